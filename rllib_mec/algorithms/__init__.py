@@ -1,0 +1,1 @@
+"""RLlib algorithms: EMH-PPO and what it is compared with."""

@@ -1,0 +1,1 @@
+"""DNN partitioning: operator graphs, partition points (Algorithm 1), executable halves."""

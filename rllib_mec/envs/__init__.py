@@ -1,0 +1,1 @@
+"""PettingZoo environments of many mobile devices that share channels and MEC servers."""

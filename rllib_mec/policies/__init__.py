@@ -1,0 +1,1 @@
+"""Policies that decide a task window: without training, or from a trained checkpoint."""

@@ -1,0 +1,1 @@
+"""The physics of collaborative inference in MEC: scenarios, radio, event-driven engine, cost."""
