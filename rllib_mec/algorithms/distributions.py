@@ -1,0 +1,213 @@
+"""The hybrid action distribution: categorical and Gaussian heads for every MD and task slot."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core.distribution.distribution import Distribution
+
+HEADS = ("partition", "channel", "server", "power", "window")
+"""Heads of an agent network: four per task slot and the window size (Eq. 7)."""
+
+LOG_STD_RANGE = (-4.0, 0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class HybridActionLayout:
+    """Sizes of the hybrid action, and where each head lies in an agent network's output.
+
+    Attributes:
+        num_devices: N, the MDs.
+        max_window: W_max, the task slots of a window.
+        num_points: S, the partition points.
+        num_channels: C.
+        num_servers: M.
+    """
+
+    num_devices: int
+    max_window: int
+    num_points: int
+    num_channels: int
+    num_servers: int
+
+    @classmethod
+    def from_space(cls, space: gym.spaces.Dict) -> HybridActionLayout:
+        """The layout of the joint action space that :meth:`joint_space` makes."""
+        num_devices, max_window = space["power"].shape  # type: ignore[misc]
+        sizes = (int(space[head].nvec.flat[0]) for head in HEADS[:3])  # type: ignore[attr-defined]
+        return cls(num_devices, max_window, *sizes)
+
+    def joint_space(self) -> gym.spaces.Dict:
+        """The joint action of all MDs: arrays ``(N, W_max)``, and ``window`` ``(N,)``."""
+        shape = (self.num_devices, self.max_window)
+
+        def discrete(size: int, shape: tuple[int, ...] = shape) -> gym.spaces.MultiDiscrete:
+            return gym.spaces.MultiDiscrete(np.full(shape, size))
+
+        return gym.spaces.Dict(
+            partition=discrete(self.num_points),
+            channel=discrete(self.num_channels),
+            server=discrete(self.num_servers),
+            power=gym.spaces.Box(0.0, 1.0, shape),
+            window=discrete(self.max_window, (self.num_devices,)),
+        )
+
+    @property
+    def slot_sizes(self) -> tuple[int, ...]:
+        """Network outputs per task slot: logits of three heads, power's mean and log std."""
+        return (self.num_points, self.num_channels, self.num_servers, 1, 1)
+
+    @property
+    def num_inputs(self) -> int:
+        """Network outputs per MD."""
+        return self.max_window * sum(self.slot_sizes) + self.max_window
+
+
+class HybridActionDistribution(Distribution):
+    """Independent heads: categorical for discrete decisions, Gaussian for the power (Eq. 16).
+
+    The power's Gaussian has its mean in (0, 1); a sample may lie outside and is clipped when played,
+    while its log-probability is that of the unclipped sample.
+
+    Args:
+        inputs: Network outputs ``(..., N, layout.num_inputs)``.
+        layout: Sizes of the action.
+    """
+
+    def __init__(self, inputs: torch.Tensor, layout: HybridActionLayout):
+        """Split ``inputs`` into heads."""
+        super().__init__()
+        self.layout = layout
+        slots = inputs[..., : -layout.max_window].unflatten(-1, (layout.max_window, -1))
+        partition, channel, server, mean, log_std = slots.split(layout.slot_sizes, dim=-1)
+        self._log_probs = {
+            "partition": partition.log_softmax(-1),
+            "channel": channel.log_softmax(-1),
+            "server": server.log_softmax(-1),
+            "window": inputs[..., -layout.max_window :].log_softmax(-1),
+        }
+        self._mean = mean.squeeze(-1).sigmoid()
+        self._log_std = log_std.squeeze(-1).clamp(*LOG_STD_RANGE)
+
+    @classmethod
+    def from_logits(cls, logits: torch.Tensor, **kwargs: Any) -> HybridActionDistribution:
+        """The distribution of network outputs; needs ``layout`` among the keyword arguments."""
+        return cls(logits, kwargs["layout"])
+
+    @staticmethod
+    def required_input_dim(space: gym.Space, **kwargs: Any) -> int:
+        """Network outputs per MD for the joint action space ``space``."""
+        return HybridActionLayout.from_space(space).num_inputs  # type: ignore[arg-type]
+
+    def sample(
+        self, *, generator: torch.Generator | None = None, **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
+        """Draw an action.
+
+        Args:
+            generator: Source of randomness, torch's global one by default.
+            **kwargs: Unused, for RLlib's interface.
+
+        Returns:
+            ``partition``, ``channel``, ``server`` and ``power`` as ``(..., N, W_max)``, ``window`` as
+            ``(..., N)``.
+        """
+        actions = {}
+        for head, log_probs in self._log_probs.items():
+            # Gumbel-max: one vectorised draw for all MDs and slots.
+            uniform = torch.rand(log_probs.shape, generator=generator, device=log_probs.device)
+            gumbel = -torch.log(-torch.log(uniform.clamp_(1e-20, 1.0 - 1e-7)))
+            actions[head] = (log_probs + gumbel).argmax(-1)
+        noise = torch.randn(self._mean.shape, generator=generator, device=self._mean.device)
+        actions["power"] = self._mean + self._log_std.exp() * noise
+        return actions
+
+    def rsample(self, **kwargs: Any) -> dict[str, torch.Tensor]:
+        """Not differentiable through its discrete heads.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError("a hybrid action cannot be sampled differentiably")
+
+    def mode(self) -> dict[str, torch.Tensor]:
+        """The most likely action, shaped as in :meth:`sample`."""
+        actions = {head: log_probs.argmax(-1) for head, log_probs in self._log_probs.items()}
+        return {**actions, "power": self._mean}
+
+    def to_deterministic(self) -> DeterministicHybridAction:
+        """This distribution with all its mass on :meth:`mode`, as RLlib asks for it."""
+        return DeterministicHybridAction(self)
+
+    def task_logp(self, actions: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Log-probability of each task slot's decision (partition, channel, server, power).
+
+        Args:
+            actions: Shaped as in :meth:`sample`.
+
+        Returns:
+            ``(..., N, W_max)``.
+        """
+        z = (actions["power"] - self._mean) * torch.exp(-self._log_std)
+        logp = -0.5 * z.square() - self._log_std - 0.9189385332046727  # log sqrt(2 pi)
+        for head in HEADS[:3]:
+            logp = logp + _pick(self._log_probs[head], actions[head])
+        return logp
+
+    def window_logp(self, actions: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Log-probability of each MD's window size, ``(..., N)``."""
+        return _pick(self._log_probs["window"], actions["window"])
+
+    def logp(self, value: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
+        """Log-probability of the joint action of all MDs and all slots, ``(...)``."""
+        return self.task_logp(value).sum((-1, -2)) + self.window_logp(value).sum(-1)
+
+    def entropies(self) -> dict[str, torch.Tensor]:
+        """Entropy of each head in nats: ``(..., N, W_max)``, ``window`` ``(..., N)``."""
+        entropy = {head: -(lp.exp() * lp).sum(-1) for head, lp in self._log_probs.items()}
+        return {**entropy, "power": self._log_std + 1.4189385332046727}  # + log sqrt(2 pi e)
+
+    def entropy(self, **kwargs: Any) -> torch.Tensor:
+        """Entropy of the joint action of all MDs and all slots, ``(...)``."""
+        entropy = self.entropies()
+        tasks = sum(entropy[head] for head in HEADS[:4])
+        return tasks.sum((-1, -2)) + entropy["window"].sum(-1)  # type: ignore[union-attr]
+
+    def kl(self, other: Distribution, **kwargs: Any) -> torch.Tensor:
+        """KL divergence from ``other`` to this distribution, of the joint action, ``(...)``."""
+        assert isinstance(other, HybridActionDistribution)
+        total = torch.zeros(())
+        for head, log_probs in self._log_probs.items():
+            divergence = (log_probs.exp() * (log_probs - other._log_probs[head])).sum(-1)
+            total = total + divergence.sum((-1,) if head == "window" else (-1, -2))
+        variance_ratio = torch.exp(2 * (self._log_std - other._log_std))
+        shift = ((self._mean - other._mean) * torch.exp(-other._log_std)).square()
+        power = 0.5 * (variance_ratio + shift - 1.0) + other._log_std - self._log_std
+        return total + power.sum((-1, -2))
+
+
+class DeterministicHybridAction:
+    """The most likely action of a distribution, with the ``sample`` that RLlib calls."""
+
+    def __init__(self, distribution: HybridActionDistribution):
+        """Keep the mode of ``distribution``."""
+        self._mode = distribution.mode()
+
+    def sample(self, **kwargs: Any) -> dict[str, torch.Tensor]:
+        """The most likely action."""
+        return self._mode
+
+
+@functools.cache
+def hybrid_distribution_cls(layout: HybridActionLayout) -> type[HybridActionDistribution]:
+    """The distribution class bound to ``layout``, which RLlib makes with ``from_logits(inputs)``."""
+    return HybridActionDistribution.get_partial_dist_cls(layout=layout)  # type: ignore[return-value]
+
+
+def _pick(log_probs: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    return log_probs.gather(-1, index.unsqueeze(-1)).squeeze(-1)

@@ -1,0 +1,61 @@
+"""A PettingZoo ``ParallelEnv`` as an RLlib ``MultiAgentEnv``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pettingzoo import ParallelEnv
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+
+class PettingZooMultiAgentEnv(MultiAgentEnv):
+    """Lets stock RLlib algorithms train on a PettingZoo ``ParallelEnv``.
+
+    RLlib's own ``ParallelPettingZooEnv`` never signals the end of an episode in which some agents
+    terminate and others truncate, orders its agents by a set, and cannot render. This one ends the
+    episode when no agent is left, keeps the env's agent order, and renders.
+
+    Args:
+        env: The environment to adapt.
+    """
+
+    def __init__(self, env: ParallelEnv):
+        """Adapt ``env``."""
+        super().__init__()
+        self.par_env = env
+        self.possible_agents = list(env.possible_agents)
+        self.agents = list(env.possible_agents)
+        self.observation_spaces = {a: env.observation_space(a) for a in self.possible_agents}
+        self.action_spaces = {a: env.action_space(a) for a in self.possible_agents}
+        self.metadata = getattr(env, "metadata", {})
+        self.render_mode = getattr(env, "render_mode", None)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start an episode; returns observations and infos per agent."""
+        observations, infos = self.par_env.reset(seed=seed, options=options)
+        self.agents = list(self.par_env.agents)
+        return observations, infos
+
+    def step(self, action_dict: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
+        """Step all agents; ``"__all__"`` is set once no agent is left."""
+        observations, rewards, terminateds, truncateds, infos = self.par_env.step(action_dict)
+        self.agents = list(self.par_env.agents)
+        over = not self.agents
+        truncated = any(truncateds.values())
+        return (
+            observations,
+            rewards,
+            {**terminateds, "__all__": over and not truncated},
+            {**truncateds, "__all__": over and truncated},
+            infos,
+        )
+
+    def render(self) -> Any:
+        """Render the adapted env in its render mode."""
+        return self.par_env.render()
+
+    def close(self) -> None:
+        """Close the adapted env."""
+        self.par_env.close()
