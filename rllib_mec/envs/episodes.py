@@ -1,0 +1,158 @@
+"""Whole episodes of a batch of worlds, and the paper's metrics of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from rllib_mec.envs.vector import VectorStep
+    from rllib_mec.simulator.scenario import Scenario
+
+Decide = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+"""Maps observations ``(B, 2N)`` to the actions that ``VectorTaskWindow.step`` takes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeMetrics:
+    """Metrics of finished episodes, one entry each, shape ``(num_episodes,)``.
+
+    Attributes:
+        reward: Mean reward of the episode's task windows (Eq. 8).
+        episode_return: Sum of the rewards.
+        latency_ms: Total inference latency: the sum of the windows' latencies.
+        energy_j: Average energy of a task.
+        waiting_ms: Average waiting time of a task: the windows' waiting times over the mean number of
+            tasks of an MD.
+        window_size: Mean task window W_k.
+        local_share: Share of tasks run fully on the MD.
+        num_windows: Task windows of the episode.
+    """
+
+    reward: np.ndarray
+    episode_return: np.ndarray
+    latency_ms: np.ndarray
+    energy_j: np.ndarray
+    waiting_ms: np.ndarray
+    window_size: np.ndarray
+    local_share: np.ndarray
+    num_windows: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self.reward)
+
+    @classmethod
+    def concatenate(cls, parts: list[EpisodeMetrics]) -> EpisodeMetrics:
+        """The episodes of all ``parts``; ``parts`` must not be empty."""
+        return cls(
+            *(
+                np.concatenate([getattr(part, field.name) for part in parts])
+                for field in dataclasses.fields(cls)
+            )
+        )
+
+
+class EpisodeTally:
+    """Adds up the steps of a batch of worlds and turns finished episodes into metrics.
+
+    Args:
+        num_worlds: B.
+        num_devices: N.
+    """
+
+    _SUMS = ("reward", "latency_ms", "energy_j", "waiting_ms", "tasks", "local", "windows")
+
+    def __init__(self, num_worlds: int, num_devices: int):
+        """Start with nothing tallied."""
+        self._num_devices = num_devices
+        self._sums = {name: np.zeros(num_worlds) for name in self._SUMS}
+
+    def add(self, step: VectorStep) -> EpisodeMetrics:
+        """Add one step of all worlds.
+
+        Returns:
+            The metrics of the episodes that this step ended, maybe none.
+        """
+        sums = self._sums
+        tasks = step.window_size.sum(1)
+        sums["reward"] += step.reward
+        sums["latency_ms"] += step.latency_ms
+        sums["energy_j"] += step.energy_j
+        sums["waiting_ms"] += step.waiting_ms
+        sums["tasks"] += tasks
+        sums["local"] += step.local_share * tasks
+        sums["windows"] += 1
+        ended = {name: values[step.terminated] for name, values in sums.items()}
+        for values in sums.values():
+            values[step.terminated] = 0.0
+        return EpisodeMetrics(
+            reward=ended["reward"] / ended["windows"],
+            episode_return=ended["reward"],
+            latency_ms=ended["latency_ms"],
+            energy_j=ended["energy_j"] / ended["tasks"],
+            waiting_ms=ended["waiting_ms"] * self._num_devices / ended["tasks"],
+            window_size=ended["tasks"] / self._num_devices / ended["windows"],
+            local_share=ended["local"] / ended["tasks"],
+            num_windows=ended["windows"],
+        )
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """What has been added up for the running episodes."""
+        return {name: values.copy() for name, values in self._sums.items()}
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from :meth:`get_state`."""
+        self._sums = {name: np.array(state[name]) for name in self._SUMS}
+
+
+def run_episodes(
+    decide: Decide,
+    scenario: Scenario,
+    num_episodes: int,
+    *,
+    seed: int = 0,
+    num_tasks: int | None = None,
+    distance_m: float | None = None,
+) -> EpisodeMetrics:
+    """Run each of ``num_episodes`` worlds for exactly one episode.
+
+    Stopping at the first K finished episodes of fewer worlds would favour short ones. Episode i
+    depends on ``seed`` and i alone, so that policies are compared on the same channels.
+
+    Args:
+        decide: The policy.
+        scenario: The worlds' scenario.
+        num_episodes: Number of episodes.
+        seed: Seed of the worlds.
+        num_tasks: Tasks of every MD; drawn if ``None``.
+        distance_m: Distance of every MD to the base station; drawn if ``None``.
+
+    Returns:
+        The metrics, in the order of the worlds.
+    """
+    from rllib_mec.envs.vector import VectorTaskWindow
+
+    worlds = VectorTaskWindow(
+        scenario, num_episodes, seed, num_tasks=num_tasks, distance_m=distance_m
+    )
+    tally = EpisodeTally(num_episodes, scenario.num_devices)
+    running = np.ones(num_episodes, dtype=bool)
+    records: list[tuple[np.ndarray, EpisodeMetrics]] = []
+    observation = worlds.reset()
+    while running.any():
+        step = worlds.step(decide(observation))
+        observation = step.observation
+        ended = tally.add(step)
+        first = running[step.terminated]  # worlds go on; only their first episode counts
+        records.append((np.flatnonzero(step.terminated)[first], _select(ended, first)))
+        running &= ~step.terminated
+    order = np.argsort(np.concatenate([worlds for worlds, _ in records]))
+    return _select(EpisodeMetrics.concatenate([metrics for _, metrics in records]), order)
+
+
+def _select(metrics: EpisodeMetrics, index: np.ndarray) -> EpisodeMetrics:
+    return EpisodeMetrics(*(getattr(metrics, f.name)[index] for f in dataclasses.fields(metrics)))
