@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import ray
 import torch
@@ -35,10 +36,8 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
-import gymnasium as gym
-
+from rllib_mec.algorithms.columns import PLAYED, TASK_LOGP, WINDOW_LOGP
 from rllib_mec.algorithms.distributions import HEADS, HybridActionDistribution, HybridActionLayout
-from rllib_mec.algorithms.emh_ppo.learner import PLAYED, TASK_LOGP, WINDOW_LOGP
 from rllib_mec.algorithms.gae import per_task_gae
 from rllib_mec.envs.episodes import EpisodeMetrics, EpisodeTally, run_episodes
 from rllib_mec.envs.vector import VectorTaskWindow

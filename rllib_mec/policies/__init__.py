@@ -1,1 +1,7 @@
 """Policies that decide a task window: without training, or from a trained checkpoint."""
+
+from rllib_mec.policies.checkpoint import load_policy
+from rllib_mec.policies.fixed import FullOffload, LocalOnly, RandomPolicy
+from rllib_mec.policies.policy import Policy
+
+__all__ = ["FullOffload", "LocalOnly", "Policy", "RandomPolicy", "load_policy"]

@@ -24,8 +24,9 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
+from rllib_mec.algorithms.columns import WINDOW_ADVANTAGES
 from rllib_mec.algorithms.env_runner import COMPONENT_WORLDS, TaskWindowEnvRunner
-from rllib_mec.algorithms.emh_ppo.learner import WINDOW_ADVANTAGES, EMHPPOTorchLearner
+from rllib_mec.algorithms.emh_ppo.learner import EMHPPOTorchLearner
 from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPOModelConfig, EMHPPORLModule
 from rllib_mec.errors import MecError
 from rllib_mec.registry import ENVIRONMENTS

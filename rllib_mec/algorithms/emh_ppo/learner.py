@@ -12,12 +12,8 @@ from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 from ray.rllib.utils.schedules.scheduler import Scheduler
 
+from rllib_mec.algorithms.columns import PLAYED, TASK_LOGP, WINDOW_ADVANTAGES, WINDOW_LOGP
 from rllib_mec.algorithms.distributions import HEADS, HybridActionDistribution
-
-TASK_LOGP = "task_logp"
-WINDOW_LOGP = "window_logp"
-PLAYED = "played"
-WINDOW_ADVANTAGES = "window_advantages"
 
 POLICY_LOSS = "policy_loss"
 WINDOW_LOSS = "window_loss"
@@ -97,9 +93,10 @@ class EMHPPOTorchLearner(TorchLearner):
         entropy = {h: (entropies[h] * played).sum() / num_played for h in HEADS[:4]}
         entropy["window"] = (entropies["window"] * active).sum() / active.sum().clamp(min=1.0)
         # Of the same scale as the losses beside it: summed over MDs, averaged over slots.
-        bonus = sum(
-            (entropies[h] * played).sum((1, 2)).mean() / max_window for h in HEADS[:4]
-        ) + config.window_entropy_factor * (entropies["window"] * active).sum(1).mean()
+        bonus = (
+            sum((entropies[h] * played).sum((1, 2)).mean() / max_window for h in HEADS[:4])
+            + config.window_entropy_factor * (entropies["window"] * active).sum(1).mean()
+        )
 
         values = module.compute_values(batch)
         targets = batch[Columns.VALUE_TARGETS]

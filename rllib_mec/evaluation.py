@@ -1,0 +1,233 @@
+"""One protocol for every policy: the paper's metrics over seeded episodes, with intervals.
+
+As in Section V-A, every MD has the mean number of tasks (50) and stands at 50 m, while shadowing
+stays on. Episode i has the same channels for every policy.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib.resources
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from rllib_mec.envs.episodes import EpisodeMetrics, run_episodes
+from rllib_mec.errors import MecError
+from rllib_mec.policies.policy import Policy
+from rllib_mec.simulator.scenario import Scenario
+
+METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
+
+NUM_EPISODES = 200
+DISTANCE_M = 50.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A mean and the half width of its 95 % confidence interval."""
+
+    mean: float
+    half_width: float
+
+    @classmethod
+    def of(cls, values: Sequence[float] | np.ndarray) -> Interval:
+        """The interval of independent ``values``, by Student's t."""
+        values = np.asarray(values, dtype=float)
+        if len(values) < 2:
+            return cls(float(values.mean()), math.nan)
+        from scipy.stats import t
+
+        error = float(values.std(ddof=1)) / math.sqrt(len(values))
+        return cls(float(values.mean()), float(t.ppf(0.975, len(values) - 1)) * error)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a policy achieved.
+
+    Attributes:
+        policy: Its name.
+        scenario: What it was evaluated on.
+        num_tasks: Tasks of every MD.
+        distance_m: Distance of every MD to the base station.
+        seed: Seed of the episodes.
+        episodes: Metrics of each episode.
+    """
+
+    policy: str
+    scenario: Scenario
+    num_tasks: int
+    distance_m: float
+    seed: int
+    episodes: EpisodeMetrics
+
+    def __getitem__(self, metric: str) -> Interval:
+        """The interval of one of :data:`METRICS` over the episodes."""
+        return Interval.of(getattr(self.episodes, metric))
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return {
+            "policy": self.policy,
+            "profile": self.scenario.profile,
+            "dnn": self.scenario.dnn,
+            "num_devices": self.scenario.num_devices,
+            "num_tasks": self.num_tasks,
+            "distance_m": self.distance_m,
+            "seed": self.seed,
+            "episodes": len(self.episodes),
+            **{metric: dataclasses.asdict(self[metric]) for metric in METRICS},
+        }
+
+
+def evaluate(
+    policy: Policy,
+    scenario: Scenario | None = None,
+    *,
+    episodes: int = NUM_EPISODES,
+    seed: int = 0,
+    num_tasks: int | None = None,
+    distance_m: float = DISTANCE_M,
+) -> Evaluation:
+    """Evaluate a policy.
+
+    Args:
+        policy: The policy.
+        scenario: Where; the policy's own scenario by default.
+        episodes: Number of episodes.
+        seed: Seed of the episodes.
+        num_tasks: Tasks of every MD; the scenario's mean by default.
+        distance_m: Distance of every MD to the base station.
+
+    Raises:
+        MecError: The policy was made for a scenario of another shape, or ``episodes`` is below 1.
+    """
+    scenario = policy.scenario if scenario is None else scenario
+    for field in ("num_devices", "num_servers", "num_channels", "max_window", "dnn", "partition"):
+        own, given = getattr(policy.scenario, field), getattr(scenario, field)
+        if own != given:
+            raise MecError(
+                f"the policy {policy.name!r} was made for {field}={own!r}, "
+                f"but the scenario has {field}={given!r}"
+            )
+    if episodes < 1:
+        raise MecError(f"episodes must be at least 1, but is {episodes!r}")
+    num_tasks = round(scenario.mean_tasks) if num_tasks is None else num_tasks
+    metrics = run_episodes(
+        policy.decide, scenario, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m
+    )
+    return Evaluation(policy.name, scenario, num_tasks, distance_m, seed, metrics)
+
+
+def paper_row(scenario: Scenario, num_tasks: int) -> dict[str, float] | None:
+    """What the paper's EMH-PPO reaches in this setting, from its Tables IV and V.
+
+    Args:
+        scenario: Must be Table III but for N and the DNN.
+        num_tasks: Tasks of every MD.
+
+    Returns:
+        ``reward``, ``latency_ms`` and ``energy_j``, or ``None`` where the paper has no such row.
+    """
+    table_iii = Scenario(
+        dnn=scenario.dnn, num_devices=scenario.num_devices, partition=scenario.partition
+    )
+    if scenario != table_iii:
+        return None
+    if (
+        scenario.dnn == "resnet50"
+        and scenario.num_devices == 3
+        and scenario.partition != "vertical"
+    ):
+        for row in _read_csv("table_iv.csv"):
+            if row["method"] == "EMH-PPO" and int(row["num_tasks"]) == num_tasks:
+                return {
+                    "reward": float(row["average_reward"]),
+                    "latency_ms": float(row["total_latency_ms"]),
+                    "energy_j": float(row["energy_j"]),
+                }
+    prefix = "vertical" if scenario.partition == "vertical" else "operator"
+    for row in _read_csv("table_v.csv"):
+        if (row["dnn"], int(row["num_devices"])) == (scenario.dnn, scenario.num_devices):
+            if num_tasks == 50:
+                return {
+                    metric: float(row[f"{prefix}_{metric}"])
+                    for metric in ("reward", "latency_ms", "energy_j")
+                }
+    return None
+
+
+def _read_csv(name: str) -> list[dict[str, str]]:
+    text = importlib.resources.files("rllib_mec.paper").joinpath(name).read_text()
+    return list(csv.DictReader(text.splitlines()))
+
+
+def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -> str:
+    """A table of policies side by side, with their savings against local only.
+
+    Args:
+        evaluations: All of one scenario; local only among them gives the savings.
+        paper: Whether to add the paper's row where it has one.
+
+    Returns:
+        Lines of text, without a newline at the end.
+    """
+    first = evaluations[0]
+    baseline = next((e for e in evaluations if e.policy == "local only"), None)
+    local = None if baseline is None else (baseline["latency_ms"].mean, baseline["energy_j"].mean)
+
+    def saving(value: float, of: int) -> str:
+        return "" if local is None else f"{100 * (value / local[of] - 1):+.1f} %"
+
+    rows = [
+        ["policy", "reward", "latency, ms", "", "energy, J/task", "", "waiting, ms/task", "window"]
+    ]
+    for evaluation in evaluations:
+        reward, latency, energy, waiting, window = (evaluation[m] for m in METRICS[:5])
+        rows.append(
+            [
+                evaluation.policy,
+                f"{reward.mean:.2f} ± {reward.half_width:.2f}",
+                f"{latency.mean:.2f} ± {latency.half_width:.2f}",
+                saving(latency.mean, 0),
+                f"{energy.mean:.4f} ± {energy.half_width:.4f}",
+                saving(energy.mean, 1),
+                f"{waiting.mean:.2f} ± {waiting.half_width:.2f}",
+                f"{window.mean:.2f}",
+            ]
+        )
+    published = paper_row(first.scenario, first.num_tasks) if paper else None
+    if published is not None:
+        latency_ms, energy_j = published["latency_ms"], published["energy_j"]
+        rows.append(
+            [
+                "the paper's EMH-PPO",
+                f"{published['reward']:.2f}",
+                f"{latency_ms:.2f}",
+                saving(latency_ms, 0),
+                f"{energy_j:.4f}",
+                saving(energy_j, 1),
+                "",
+                "",
+            ]
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "─" * max(len(line) for line in lines))
+    scenario = first.scenario
+    lines.append(
+        f"{scenario.dnn}, N={scenario.num_devices}, M={scenario.num_servers}, "
+        f"C={scenario.num_channels}, profile {scenario.profile!r}: mean ± 95 % interval over "
+        f"{len(first.episodes)} episodes (seed {first.seed}), {first.num_tasks} tasks an MD, "
+        f"{first.distance_m:g} m; % against local only"
+    )
+    return "\n".join(lines)

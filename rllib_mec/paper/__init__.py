@@ -1,0 +1,1 @@
+"""The paper's published numbers: its Tables IV and V as CSV."""

@@ -1,0 +1,171 @@
+"""A trained checkpoint as a policy."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from rllib_mec.errors import MecError
+from rllib_mec.policies.policy import Policy
+from rllib_mec.registry import ENVIRONMENTS
+from rllib_mec.simulator.scenario import Scenario
+
+_CTOR_ARGS = "class_and_ctor_args.pkl"
+_MODULES = pathlib.Path("learner_group", "learner", "rl_module")
+
+
+def find_checkpoint(path: str | pathlib.Path) -> pathlib.Path:
+    """The algorithm checkpoint that ``path`` is, or the newest one inside of it.
+
+    Args:
+        path: A checkpoint, or the folder of a trial or an experiment.
+
+    Raises:
+        MecError: There is none.
+    """
+    root = pathlib.Path(path).expanduser().absolute()
+    if not root.exists():
+        raise MecError(f"no checkpoint at {root}: no such file or folder")
+
+    def is_checkpoint(folder: pathlib.Path) -> bool:
+        return (folder / _CTOR_ARGS).is_file() and (folder / _MODULES).is_dir()
+
+    if is_checkpoint(root):
+        return root
+    found = [c.parent for c in root.glob(f"**/{_CTOR_ARGS}") if is_checkpoint(c.parent)]
+    if not found:
+        raise MecError(
+            f"no checkpoint in {root}: expected an RLlib algorithm checkpoint, "
+            f"a folder with {_CTOR_ARGS} and {_MODULES}"
+        )
+    return max(found, key=lambda folder: folder.stat().st_mtime)
+
+
+def checkpoint_config(checkpoint: str | pathlib.Path) -> Any:
+    """The ``AlgorithmConfig`` that a checkpoint was trained with.
+
+    Raises:
+        MecError: The checkpoint cannot be read.
+    """
+    import ray.cloudpickle as pickle
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+    file = find_checkpoint(checkpoint) / _CTOR_ARGS
+    try:
+        with file.open("rb") as stream:
+            args, _ = pickle.load(stream)["ctor_args_and_kwargs"]
+        return AlgorithmConfig.from_state(args[0])
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MecError(
+            f"cannot read the checkpoint's {file}: {reason}; was it written by this Ray version?"
+        ) from error
+
+
+def load_policy(path: str | pathlib.Path) -> Policy:
+    """Load a checkpoint as a policy that takes the most likely action.
+
+    Args:
+        path: A checkpoint, or the folder of a trial or an experiment (its newest one is taken).
+
+    Returns:
+        The policy; its ``scenario`` is the one it was trained on.
+
+    Raises:
+        MecError: There is no checkpoint, or it was trained on an env that is not of this package.
+    """
+    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+
+    from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPORLModule
+
+    checkpoint = find_checkpoint(path)
+    config = checkpoint_config(checkpoint)
+    if config.env not in ENVIRONMENTS:
+        raise MecError(
+            f"the checkpoint {checkpoint} was trained on {config.env!r}, "
+            f"not on one of {', '.join(ENVIRONMENTS)}"
+        )
+    scenario = Scenario.from_dict(config.env_config)
+    modules = MultiRLModule.from_checkpoint(checkpoint / _MODULES)
+    name = config.algo_class.__name__
+    module = modules[next(iter(modules.keys()))]
+    if isinstance(module, EMHPPORLModule):
+        return JointModulePolicy("EMH-PPO", scenario, module)
+    return AgentModulesPolicy(name, scenario, modules, config)
+
+
+class JointModulePolicy(Policy):
+    """One module that decides for all MDs from the global state.
+
+    Args:
+        name: How tables call it.
+        scenario: What it was trained on.
+        module: The joint module.
+    """
+
+    def __init__(self, name: str, scenario: Scenario, module: Any):
+        """Wrap the module."""
+        super().__init__(scenario)
+        self.name = name
+        self.module = module
+
+    def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
+        """Take the most likely action of all MDs."""
+        import torch
+        from ray.rllib.core.columns import Columns
+
+        obs = torch.as_tensor(observation, dtype=torch.float32)
+        with torch.no_grad():
+            outputs = self.module.forward_inference({Columns.OBS: obs})
+        inputs = outputs[Columns.ACTION_DIST_INPUTS]
+        dist = self.module.get_inference_action_dist_cls().from_logits(inputs)
+        action = {head: value.numpy() for head, value in dist.to_deterministic().sample().items()}
+        return {**action, "power": action["power"].clip(0.0, 1.0)}
+
+
+class AgentModulesPolicy(Policy):
+    """Modules of a stock RLlib algorithm, each deciding for the MDs mapped to it.
+
+    Args:
+        name: How tables call it.
+        scenario: What they were trained on.
+        modules: The ``MultiRLModule``.
+        config: The algorithm's config, for the mapping and how actions are scaled.
+    """
+
+    def __init__(self, name: str, scenario: Scenario, modules: Any, config: Any):
+        """Wrap the modules."""
+        super().__init__(scenario)
+        self.name = name
+        self._modules = modules
+        self._normalize_actions = config.normalize_actions
+        agents = [f"md_{n}" for n in range(scenario.num_devices)]
+        mapping = config.policy_mapping_fn if config.is_multi_agent else None
+        self._module_ids = [
+            next(iter(modules.keys())) if mapping is None else mapping(agent, None)
+            for agent in agents
+        ]
+
+    def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
+        """Take the most likely action of each MD, scaled as RLlib's connectors do."""
+        import torch
+        from ray.rllib.core.columns import Columns
+        from ray.rllib.utils.spaces.space_utils import unsquash_action
+
+        per_agent = []
+        for n, module_id in enumerate(self._module_ids):
+            module = self._modules[module_id]
+            identity = np.zeros((len(observation), self.scenario.num_devices), np.float32)
+            identity[:, n] = 1.0
+            obs = torch.as_tensor(np.concatenate([observation, identity], axis=1))
+            with torch.no_grad():
+                outputs = module.forward_inference({Columns.OBS: obs})
+            inputs = outputs[Columns.ACTION_DIST_INPUTS]
+            dist = module.get_inference_action_dist_cls().from_logits(inputs)
+            action = {h: v.numpy() for h, v in dist.to_deterministic().sample().items()}
+            if self._normalize_actions:
+                action["power"] = unsquash_action(action["power"], module.action_space["power"])
+            per_agent.append({**action, "power": np.clip(action["power"], 0.0, 1.0)})
+        return {h: np.stack([action[h] for action in per_agent], axis=1) for h in per_agent[0]}

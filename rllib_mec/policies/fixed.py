@@ -1,0 +1,81 @@
+"""Policies that look at nothing: local only, full offload, random."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rllib_mec.errors import MecError
+from rllib_mec.policies.policy import Policy
+from rllib_mec.simulator.scenario import Scenario
+
+
+class LocalOnly(Policy):
+    """Every task runs fully on its MD."""
+
+    name = "local only"
+
+    def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
+        """Choose the last partition point, s = S."""
+        return self._same_for_all(
+            observation, partition=self.scenario.table.num_points - 1, power=0.0
+        )
+
+
+class FullOffload(Policy):
+    """Every task's input is sent, at a fixed power; MDs are dealt to channels and servers in turn.
+
+    Args:
+        scenario: The scenario.
+        power_w: Transmit power of every MD.
+
+    Raises:
+        MecError: The power is not in the scenario's range.
+    """
+
+    name = "full offload"
+
+    def __init__(self, scenario: Scenario, power_w: float = 0.02):
+        """Turn the power into an action."""
+        super().__init__(scenario)
+        dbm = 10 * math.log10(power_w * 1000) if power_w > 0 else -math.inf
+        limit_w = 10 ** (scenario.max_power_dbm / 10) / 1000
+        scale = dbm / scenario.max_power_dbm
+        self._power = scale if scenario.power_scale == "dbm" else power_w / limit_w
+        if not 0.0 <= self._power <= 1.0:
+            lowest = 0.001 if scenario.power_scale == "dbm" else 0.0
+            raise MecError(f"power_w must lie in [{lowest}, {limit_w:g}], but is {power_w!r}")
+
+    def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
+        """Choose the first partition point, s = 1."""
+        return self._same_for_all(observation, partition=0, power=self._power)
+
+
+class RandomPolicy(Policy):
+    """Every decision is drawn uniformly.
+
+    Args:
+        scenario: The scenario.
+        seed: Seed of the draws.
+    """
+
+    name = "random"
+
+    def __init__(self, scenario: Scenario, seed: int = 0):
+        """Seed the draws."""
+        super().__init__(scenario)
+        self._rng = np.random.default_rng(seed)
+
+    def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
+        """Draw everything."""
+        scenario = self.scenario
+        shape = (len(observation), scenario.num_devices, scenario.max_window)
+        draw = self._rng.integers
+        return {
+            "partition": draw(scenario.table.num_points, size=shape),
+            "channel": draw(scenario.num_channels, size=shape),
+            "server": draw(scenario.num_servers, size=shape),
+            "power": self._rng.random(shape),
+            "window": draw(scenario.max_window, size=shape[:2]),
+        }
