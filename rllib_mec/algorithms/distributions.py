@@ -71,8 +71,8 @@ class HybridActionLayout:
 class HybridActionDistribution(Distribution):
     """Independent heads: categorical for discrete decisions, Gaussian for the power (Eq. 16).
 
-    The power's Gaussian has its mean in (0, 1); a sample may lie outside and is clipped when played,
-    while its log-probability is that of the unclipped sample.
+    The power's Gaussian has its mean in (0, 1); a sample may lie outside and is clipped when
+    played, while its log-probability is that of the unclipped sample.
 
     Args:
         inputs: Network outputs ``(..., N, layout.num_inputs)``.
@@ -114,8 +114,8 @@ class HybridActionDistribution(Distribution):
             **kwargs: Unused, for RLlib's interface.
 
         Returns:
-            ``partition``, ``channel``, ``server`` and ``power`` as ``(..., N, W_max)``, ``window`` as
-            ``(..., N)``.
+            ``partition``, ``channel``, ``server`` and ``power`` as ``(..., N, W_max)``, ``window``
+            as ``(..., N)``.
         """
         actions = {}
         for head, log_probs in self._log_probs.items():
@@ -205,7 +205,7 @@ class DeterministicHybridAction:
 
 @functools.cache
 def hybrid_distribution_cls(layout: HybridActionLayout) -> type[HybridActionDistribution]:
-    """The distribution class bound to ``layout``, which RLlib makes with ``from_logits(inputs)``."""
+    """The distribution class bound to ``layout``, for RLlib's ``from_logits(inputs)``."""
     return HybridActionDistribution.get_partial_dist_cls(layout=layout)  # type: ignore[return-value]
 
 

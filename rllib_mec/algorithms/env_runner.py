@@ -52,8 +52,8 @@ EPISODE_METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_siz
 class TaskWindowEnvRunner(EnvRunner, Checkpointable):
     """Samples task windows from ``config.num_envs_per_env_runner`` worlds at once.
 
-    In training, :meth:`sample` returns one batch of windows with their per-task advantages and value
-    targets; episodes go on from one call to the next. In evaluation it runs whole episodes of the
+    In training, :meth:`sample` returns one batch of windows with their per-task advantages and
+    value targets; episodes go on from one call to the next. In evaluation it runs whole episodes of the
     paper's protocol (the mean number of tasks, a fixed distance, shadowing on) and returns metrics.
 
     Args:
@@ -120,8 +120,8 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         """Sample task windows.
 
         Args:
-            num_timesteps: Windows to sample, rounded up to whole steps of all worlds. The default is
-                ``config.get_rollout_fragment_length()`` steps of all worlds.
+            num_timesteps: Windows to sample, rounded up to whole steps of all worlds. The default
+                is ``config.get_rollout_fragment_length()`` steps of all worlds.
             num_episodes: In evaluation, the episodes to run instead.
             explore: Whether to draw actions or to take the most likely one; ``config.explore`` by
                 default.
@@ -277,7 +277,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore a state; worlds of another runner or of another number of worlds are left alone."""
+        """Restore a state; worlds of another runner or of another number are left alone."""
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
         if COMPONENT_RL_MODULE in state:

@@ -25,8 +25,8 @@ class EpisodeMetrics:
         episode_return: Sum of the rewards.
         latency_ms: Total inference latency: the sum of the windows' latencies.
         energy_j: Average energy of a task.
-        waiting_ms: Average waiting time of a task: the windows' waiting times over the mean number of
-            tasks of an MD.
+        waiting_ms: Average waiting time of a task: the windows' waiting times over the mean
+            number of tasks of an MD.
         window_size: Mean task window W_k.
         local_share: Share of tasks run fully on the MD.
         num_windows: Task windows of the episode.

@@ -25,9 +25,9 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_mec.algorithms.columns import WINDOW_ADVANTAGES
-from rllib_mec.algorithms.env_runner import COMPONENT_WORLDS, TaskWindowEnvRunner
 from rllib_mec.algorithms.emh_ppo.learner import EMHPPOTorchLearner
 from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPOModelConfig, EMHPPORLModule
+from rllib_mec.algorithms.env_runner import COMPONENT_WORLDS, TaskWindowEnvRunner
 from rllib_mec.errors import MecError
 from rllib_mec.registry import ENVIRONMENTS
 from rllib_mec.simulator.scenario import Scenario
@@ -264,8 +264,8 @@ def make_train_batch(
 
     Args:
         batches: The runners' batches.
-        per_task_advantages: Whether each task slot keeps its own advantage, or all slots get that of
-            the whole window.
+        per_task_advantages: Whether each task slot keeps its own advantage, or all slots get
+            that of the whole window.
         num_learners: The rows are cut to a multiple of this.
 
     Returns:

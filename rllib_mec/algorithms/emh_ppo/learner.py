@@ -28,8 +28,8 @@ class EMHPPOTorchLearner(TorchLearner):
     """Updates the joint module of all MDs from a batch of task windows.
 
     The batch has, per window: ``obs`` ``(2N,)``; the heads' actions ``(N, W_max)`` (``window``
-    ``(N,)``); ``task_logp`` ``(N, W_max)`` and ``window_logp`` ``(N,)`` at sampling time; ``played``
-    ``(N, W_max)``; ``advantages`` and ``value_targets`` ``(W_max,)``; ``window_advantages``.
+    ``(N,)``); ``task_logp`` ``(N, W_max)`` and ``window_logp`` ``(N,)`` at sampling time;
+    ``played`` ``(N, W_max)``; ``advantages`` and ``value_targets`` ``(W_max,)``; ``window_advantages``.
     """
 
     def build(self) -> None:
@@ -57,7 +57,7 @@ class EMHPPOTorchLearner(TorchLearner):
         )
 
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Make the minibatch order a function of the seed and the update: a resumed run repeats it."""
+        """Make the minibatch order depend on the seed and the update only, so runs resume exactly."""
         super().before_gradient_based_update(timesteps=timesteps)
         if self.config.seed is not None:
             np.random.seed([self.config.seed, self._weights_seq_no])  # RLlib shuffles with it

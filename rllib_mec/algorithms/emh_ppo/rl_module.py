@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -77,7 +78,7 @@ def mlp(sizes: Sequence[int], activation: type[nn.Module], out_gain: float | Non
         out_gain: Gain of a last, linear layer; ``None`` if the last one is hidden like the others.
     """
     layers: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         is_out = out_gain is not None and i == len(sizes) - 2
         linear = nn.Linear(n_in, n_out)
         nn.init.orthogonal_(linear.weight, out_gain if is_out else math.sqrt(2.0))
@@ -92,8 +93,8 @@ class EMHPPORLModule(TorchRLModule, ValueFunctionAPI):
     It is one joint module: the embedding φ runs once for all MDs, the agent networks θ_n run as one
     batched product, and the critic ω gives one value per task slot.
 
-    Input is ``obs`` ``(B, 2N)``, the global state (X_n/λ of all MDs, then d_n/d_max of all MDs). The
-    forward methods return ``action_dist_inputs`` ``(B, N, layout.num_inputs)``, from which
+    Input is ``obs`` ``(B, 2N)``, the global state (X_n/λ of all MDs, then d_n/d_max of all MDs).
+    The forward methods return ``action_dist_inputs`` ``(B, N, layout.num_inputs)``, from which
     :class:`~rllib_mec.algorithms.distributions.HybridActionDistribution` makes actions;
     :meth:`compute_values` returns ``(B, W_max)``.
     """
@@ -108,7 +109,7 @@ class EMHPPORLModule(TorchRLModule, ValueFunctionAPI):
         sizes = [config.embedding_hiddens[-1], *config.agent_hiddens]
         self.agent_layers = nn.ModuleList(
             AgentLinear(layout.num_devices, n_in, n_out, math.sqrt(2.0))
-            for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True)
+            for n_in, n_out in itertools.pairwise(sizes)
         )
         # A small gain: every decision starts near uniform, the power near mid-scale.
         self.agent_heads = AgentLinear(layout.num_devices, sizes[-1], layout.num_inputs, 0.01)
