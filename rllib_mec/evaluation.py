@@ -137,11 +137,8 @@ def paper_row(scenario: Scenario, num_tasks: int) -> dict[str, float] | None:
     )
     if scenario != table_iii:
         return None
-    if (
-        scenario.dnn == "resnet50"
-        and scenario.num_devices == 3
-        and scenario.partition != "vertical"
-    ):
+    vertical = scenario.partition == "vertical"
+    if scenario.dnn == "resnet50" and scenario.num_devices == 3 and not vertical:
         for row in _read_csv("table_iv.csv"):
             if row["method"] == "EMH-PPO" and int(row["num_tasks"]) == num_tasks:
                 return {
@@ -149,7 +146,7 @@ def paper_row(scenario: Scenario, num_tasks: int) -> dict[str, float] | None:
                     "latency_ms": float(row["total_latency_ms"]),
                     "energy_j": float(row["energy_j"]),
                 }
-    prefix = "vertical" if scenario.partition == "vertical" else "operator"
+    prefix = "vertical" if vertical else "operator"
     for row in _read_csv("table_v.csv"):
         if (row["dnn"], int(row["num_devices"])) == (scenario.dnn, scenario.num_devices):
             if num_tasks == 50:

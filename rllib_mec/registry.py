@@ -1,10 +1,11 @@
 """The table of everything that has a name: environments and algorithms.
 
-To add one, add a line to :data:`ENVIRONMENTS` or :data:`ALGORITHMS`; nothing else needs to be edited.
+To add one, add a line to :data:`ENVIRONMENTS` or :data:`ALGORITHMS`; nothing else needs to
+be edited.
 
-Ray is not imported here. Our names enter Ray's own tables when Ray is imported, now or later, so that
-``import rllib_mec`` stays fast and ``PPOConfig().environment("mec_task_window_v0")`` works in any
-import order.
+Ray is not imported here. Our names enter Ray's own tables when Ray is imported, now or later, so
+that ``import rllib_mec`` stays fast and ``PPOConfig().environment("mec_task_window_v0")`` works in
+any import order.
 """
 
 from __future__ import annotations
@@ -63,6 +64,6 @@ def _register_algorithms(rllib_registry: Any) -> None:
 
 @functools.cache
 def register() -> None:
-    """Enter all names into Ray's tables, at once if Ray is imported, else when it is; idempotent."""
+    """Enter all names into Ray's tables, now if Ray is imported, else when it is; idempotent."""
     wrapt.register_post_import_hook(_register_envs, "ray.tune.registry")
     wrapt.register_post_import_hook(_register_algorithms, "ray.rllib.algorithms.registry")

@@ -53,8 +53,8 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
     """Samples task windows from ``config.num_envs_per_env_runner`` worlds at once.
 
     In training, :meth:`sample` returns one batch of windows with their per-task advantages and
-    value targets; episodes go on from one call to the next. In evaluation it runs whole episodes of the
-    paper's protocol (the mean number of tasks, a fixed distance, shadowing on) and returns metrics.
+    value targets; episodes go on from one call to the next. In evaluation it runs whole episodes
+    of the paper's protocol (the mean number of tasks, a fixed distance, shadowing on).
 
     Args:
         config: The algorithm's config.

@@ -40,7 +40,7 @@ class Policy(abc.ABC):
     def _same_for_all(
         self, observation: np.ndarray, *, partition: int, power: float
     ) -> dict[str, np.ndarray]:
-        """One partition point and power for all tasks, MDs dealt to channels and servers in turn."""
+        """One point and power for all tasks, MDs dealt to channels and servers in turn."""
         scenario = self.scenario
         shape = (len(observation), scenario.num_devices, scenario.max_window)
         device = np.arange(scenario.num_devices)[None, :, None]

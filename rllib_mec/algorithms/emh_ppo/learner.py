@@ -29,7 +29,8 @@ class EMHPPOTorchLearner(TorchLearner):
 
     The batch has, per window: ``obs`` ``(2N,)``; the heads' actions ``(N, W_max)`` (``window``
     ``(N,)``); ``task_logp`` ``(N, W_max)`` and ``window_logp`` ``(N,)`` at sampling time;
-    ``played`` ``(N, W_max)``; ``advantages`` and ``value_targets`` ``(W_max,)``; ``window_advantages``.
+    ``played`` ``(N, W_max)``; ``advantages`` and ``value_targets`` ``(W_max,)``;
+    ``window_advantages``.
     """
 
     def build(self) -> None:
@@ -57,7 +58,7 @@ class EMHPPOTorchLearner(TorchLearner):
         )
 
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Make the minibatch order depend on the seed and the update only, so runs resume exactly."""
+        """Make the minibatch order depend on seed and update only, so that runs resume exactly."""
         super().before_gradient_based_update(timesteps=timesteps)
         if self.config.seed is not None:
             np.random.seed([self.config.seed, self._weights_seq_no])  # RLlib shuffles with it
