@@ -1,0 +1,251 @@
+"""Fold a traced program's nodes into operators (footnote 1 of the paper)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from rllib_mec.dnn.graph import INPUT, Operator, OperatorGraph
+from rllib_mec.dnn.program import Probe, Program, operation, operator_path, tensors_in
+from rllib_mec.errors import MecError
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass
+class _Group:
+    """An operator in the making: its nodes, and the nodes whose values leave it."""
+
+    anchor: fx.Node
+    nodes: list[fx.Node]
+    results: list[fx.Node]
+    parents: list[fx.Node] = field(default_factory=list)
+    macs: int = 0
+
+
+def fold(program: Program, found: Probe, module: nn.Module, name: str) -> OperatorGraph:
+    """Group the nodes of a traced program into operators.
+
+    A node starts a new operator when it computes (has MACs), joins several tensors, stands on a
+    branch of its own, or enlarges its input; otherwise it folds into the operator before.
+
+    Args:
+        program: The program; its groups are filled in and its graph loses what is constant.
+        found: The probe of that program.
+        module: The module that was traced, for the layers' names.
+        name: The graph's name.
+
+    Returns:
+        The operator graph, with ``program`` attached.
+
+    Raises:
+        MecError: Nothing in the program depends on its inputs.
+    """
+    program.shape_bound = _bake_in_sizes(program.module.graph, found)
+    data = _data_nodes(program.module.graph, found)
+    views = {n for n in data if _is_tuple_view(n, data, found)}
+    sources = {n: _sources(n, data, views) for n in data}
+    readers: dict[fx.Node, set[fx.Node]] = {n: set() for n in data}
+    for node in data:
+        if node not in views:
+            for source in sources[node]:
+                readers[source].add(node)
+    output = next(iter(program.module.graph.find_nodes(op="output")))
+    returned = set(_sources(output, data, views))
+
+    group_of: dict[fx.Node, _Group] = {}
+    groups: list[_Group] = []
+    for node in data:
+        if node in views or node.op == "placeholder":
+            continue
+        before = sources[node]
+        owner = group_of.get(before[0]) if len(before) == 1 else None
+        takes_apart = owner is not None and not isinstance(found.values[before[0]], torch.Tensor)
+        if owner is not None and (
+            takes_apart or _folds(node, before[0], owner, readers, returned, found)
+        ):
+            owner.results = [r for r in owner.results if r is not before[0]] + [node]
+        else:
+            owner = _Group(node, [], [node], parents=list(before))
+            groups.append(owner)
+        owner.nodes.append(node)
+        owner.macs += found.macs[node]
+        group_of[node] = owner
+    if not groups:
+        raise MecError(f"nothing in {name!r} depends on its input: there is nothing to partition")
+    replicated = frozenset(
+        n.name
+        for n in program.module.graph.nodes
+        if n in views or (n not in data and n.op not in ("placeholder", "output"))
+    )
+    return _build(
+        replace(program, replicated=replicated), groups, group_of, found, module, name, returned
+    )
+
+
+def _bake_in_sizes(graph: fx.Graph, found: Probe) -> bool:
+    """Replace sizes, flags and assertions by the values they had; True if a tensor used one."""
+    used = False
+    for node in list(graph.nodes):
+        if node.op in ("placeholder", "output") or tensors_in(found.values[node]):
+            continue
+        value = found.values[node]
+        for user in list(node.users):
+            used = used or bool(tensors_in(found.values[user]))
+            user.args = fx.map_arg(user.args, lambda n, old=node, new=value: new if n is old else n)
+            user.kwargs = fx.map_arg(
+                user.kwargs, lambda n, old=node, new=value: new if n is old else n
+            )
+    for node in reversed(list(graph.nodes)):
+        if node.op in ("placeholder", "output"):
+            continue
+        if not node.users and (not tensors_in(found.values[node]) or node not in found.mutated):
+            graph.erase_node(node)
+    return used
+
+
+def _data_nodes(graph: fx.Graph, found: Probe) -> dict[fx.Node, None]:
+    """Nodes whose value depends on the inputs' data, in execution order."""
+    data: dict[fx.Node, None] = {}
+    for node in graph.nodes:
+        if node.op == "output" or not tensors_in(found.values[node]):
+            continue
+        if node.op == "placeholder" or any(parent in data for parent in node.all_input_nodes):
+            data[node] = None
+    return data
+
+
+def _is_tuple_view(node: fx.Node, data: dict[fx.Node, None], found: Probe) -> bool:
+    """A split of one tensor into a tuple (chunk, unbind, ...): cheap, so done on either side."""
+    return (
+        node.op != "placeholder"
+        and not isinstance(found.values[node], torch.Tensor)
+        and found.macs[node] == 0
+        and sum(parent in data for parent in node.all_input_nodes) == 1
+        and any(
+            isinstance(found.values[p], torch.Tensor) for p in node.all_input_nodes if p in data
+        )
+    )
+
+
+def _sources(node: fx.Node, data: dict[fx.Node, None], views: set[fx.Node]) -> list[fx.Node]:
+    """The data nodes a node reads, seen through tuple views."""
+    found: dict[fx.Node, None] = {}
+    for parent in node.all_input_nodes:
+        if parent in views:
+            found.update(dict.fromkeys(_sources(parent, data, views)))
+        elif parent in data:
+            found[parent] = None
+    return list(found)
+
+
+def _folds(
+    node: fx.Node,
+    before: fx.Node,
+    owner: _Group,
+    readers: dict[fx.Node, set[fx.Node]],
+    returned: set[fx.Node],
+    found: Probe,
+) -> bool:
+    """Whether a one-input node is small and the only reader of the operator before it."""
+    return (
+        found.macs[node] == 0
+        and isinstance(found.values[node], torch.Tensor)
+        and owner.results == [before]
+        and readers[before] == {node}
+        and before not in returned
+        and found.values[node].numel() <= found.values[before].numel()
+    )
+
+
+def _build(
+    program: Program,
+    groups: list[_Group],
+    group_of: dict[fx.Node, _Group],
+    found: Probe,
+    module: nn.Module,
+    name: str,
+    returned: set[fx.Node],
+) -> OperatorGraph:
+    """Name the groups and link them into an operator graph."""
+    placeholders = list(program.module.graph.find_nodes(op="placeholder"))
+    modules = dict(program.module.named_modules())
+    names: dict[int, str] = {}
+    taken: Counter[str] = Counter()
+
+    def unique(wanted: str) -> str:
+        taken[wanted] += 1
+        return wanted if taken[wanted] == 1 else unique(f"{wanted}_{taken[wanted]}")
+
+    operators: list[Operator] = []
+    of_node: dict[fx.Node, str] = {}
+    for i, node in enumerate(placeholders):
+        label = "input" if len(placeholders) == 1 else program.input_names[i]
+        of_node[node] = unique(label)
+        program.results[of_node[node]] = (node.name,)
+        operators.append(_operator(of_node[node], [node], found, kind=INPUT))
+    layers = _Layers(module)
+    for group in groups:
+        # A tuple that is taken apart leaves only the parts that somebody reads.
+        group.results = [r for r in group.results if isinstance(found.values[r], torch.Tensor)]
+        label = names[id(group)] = unique(operator_path(group.anchor))
+        program.groups[label] = tuple(n.name for n in group.nodes)
+        program.results[label] = tuple(n.name for n in group.results)
+        parents = dict.fromkeys(
+            of_node[p] if p in of_node else names[id(group_of[p])] for p in group.parents
+        )
+        kind = operation(group.anchor, modules.get(str(group.anchor.target)))
+        made = _operator(label, group.results, found, kind=kind)
+        operators.append(
+            replace(made, parents=tuple(parents), macs=group.macs, layer=layers.of(group.anchor))
+        )
+    outputs = dict.fromkeys(
+        of_node[n] if n in of_node else names[id(group_of[n])] for n in returned
+    )
+    return OperatorGraph(operators, outputs, name=name, program=program)
+
+
+def _operator(name: str, results: list[fx.Node], found: Probe, kind: str) -> Operator:
+    tensors = [t for node in results for t in tensors_in(found.values[node])]
+    raw = [8 * t.element_size() for t in tensors if not t.is_floating_point()]
+    return Operator(
+        name,
+        elements=sum(t.numel() for t in tensors),
+        kind=kind,
+        raw_bits=max(raw) if len(raw) == len(tensors) and raw else None,
+    )
+
+
+class _Layers:
+    """Which layer a node belongs to, for the ``layer`` granularity.
+
+    A layer is the outermost module on a node's path that is neither a plain container nor of a
+    class that occurs only once: ResNet's bottlenecks, GoogLeNet's Inception modules, ViT's encoder
+    blocks. Modules whose class occurs once (a ViT's encoder) are looked through.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._modules = dict(module.named_modules())
+        self._count = Counter(type(m) for m in self._modules.values())
+
+    def of(self, node: fx.Node) -> str | None:
+        parts = operator_path(node).split(".")
+        for depth in range(1, len(parts) + 1):
+            path = ".".join(parts[:depth])
+            module: Any = self._modules.get(path)
+            if module is None:
+                return None
+            if not _is_container(module) and self._count[type(module)] > 1:
+                return path
+        return None
+
+
+def _is_container(module: nn.Module) -> bool:
+    """A Sequential or the like whose class adds no forward of its own."""
+    return isinstance(module, _CONTAINERS) and any(
+        type(module).forward is container.forward for container in _CONTAINERS
+    )

@@ -1,0 +1,73 @@
+"""Operator graphs of torchvision's classification models by name, traced without weights."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from rllib_mec.dnn.graph import OperatorGraph
+from rllib_mec.errors import unknown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+INPUT_SHAPE = (3, 224, 224)
+"""The RGB input on which the paper counts MACs and bits (Section V-A)."""
+
+_BUILD_ARGUMENTS: dict[str, dict[str, Any]] = {
+    # Their initialisation takes many seconds, and without weights to load it is of no use.
+    "googlenet": {"init_weights": False},
+    "inception_v3": {"init_weights": False},
+}
+
+
+def model_names() -> list[str]:
+    """Names of all classification models in the installed torchvision."""
+    import torchvision
+
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def build_model(name: str, device: str = "cpu") -> nn.Module:
+    """Build a torchvision classification model in eval mode with random weights.
+
+    Args:
+        name: A name of :func:`model_names`.
+        device: Where its parameters live; ``"meta"`` allocates none, enough for tracing.
+
+    Returns:
+        The module, in eval mode (GoogLeNet's and InceptionV3's auxiliary heads do not run).
+
+    Raises:
+        MecError: torchvision has no such model.
+    """
+    import torch
+    import torchvision
+
+    if name not in model_names():
+        raise unknown("DNN", name, model_names())
+    with torch.device(device):
+        model = torchvision.models.get_model(name, weights=None, **_BUILD_ARGUMENTS.get(name, {}))
+    return model.eval()
+
+
+@lru_cache(maxsize=32)
+def model_graph(name: str, input_shape: tuple[int, ...] = INPUT_SHAPE) -> OperatorGraph:
+    """The operator graph of a torchvision model, traced once per process on the meta device.
+
+    Args:
+        name: A name of :func:`model_names`.
+        input_shape: Shape of one input without the batch dimension.
+
+    Returns:
+        The graph, for a batch of one.
+
+    Raises:
+        MecError: torchvision has no such model, or it does not take that input shape.
+    """
+    import torch
+
+    from rllib_mec.dnn.tracing import trace
+
+    model = build_model(name, device="meta")
+    return trace(model, torch.empty(1, *input_shape, device="meta"), name=name)

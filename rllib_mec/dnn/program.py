@@ -1,0 +1,164 @@
+"""What stands behind a traced operator graph: the fx program and its nodes' values."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
+
+from rllib_mec.errors import MecError
+
+Value = Any
+"""A node's value while probing: a tensor without data, a tuple of them, a number, None, ..."""
+
+
+@dataclass
+class Program:
+    """A traced module and which of its nodes make up which operator.
+
+    Attributes:
+        module: The fx module; its parameters are the traced module's own.
+        input_names: Names of the forward's inputs that the trace was made with, in order.
+        input_shapes: Their shapes; None for an input that is not a tensor.
+        groups: For each operator, its fx nodes' names in execution order.
+        results: For each operator or input, the fx nodes whose values are sent when it crosses.
+        replicated: Nodes that run wherever they are needed (parameters, constants, tuple views).
+        shape_bound: The program holds sizes of the traced batch as constants, so that another
+            batch size is an error rather than a wrong result.
+    """
+
+    module: fx.GraphModule
+    input_names: tuple[str, ...]
+    input_shapes: tuple[tuple[int, ...] | None, ...]
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    results: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    replicated: frozenset[str] = frozenset()
+    shape_bound: bool = False
+
+
+@dataclass
+class Probe:
+    """Values, MACs and mutations of every node, found by running the program without data."""
+
+    values: dict[fx.Node, Value] = field(default_factory=dict)
+    macs: dict[fx.Node, int] = field(default_factory=dict)
+    mutated: dict[fx.Node, set[int]] = field(default_factory=dict)
+
+
+def tensors_in(value: Value) -> list[torch.Tensor]:
+    """All tensors in a node's value."""
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    """A number that all views of one tensor share."""
+    return tensor.untyped_storage()._cdata
+
+
+class _ProbingInterpreter(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule, flops: FlopCounterMode) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.probe = Probe()
+        self._flops = flops
+
+    def run_node(self, n: fx.Node) -> Value:
+        read = [t for a in n.all_input_nodes for t in tensors_in(self.env[a])]
+        versions = [t._version for t in read]
+        before = self._flops.get_total_flops()
+        try:
+            value = super().run_node(n)
+        except Exception as error:
+            raise MecError(
+                f"operator {operator_path(n)!r} cannot run on an input of this shape:"
+                f" {first_line(error)}"
+            ) from error
+        self.probe.values[n] = value
+        self.probe.macs[n] = (self._flops.get_total_flops() - before) // 2
+        changed = {storage_of(t) for t, v in zip(read, versions, strict=True) if t._version != v}
+        if changed:
+            self.probe.mutated[n] = changed
+        return value
+
+
+def probe(module: fx.GraphModule, inputs: tuple[Value, ...]) -> Probe:
+    """Run a program without data and note each node's value, MACs and in-place writes.
+
+    MACs are half the floating-point operations that :class:`FlopCounterMode` counts: convolutions,
+    matrix products and attention, without biases, norms, activations and pooling.
+
+    Args:
+        module: The program.
+        inputs: Values for its placeholders, in order; tensors need no data.
+
+    Raises:
+        MecError: An operator fails on these shapes; the message names it.
+    """
+    on_meta = any(p.is_meta for p in module.parameters())
+    fake = None if on_meta else FakeTensorMode(allow_non_fake_inputs=True)
+    if fake is None:
+        inputs = pytree.tree_map_only(
+            torch.Tensor, lambda t: torch.empty_like(t, device="meta"), inputs
+        )
+    else:
+        inputs = pytree.tree_map_only(torch.Tensor, fake.from_tensor, inputs)
+    flops = FlopCounterMode(display=False)
+    interpreter = _ProbingInterpreter(module, flops)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_without_fused_attention())
+        if on_meta:
+            stack.enter_context(torch.device("meta"))
+        if fake is not None:
+            stack.enter_context(fake)
+        stack.enter_context(flops)
+        interpreter.run(*inputs)
+    return interpreter.probe
+
+
+def operator_path(node: fx.Node) -> str:
+    """The name to show for an fx node: its module's path and, within it, the function called."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = ""
+    if stack:
+        path = str(list(stack.values())[-1][0]).split("@")[0]
+        for prefix in ("L['self'].", "L['self']", "L__self___"):
+            path = path.removeprefix(prefix)
+    if node.op == "call_module":
+        return str(node.target)
+    if node.op in ("placeholder", "output", "get_attr"):
+        return str(node.target)
+    return f"{path}.{operation(node)}" if path else operation(node)
+
+
+def operation(node: fx.Node, module: nn.Module | None = None) -> str:
+    """The kind of operation a node does, e.g. ``"conv2d"``, ``"add"``."""
+    if node.op == "call_module":
+        return type(module).__name__.lower() if module is not None else "module"
+    if node.op == "call_method":
+        return str(node.target)
+    target = node.target
+    packet = getattr(target, "overloadpacket", None)  # torch.ops.aten.conv2d.default -> conv2d
+    return getattr(packet or target, "__name__", str(target)).lstrip("_")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _without_fused_attention():
+    """Let attention run operation by operation, so that its MACs are counted."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
