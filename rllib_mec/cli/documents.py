@@ -1,0 +1,128 @@
+"""Reading what a user wrote: YAML files, Python files and JSON flags, with one-line errors."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from rllib_mec.cli.messages import one_line
+from rllib_mec.errors import MecError
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which ``1e-4`` is a number and a repeated key is an error."""
+
+
+# YAML 1.1 wants `1.0e-4`; people write `1e-4` and would get a string.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        try:
+            repeated = key in seen
+        except TypeError:
+            raise MecError(f"line {key_node.start_mark.line + 1}: a key must be a name") from None
+        if repeated:
+            raise MecError(f"line {key_node.start_mark.line + 1}: {key!r} is given twice")
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
+
+
+def existing_file(path: str | Path) -> Path:
+    """``path`` if it is a readable file.
+
+    Raises:
+        MecError: It is missing or a directory.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise MecError(f"{path} is a directory, expected a .yaml or .py file")
+    if not file.is_file():
+        raise MecError(f"no such file: {path}")
+    return file
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file.
+
+    Raises:
+        MecError: Syntax error (with its line), repeated key, or not text.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
+    except MecError as error:
+        raise MecError(f"{path}, {error}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise MecError(f"{path}{where}: YAML syntax: {error.problem or error.context}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise MecError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
+
+
+def read_json_object(flag: str, text: str) -> dict[str, Any]:
+    """Parse the JSON object given to a flag.
+
+    Raises:
+        MecError: Not JSON, or not an object.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise MecError(
+            f"{flag} is not valid JSON ({error.msg} at character {error.pos + 1}): {text}"
+        ) from None
+    if not isinstance(value, dict):
+        raise MecError(f"{flag} must be a JSON object like '{{\"key\": 1}}', got {text}")
+    return value
+
+
+def import_python(path: Path) -> ModuleType:
+    """Run a Python file as a module and return it.
+
+    Its folder is put on ``sys.path`` so that the workers can import it too.
+
+    Raises:
+        MecError: The file raised an exception.
+    """
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    name = path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise MecError(f"{path} cannot be imported as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        trace = error.__traceback__
+        line = ""
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == str(path):
+                line = f", line {trace.tb_lineno}"
+            trace = trace.tb_next
+        if isinstance(error, SyntaxError) and error.lineno:
+            line = f", line {error.lineno}"
+        sys.modules.pop(name, None)
+        raise MecError(f"{path}{line}: {type(error).__name__}: {one_line(error)}") from None
+    return module
