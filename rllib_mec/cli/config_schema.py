@@ -1,9 +1,9 @@
 """A flat config from a file becomes an ``AlgorithmConfig``, and a misspelt key an error.
 
 ``AlgorithmConfig.update_from_dict`` sets any attribute and so swallows typos. Here every key must
-be an argument of one of the config's methods (``.training(...)``, ``.env_runners(...)``, ...), which
-is then called with it. The table of keys is read from the signatures, so that it knows the arguments
-of each algorithm, also the user's own.
+be an argument of one of the config's methods (``.training(...)``, ``.env_runners(...)``, ...),
+which is then called with it. The table of keys is read from the signatures, so that it knows the
+arguments of each algorithm, also the user's own.
 """
 
 from __future__ import annotations
