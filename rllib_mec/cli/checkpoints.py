@@ -59,16 +59,24 @@ def find_checkpoint(path: str | Path) -> Path:
     newest = _newest_of_trial(folder)
     if newest:
         return newest
-    trials = [(child, _newest_of_trial(child)) for child in folder.iterdir() if child.is_dir()]
+    trials = [(child, _newest_of_trial(child)) for child in _folders(folder)]
     found = [(child, checkpoint) for child, checkpoint in trials if checkpoint]
     if not found:
         raise MecError(f"{path} is not a checkpoint and holds none (no {METADATA} in it)")
     return max(found, key=lambda pair: (_last_return(pair[0]), pair[1].stat().st_mtime))[1]
 
 
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder; none if it may not be read."""
+    try:
+        return [child for child in folder.iterdir() if child.is_dir()]
+    except OSError:
+        return []
+
+
 def _newest_of_trial(folder: Path) -> Path | None:
     """The newest complete checkpoint of a trial's folder."""
-    numbered = [p for p in folder.iterdir() if _NUMBERED.match(p.name) and is_complete(p)]
+    numbered = [p for p in _folders(folder) if _NUMBERED.match(p.name) and is_complete(p)]
     return max(numbered, key=lambda p: int(p.name.split("_")[1]), default=None)
 
 

@@ -118,11 +118,12 @@ def import_python(path: Path) -> ModuleType:
         trace = error.__traceback__
         line = ""
         while trace is not None:
-            if trace.tb_frame.f_code.co_filename == str(path):
+            if Path(trace.tb_frame.f_code.co_filename).resolve() == path.resolve():
                 line = f", line {trace.tb_lineno}"
             trace = trace.tb_next
         if isinstance(error, SyntaxError) and error.lineno:
             line = f", line {error.lineno}"
         sys.modules.pop(name, None)
-        raise MecError(f"{path}{line}: {type(error).__name__}: {one_line(error)}") from None
+        text = " ".join(str(error).split())
+        raise MecError(f"{path}{line}: {type(error).__name__}: {text}") from None
     return module

@@ -202,7 +202,7 @@ def _check_config_object(config: Any, env: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _require_env(config: Any) -> None:
-    if config.env is None and not config.input_:
+    if config.env is None and not config.is_offline:
         raise MecError("no environment: give `env:` in the file or --env, e.g. --env CartPole-v1")
 
 

@@ -40,7 +40,10 @@ def train(args: argparse.Namespace, argv: list[str], verbosity: int) -> int:
         if isinstance(value, int) and value < (0 if key == "num_gpus" else 1):
             raise MecError(f"--ray-{key.replace('_', '-')} must be positive, got {value}")
     quiet.quieten(verbosity)
-    checked = experiment.check(args.experiment_name or name, spec, note)
+    notes: list[str] = []  # said only once all is well: an error stays the only line
+    checked = experiment.check(args.experiment_name or name, spec, notes.append)
+    for message in notes:
+        note(message)
     callbacks = _wandb(args, checked.name)
 
     from rllib_mec.cli import training

@@ -184,9 +184,14 @@ def _finish(experiment: Experiment, trials: list[Trial]) -> int:
         mode = experiment.checkpoint_config.get("checkpoint_score_order", "max")
         print_summary(trials, experiment.config.env, score, mode)
     for trial in failed:
-        log = trial.error_file or trial.path
-        error(f"training failed: {root_cause(trial)} (log: {log})")
+        error(f"training failed: {root_cause(trial)} (log: {_log(trial)})")
     return FAILED if failed else OK
+
+
+def _log(trial: Trial) -> str:
+    """The failed trial's log, among its results if Tune has copied it there already."""
+    kept = Path(trial.path or "", "error.txt")
+    return str(kept if kept.is_file() else trial.error_file or trial.path)
 
 
 def root_cause(trial: Trial) -> str:
