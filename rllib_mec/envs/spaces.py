@@ -83,6 +83,42 @@ def check_batch_actions(
     return tuple(arrays)  # type: ignore[return-value]
 
 
+def check_agent_action(agent: str, action: Any, space: spaces.Dict) -> None:
+    """Check one agent's action.
+
+    Raises:
+        MecError: Names the agent, the key, what was given and what was expected.
+    """
+    if not isinstance(action, Mapping):
+        raise MecError(f"the action of {agent} must be a dict, but is {type(action).__name__}")
+    for key in action:
+        if key not in ACTION_KEYS:
+            raise unknown(f"action key of {agent}", key, ACTION_KEYS)
+    for key in ACTION_KEYS:
+        if key not in action:
+            raise MecError(f"the action of {agent} lacks {key!r}")
+        value = np.asarray(action[key])
+        if value.shape != space[key].shape:
+            raise MecError(
+                f"action {key!r} of {agent} must have shape {space[key].shape}, "
+                f"but has {value.shape}"
+            )
+        # Kinds are checked, not exact types: any integer, and float32 or float64 alike.
+        is_box = isinstance(space[key], spaces.Box)
+        if not is_box and not np.issubdtype(value.dtype, np.integer):
+            raise MecError(f"action {key!r} of {agent} must be of integers, but is {value.dtype}")
+        low, high = (0, 1) if is_box else (0, _num_choices(space[key]) - 1)
+        if not ((value >= low) & (value <= high)).all():
+            raise MecError(
+                f"action {key!r} of {agent} must lie in [{low}, {high}], "
+                f"but has {_worst(value, low, high)}"
+            )
+
+
+def _num_choices(space: Any) -> int:
+    return int(space.n) if isinstance(space, spaces.Discrete) else int(space.nvec[0])
+
+
 def _worst(values: np.ndarray, low: float, high: float) -> Any:
     """The first value that is not within [low, high]."""
     return values[~((values >= low) & (values <= high))].flat[0]

@@ -155,11 +155,14 @@ class VectorTaskWindow:
             self._seeds = seeds.astype(np.uint64)
             self._counters[:, 0] = 0
         self._counters[:, 1] = 0
-        observation = np.empty((self.num_worlds, 2 * self.num_devices), dtype=np.float32)
-        _begin_worlds(
-            self._seeds, self._counters, self._queues, self._distances, self._draws, observation
-        )
-        return observation
+        _begin_worlds(self._seeds, self._counters, self._queues, self._distances, self._draws)
+        return self.observation()
+
+    def observation(self) -> np.ndarray:
+        """The present observation, ``(B, 2N)`` float32: X_n/λ, then d_n/d_max of all MDs."""
+        scale = np.array([[self.scenario.mean_tasks], [self.scenario.distance_range_m[1]]])
+        state = np.stack([self._queues, self._distances], axis=1) / scale
+        return state.reshape(self.num_worlds, -1).astype(np.float32)
 
     def step(self, actions: Mapping[str, np.ndarray]) -> VectorStep:
         """Play one task window in every world.
@@ -288,10 +291,9 @@ def _observe(b, queues, distances, draws, observation):
 
 
 @njit(cache=True, nogil=True)
-def _begin_worlds(seeds, counters, queues, distances, draws, observation):
+def _begin_worlds(seeds, counters, queues, distances, draws):
     for b in range(len(queues)):
         _begin_world(b, seeds, counters, queues, distances, draws)
-        _observe(b, queues, distances, draws, observation)
 
 
 @njit(cache=True, nogil=True)

@@ -98,9 +98,7 @@ def advance(
     server_changed = np.ones(num_servers, dtype=np.bool_)
     for n in range(num_devices):
         if stage[n] == IDLE:
-            _enter_next_stage(
-                n, clock, stage, task, work, num_tasks, partition, stage_ends, table
-            )
+            _enter_next_stage(n, clock, stage, task, work, num_tasks, partition, stage_ends, table)
         if stage[n] == SERVER:
             load[server[n, task[n]]] += 1
         left[n] = work[n]
@@ -152,9 +150,7 @@ def advance(
             elif stage[n] == SERVER:
                 load[server[n, x]] -= 1
                 server_changed[server[n, x]] = True
-            _enter_next_stage(
-                n, clock, stage, task, work, num_tasks, partition, stage_ends, table
-            )
+            _enter_next_stage(n, clock, stage, task, work, num_tasks, partition, stage_ends, table)
             speed[n] = 1.0
             left[n] = work[n]
             if stage[n] == TRANSMISSION:
