@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from typing import Any
 
@@ -61,12 +62,17 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         **kwargs: ``worker_index`` and ``num_workers``, as RLlib passes them.
     """
 
+    # Ray types these as what any env runner may have; here they are more, and never None.
+    config: Any
+    module: Any
+
     def __init__(self, *, config: Any, **kwargs: Any):
         """Make the worlds and the module."""
         super().__init__(config=config, **kwargs)
         Checkpointable.__init__(self)
         self._weights_seq_no = 0
-        if self.worker_index:
+        self._index: int = self.worker_index or 0
+        if self._index:
             # Remote runners share the machine with the learner: two of them on two cores would
             # fight over threads, and an update takes several times as long.
             torch.set_num_threads(1)
@@ -79,7 +85,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         """Make the batch of worlds from ``config.env_config``."""
         self.scenario = Scenario.from_dict(self.config.env_config)
         self._num_worlds = self.config.num_envs_per_env_runner
-        entropy = [0 if self._seed is None else self._seed, self.worker_index or 0]
+        entropy = [0 if self._seed is None else self._seed, self._index]
         if self._seed is None:
             entropy = list(np.random.SeedSequence().generate_state(2))
         # World b's seed is this plus b: spread the runners so far that they never share a world.
@@ -133,7 +139,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             One batch, in a list: RLlib flattens what the runners return, and a bare batch would be
             taken apart. In evaluation the batch is empty and has only its number of steps.
         """
-        explore = self.config.explore if explore is None else explore
+        explore = bool(self.config.explore if explore is None else explore)
         with self.metrics.log_time(SAMPLE_TIMER):
             if num_episodes is not None:
                 batch = self._sample_episodes(num_episodes, explore)
@@ -142,7 +148,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
                     self._observation = self.env.reset()
                     self._tally = EpisodeTally(self._num_worlds, self.scenario.num_devices)
                 steps = (
-                    self.config.get_rollout_fragment_length(self.worker_index or 0)
+                    self.config.get_rollout_fragment_length(self._index)
                     if num_timesteps is None
                     else -(-num_timesteps // self._num_worlds)
                 )
@@ -162,7 +168,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             decide,
             self.scenario,
             num_episodes,
-            seed=self.worker_index or 0,
+            seed=self._index,
             num_tasks=round(self.scenario.mean_tasks),
             distance_m=self.config.evaluation_distance_m,
         )
@@ -224,10 +230,10 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         log(NUM_ENV_STEPS_SAMPLED, num_steps, reduce="sum")
         log((NUM_AGENT_STEPS_SAMPLED, DEFAULT_AGENT_ID), num_steps, reduce="sum")
         log((NUM_MODULE_STEPS_SAMPLED, DEFAULT_MODULE_ID), num_steps, reduce="sum")
-        lifetime = {"reduce": "lifetime_sum"}
-        log(NUM_ENV_STEPS_SAMPLED_LIFETIME, num_steps, with_throughput=True, **lifetime)
-        log((NUM_AGENT_STEPS_SAMPLED_LIFETIME, DEFAULT_AGENT_ID), num_steps, **lifetime)
-        log((NUM_MODULE_STEPS_SAMPLED_LIFETIME, DEFAULT_MODULE_ID), num_steps, **lifetime)
+        log = functools.partial(self.metrics.log_value, value=num_steps, reduce="lifetime_sum")
+        log(NUM_ENV_STEPS_SAMPLED_LIFETIME, with_throughput=True)
+        log((NUM_AGENT_STEPS_SAMPLED_LIFETIME, DEFAULT_AGENT_ID))
+        log((NUM_MODULE_STEPS_SAMPLED_LIFETIME, DEFAULT_MODULE_ID))
 
     def get_metrics(self) -> dict[str, Any]:
         """Metrics of the episodes that ended since the last call."""
@@ -237,9 +243,8 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             log = self.metrics.log_value
             log(NUM_EPISODES, len(ended), reduce="sum")
             log(NUM_EPISODES_LIFETIME, len(ended), reduce="lifetime_sum")
-            window = self.config.metrics_num_episodes_for_smoothing
-            if self.config.in_evaluation:
-                window = len(ended)
+            smoothed = self.config.metrics_num_episodes_for_smoothing
+            window: int = len(ended) if self.config.in_evaluation else smoothed
             for name in EPISODE_METRICS:
                 for value in getattr(ended, name)[-window:]:
                     log(name, float(value), window=window)
@@ -268,7 +273,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             state[WEIGHTS_SEQ_NO] = self._weights_seq_no
         if self._check_component(COMPONENT_WORLDS, components, not_components):
             state[COMPONENT_WORLDS] = {
-                "worker_index": self.worker_index or 0,
+                "worker_index": self._index,
                 "worlds": self.env.get_state(),
                 "observation": self._observation.copy(),
                 "tally": self._tally.get_state(),
@@ -290,7 +295,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         worlds = state.get(COMPONENT_WORLDS)
         if (
             worlds is not None
-            and worlds["worker_index"] == (self.worker_index or 0)
+            and worlds["worker_index"] == (self._index)
             and len(worlds["observation"]) == self._num_worlds
         ):
             self.env.set_state(worlds["worlds"])

@@ -25,8 +25,8 @@ class TaskWindowEnv(ParallelEnv):
 
     Every mobile device (MD) has a queue of DNN inference tasks. In a step each MD decides how many
     of its tasks to run next and, for each, where to cut the DNN, over which channel and at which
-    power to send the tensor, and which MEC server finishes it. All MDs begin together; the step ends
-    when the slowest is done. The episode ends when all queues are empty.
+    power to send the tensor, and which MEC server finishes it. All MDs begin together; the step
+    ends when the slowest is done. The episode ends when all queues are empty.
 
     | Import | ``from rllib_mec.envs import task_window_v0`` |
     |---|---|
@@ -62,7 +62,7 @@ class TaskWindowEnv(ParallelEnv):
 
     | Key | Space | Meaning |
     |---|---|---|
-    | ``partition`` | ``MultiDiscrete([S] * W_max)`` | partition point: 0 sends the input, S-1 is full local |
+    | ``partition`` | ``MultiDiscrete([S] * W_max)`` | 0 sends the input, S-1 is full local |
     | ``channel`` | ``MultiDiscrete([C] * W_max)`` | wireless channel |
     | ``server`` | ``MultiDiscrete([M] * W_max)`` | MEC server |
     | ``power`` | ``Box(0, 1, (W_max,), float32)`` | transmit power, see ``power_scale`` |
@@ -75,8 +75,8 @@ class TaskWindowEnv(ParallelEnv):
 
     ### Infos
 
-    Every agent's info has the window's ``latency_ms``, ``energy_j`` (of all MDs) and ``waiting_ms``,
-    and its own ``window_size``, the tasks it did.
+    Every agent's info has the window's ``latency_ms``, ``energy_j`` (of all MDs) and
+    ``waiting_ms``, and its own ``window_size``, the tasks it did.
 
     ### Arguments
 
@@ -113,10 +113,12 @@ class TaskWindowEnv(ParallelEnv):
         num_devices = self.scenario.num_devices
         self.possible_agents = [f"md_{n}" for n in range(num_devices)]
         self.agents: list[str] = []
-        self.observation_spaces = {
+        self.observation_spaces: dict[str, Any] = {
             agent: observation_space(self.scenario) for agent in self.possible_agents
         }
-        self.action_spaces = {agent: action_space(self.scenario) for agent in self.possible_agents}
+        self.action_spaces: dict[str, Any] = {
+            agent: action_space(self.scenario) for agent in self.possible_agents
+        }
         self.state_space = state_space(self.scenario)
         self._identities = np.eye(num_devices, dtype=np.float32)
         self._worlds: VectorTaskWindow | None = None

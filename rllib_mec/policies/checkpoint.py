@@ -166,6 +166,7 @@ class AgentModulesPolicy(Policy):
             dist = module.get_inference_action_dist_cls().from_logits(inputs)
             action = {h: v.numpy() for h, v in dist.to_deterministic().sample().items()}
             if self._normalize_actions:
-                action["power"] = unsquash_action(action["power"], module.action_space["power"])
+                power: Any = unsquash_action(action["power"], module.action_space["power"])
+                action["power"] = power
             per_agent.append({**action, "power": np.clip(action["power"], 0.0, 1.0)})
         return {h: np.stack([action[h] for action in per_agent], axis=1) for h in per_agent[0]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 
@@ -29,8 +28,8 @@ def window_cost(
         task_rewards: Output, each slot's share of the reward, ``(W_max,)``.
 
     Returns:
-        The reward (the sum of the shares, exactly), the latency max_n L_{n,k} in ms, the mean waiting
-        time in ms of the MDs that had a task, and the energy of all MDs in J.
+        The reward (the sum of the shares, exactly), the latency max_n L_{n,k} in ms, the mean
+        waiting time in ms of the MDs that had a task, and the energy of all MDs in J.
     """
     num_devices, max_window = energy_j.shape
     latency = 0.0

@@ -1,8 +1,8 @@
 """The event-driven engine: every MD's tasks through its CPU, a channel and a server (Eq. 1, 2).
 
-Between two events (some stage of some MD ends) all speeds are constant: an MD that transmits does so
-at the rate of Eq. (1) among those that transmit at that instant on the same channel; a server with k
-tasks gives each 1/k of its speed. An event costs O(N): one pass over the MDs.
+Between two events (some stage of some MD ends) all speeds are constant: an MD that transmits does
+so at the rate of Eq. (1) among those that transmit at that instant on the same channel; a server
+with k tasks gives each 1/k of its speed. An event costs O(N): one pass over the MDs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ IDLE, LOCAL, TRANSMISSION, SERVER = 0, 1, 2, 3
 
 @njit(cache=True, nogil=True)
 def _enter_next_stage(n, clock, stage, task, work, num_tasks, partition, stage_ends, table):
-    """Move MD n on from the stage it has finished, over stages of no length, maybe to a next task."""
+    """Move MD n on to its next stage of some length, maybe that of its next task."""
     local_ms, bits, server_ms = table
     while True:
         if stage[n] == SERVER:

@@ -1,7 +1,7 @@
 """Counter-based random numbers: a draw depends on its key alone, not on the draws before it.
 
-So a world's channels do not depend on the other worlds of its batch, nor on what was decided: policies
-are compared on the same channels, and a batch can be stopped and resumed anywhere.
+So a world's channels do not depend on the other worlds of its batch, nor on what was decided:
+policies are compared on the same channels, and a batch can be stopped and resumed anywhere.
 """
 
 from __future__ import annotations

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.utils.from_config import NotProvided
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
@@ -163,7 +164,9 @@ class EMHPPOConfig(PPOConfig):
 class EMHPPO(PPO):
     """Embedded multi-agent hybrid PPO: sample task windows, update, sync weights (Algorithm 2)."""
 
-    config: EMHPPOConfig
+    config: EMHPPOConfig  # type: ignore[assignment]  # Ray's is optional before setup
+    env_runner_group: Any
+    learner_group: Any
 
     @classmethod
     def get_default_config(cls) -> EMHPPOConfig:
@@ -183,13 +186,14 @@ class EMHPPO(PPO):
         """
         config = self.config
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            batches, results = synchronous_parallel_sample(
+            sampled: Any = synchronous_parallel_sample(
                 worker_set=self.env_runner_group,
                 max_env_steps=config.total_train_batch_size,
                 sample_timeout_s=config.sample_timeout_s,
                 _uses_new_env_runners=True,
                 _return_metrics=True,
             )
+        batches, results = sampled
         if not batches:
             # RLlib would go on for ever, reporting NaN.
             self._num_empty_samples += 1
@@ -203,7 +207,7 @@ class EMHPPO(PPO):
         self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
 
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-            num_learners = max(1, config.num_learners)
+            num_learners = max(1, config.num_learners or 0)
             batch = make_train_batch(batches, config.per_task_advantages, num_learners)
             per_learner = batch.env_steps() // num_learners
             minibatches = -(-per_learner * config.num_epochs // config.minibatch_size)

@@ -33,13 +33,17 @@ class EMHPPOTorchLearner(TorchLearner):
     ``window_advantages``.
     """
 
+    # Ray types these as what any learner may have; here they are more, and never None.
+    config: Any
+    module: Any
+
     def build(self) -> None:
         """Build module, optimizer and the entropy schedule."""
         super().build()
         self._entropy_schedule = Scheduler(
-            fixed_value_or_schedule=self.config.entropy_coeff,  # type: ignore[attr-defined]
+            fixed_value_or_schedule=self.config.entropy_coeff,
             framework=self.framework,
-            device=self._device,
+            device=self._device,  # type: ignore[arg-type]  # annotated as str, used as device
         )
 
     @classmethod
@@ -49,7 +53,7 @@ class EMHPPOTorchLearner(TorchLearner):
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Adam over actor and critic (Table III), fused: one pass over all parameters a step."""
-        params = self.get_parameters(self.module[module_id])  # type: ignore[index]
+        params: Any = self.get_parameters(self.module[module_id])
         self.register_optimizer(
             module_id=module_id,
             optimizer=torch.optim.Adam(params, eps=1e-5, fused=True),
@@ -72,7 +76,7 @@ class EMHPPOTorchLearner(TorchLearner):
         were not played are masked out. As in Eq. (19), the sum over MDs and slots is divided by
         W_max. The window head's ratio stands beside it, with the advantage of the whole window.
         """
-        module = self.module[module_id].unwrapped()  # type: ignore[index]
+        module = self.module[module_id].unwrapped()
         dist = HybridActionDistribution(fwd_out[Columns.ACTION_DIST_INPUTS], module.layout)
         max_window = module.layout.max_window
         played = batch[PLAYED]
@@ -127,7 +131,7 @@ class EMHPPOTorchLearner(TorchLearner):
         coeff = self._entropy_schedule.update(
             timestep=timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
         )
-        for module_id in self.module.keys():  # type: ignore[union-attr]
+        for module_id in self.module.keys():
             self.metrics.log_value((module_id, ENTROPY_COEFF), coeff, window=1)
 
     def set_state(self, state: dict[str, Any]) -> None:

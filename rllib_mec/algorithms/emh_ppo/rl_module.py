@@ -81,7 +81,7 @@ def mlp(sizes: Sequence[int], activation: type[nn.Module], out_gain: float | Non
     for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         is_out = out_gain is not None and i == len(sizes) - 2
         linear = nn.Linear(n_in, n_out)
-        nn.init.orthogonal_(linear.weight, out_gain if is_out else math.sqrt(2.0))
+        nn.init.orthogonal_(linear.weight, out_gain if is_out else math.sqrt(2.0))  # type: ignore[arg-type]
         nn.init.zeros_(linear.bias)
         layers += [linear] if is_out else [linear, activation()]
     return nn.Sequential(*layers)
