@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rllib_mec.envs.episodes import EpisodeMetrics, run_episodes
+from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, EpisodeMetrics, run_episodes
 from rllib_mec.errors import MecError
 from rllib_mec.policies.policy import Policy
 from rllib_mec.simulator.scenario import Scenario
@@ -22,7 +22,6 @@ from rllib_mec.simulator.scenario import Scenario
 METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
 
 NUM_EPISODES = 200
-DISTANCE_M = 50.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +89,7 @@ def evaluate(
     episodes: int = NUM_EPISODES,
     seed: int = 0,
     num_tasks: int | None = None,
-    distance_m: float = DISTANCE_M,
+    distance_m: float = EVALUATION_DISTANCE_M,
 ) -> Evaluation:
     """Evaluate a policy.
 

@@ -40,7 +40,12 @@ from ray.rllib.utils.metrics import (
 from rllib_mec.algorithms.columns import PLAYED, TASK_LOGP, WINDOW_LOGP
 from rllib_mec.algorithms.distributions import HEADS, HybridActionDistribution, HybridActionLayout
 from rllib_mec.algorithms.gae import per_task_gae
-from rllib_mec.envs.episodes import EpisodeMetrics, EpisodeTally, run_episodes
+from rllib_mec.envs.episodes import (
+    EVALUATION_DISTANCE_M,
+    EpisodeMetrics,
+    EpisodeTally,
+    run_episodes,
+)
 from rllib_mec.envs.vector import VectorTaskWindow
 from rllib_mec.simulator.scenario import Scenario
 
@@ -170,7 +175,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             num_episodes,
             seed=self._index,
             num_tasks=round(self.scenario.mean_tasks),
-            distance_m=self.config.evaluation_distance_m,
+            distance_m=EVALUATION_DISTANCE_M,
         )
         self._ended.append(metrics)
         return MultiAgentBatch({}, env_steps=int(metrics.num_windows.sum()))

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from rllib_mec.envs.vector import VectorStep
     from rllib_mec.simulator.scenario import Scenario
 
+EVALUATION_DISTANCE_M = 50.0
+"""Distance of every MD to the base station in the paper's performance tests (Section V-A)."""
+
 Decide = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """Maps observations ``(B, 2N)`` to the actions that ``VectorTaskWindow.step`` takes."""
 

@@ -79,7 +79,6 @@ class EMHPPOConfig(PPOConfig):
         self.per_task_advantages = True
         self.reward_clip = 90.0
         self.reward_scale = 10.0
-        self.evaluation_distance_m = 50.0
 
     def training(
         self,
@@ -88,7 +87,6 @@ class EMHPPOConfig(PPOConfig):
         per_task_advantages: bool = NotProvided,  # type: ignore[assignment]
         reward_clip: float = NotProvided,  # type: ignore[assignment]
         reward_scale: float = NotProvided,  # type: ignore[assignment]
-        evaluation_distance_m: float = NotProvided,  # type: ignore[assignment]
         **kwargs: Any,
     ) -> EMHPPOConfig:
         """Sets the training related configuration.
@@ -101,7 +99,6 @@ class EMHPPOConfig(PPOConfig):
                 advantage (the paper's per-task critic) or with the sum over the window's slots.
             reward_clip: Rewards below minus this count as this in training.
             reward_scale: Rewards are divided by this in training, so that values are near 1.
-            evaluation_distance_m: Distance of all MDs to the base station in evaluation.
             **kwargs: Those of :meth:`PPOConfig.training`.
 
         Returns:
@@ -113,7 +110,6 @@ class EMHPPOConfig(PPOConfig):
             "per_task_advantages": per_task_advantages,
             "reward_clip": reward_clip,
             "reward_scale": reward_scale,
-            "evaluation_distance_m": evaluation_distance_m,
         }
         for name, value in own.items():
             if value is not NotProvided:
@@ -149,7 +145,7 @@ class EMHPPOConfig(PPOConfig):
                 f"EMH-PPO trains on {', '.join(ENVIRONMENTS)}, but env is {self.env!r}; "
                 "for other environments use an algorithm of RLlib's, such as PPO"
             )
-        for name in ("reward_clip", "reward_scale", "evaluation_distance_m"):
+        for name in ("reward_clip", "reward_scale"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
                 raise MecError(f"{name} must be a positive number, but is {value!r}")
