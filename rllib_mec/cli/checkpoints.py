@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rllib_mec.cli.documents import add_to_path
 from rllib_mec.cli.messages import one_line
 from rllib_mec.cli.stop_criteria import lookup
 from rllib_mec.errors import MecError
@@ -119,8 +119,7 @@ def read_info(path: str | Path) -> CheckpointInfo:
     from ray.rllib.algorithms.algorithm import Algorithm
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    add_to_path(Path.cwd())
     file = folder / CLASS_FILE
     if not file.is_file():
         raise MecError(f"{path} is not a checkpoint of RLlib's new API stack (no {CLASS_FILE})")

@@ -62,13 +62,18 @@ def known_keys(config_class: type) -> dict[str, tuple[str, inspect.Parameter]]:
     keys: dict[str, tuple[str, inspect.Parameter]] = {}
     for section in SECTIONS:
         for method in _methods(config_class, section):
+            try:
+                hints = typing.get_type_hints(method)
+            except Exception:  # some of Ray's are only there for type checkers
+                hints = {}
             for name, parameter in inspect.signature(method).parameters.items():
                 if name == "self" or parameter.kind is parameter.VAR_KEYWORD:
                     continue
                 default = parameter.default
                 if isinstance(default, int) and default == DEPRECATED_VALUE:
                     continue
-                keys.setdefault(name, (section, parameter))
+                annotation = hints.get(name, parameter.annotation)
+                keys.setdefault(name, (section, parameter.replace(annotation=annotation)))
     return keys
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -95,6 +96,16 @@ def read_json_object(flag: str, text: str) -> dict[str, Any]:
     return value
 
 
+def add_to_path(folder: Path) -> None:
+    """Let this process and the workers that Ray starts later import modules from ``folder``."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    # Ray hands its workers the working directory, but not what was put on sys.path.
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if str(folder) not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *paths])
+
+
 def import_python(path: Path) -> ModuleType:
     """Run a Python file as a module and return it.
 
@@ -103,9 +114,7 @@ def import_python(path: Path) -> ModuleType:
     Raises:
         MecError: The file raised an exception.
     """
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    add_to_path(path.resolve().parent)
     name = path.stem
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

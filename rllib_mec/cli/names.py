@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 from rllib_mec import registry
+from rllib_mec.cli.documents import add_to_path
 from rllib_mec.cli.messages import nearest, one_line
 from rllib_mec.errors import MecError, unknown
 
@@ -30,8 +30,7 @@ def load_object(kind: str, path: str) -> Any:
     Raises:
         MecError: The module or the name in it does not exist.
     """
-    if str(Path.cwd()) not in sys.path:  # a console script does not have it, `python -m` does
-        sys.path.insert(0, str(Path.cwd()))
+    add_to_path(Path.cwd())  # a console script does not have it, `python -m` does
     module_name, _, attribute = path.replace(":", ".").rpartition(".")
     try:
         module = importlib.import_module(module_name)
