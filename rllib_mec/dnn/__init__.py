@@ -1,35 +1,57 @@
 """DNN partitioning: operator graphs, partition points (Algorithm 1), executable halves.
 
-Graphs and tables need no torch at import; names that do are loaded on first use.
+Graphs, tables and profiles need no torch at import; what does is loaded on first use.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rllib_mec.dnn.codecs import CODECS, Codec, codec
 from rllib_mec.dnn.graph import Operator, OperatorGraph
+from rllib_mec.dnn.pareto import ParetoFront, pareto_front
 from rllib_mec.dnn.partition import PartitionTable, partition_table
 from rllib_mec.dnn.points import PartitionPoint
+from rllib_mec.dnn.profiling import Profile, profile
 
 if TYPE_CHECKING:
+    from rllib_mec.dnn.artifacts import load_half, save_half
     from rllib_mec.dnn.models import build_model, model_graph, model_names
+    from rllib_mec.dnn.splitting import Head, Tail, split
     from rllib_mec.dnn.tracing import trace
 
 _LAZY = {
+    "Head": "splitting",
+    "Tail": "splitting",
     "build_model": "models",
+    "load_half": "artifacts",
     "model_graph": "models",
     "model_names": "models",
+    "save_half": "artifacts",
+    "split": "splitting",
     "trace": "tracing",
 }
 
 __all__ = [
+    "CODECS",
+    "Codec",
+    "Head",
     "Operator",
     "OperatorGraph",
+    "ParetoFront",
     "PartitionPoint",
     "PartitionTable",
+    "Profile",
+    "Tail",
     "build_model",
+    "codec",
+    "load_half",
     "model_graph",
     "model_names",
+    "pareto_front",
     "partition_table",
+    "profile",
+    "save_half",
+    "split",
     "trace",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from rllib_mec.dnn.graph import INPUT, Operator, OperatorGraph
-from rllib_mec.dnn.program import Probe, Program, operation, operator_path, tensors_in
+from rllib_mec.dnn.program import Probe, Program, TensorSpec, operation, operator_path, tensors_in
 from rllib_mec.errors import MecError
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -45,6 +46,7 @@ def fold(program: Program, found: Probe, module: nn.Module, name: str) -> Operat
     Raises:
         MecError: Nothing in the program depends on its inputs.
     """
+    _unpack_result(program.module.graph, found)
     program.shape_bound = _bake_in_sizes(program.module.graph, found)
     data = _data_nodes(program.module.graph, found)
     views = {n for n in data if _is_tuple_view(n, data, found)}
@@ -85,6 +87,26 @@ def fold(program: Program, found: Probe, module: nn.Module, name: str) -> Operat
     return _build(
         replace(program, replicated=replicated), groups, group_of, found, module, name, returned
     )
+
+
+def _unpack_result(graph: fx.Graph, found: Probe) -> None:
+    """Where a tuple is returned as it is (an LSTM's), return its items: tensors have names."""
+    output = next(iter(graph.find_nodes(op="output")))
+
+    def unpacked(node: fx.Node) -> Any:
+        value = found.values[node]
+        if type(value) not in (tuple, list):
+            return node
+        items = []
+        for i, item in enumerate(value):
+            with graph.inserting_before(output):
+                part = graph.call_function(operator.getitem, (node, i))
+            part.meta.update(node.meta)
+            found.values[part], found.macs[part] = item, 0
+            items.append(unpacked(part) if tensors_in(item) else item)
+        return type(value)(items)
+
+    output.args = fx.map_arg(output.args, unpacked)
 
 
 def _bake_in_sizes(graph: fx.Graph, found: Probe) -> bool:
@@ -182,11 +204,13 @@ def _build(
         return wanted if taken[wanted] == 1 else unique(f"{wanted}_{taken[wanted]}")
 
     operators: list[Operator] = []
+    specs = program.specs
     of_node: dict[fx.Node, str] = {}
-    for i, node in enumerate(placeholders):
-        label = "input" if len(placeholders) == 1 else program.input_names[i]
+    for node, argument in zip(placeholders, program.inputs, strict=True):
+        label = "input" if len(placeholders) == 1 else argument
         of_node[node] = unique(label)
         program.results[of_node[node]] = (node.name,)
+        specs[node.name] = TensorSpec.of(found.values[node])
         operators.append(_operator(of_node[node], [node], found, kind=INPUT))
     layers = _Layers(module)
     for group in groups:
@@ -195,6 +219,7 @@ def _build(
         label = names[id(group)] = unique(operator_path(group.anchor))
         program.groups[label] = tuple(n.name for n in group.nodes)
         program.results[label] = tuple(n.name for n in group.results)
+        specs.update((n.name, TensorSpec.of(found.values[n])) for n in group.results)
         parents = dict.fromkeys(
             of_node[p] if p in of_node else names[id(group_of[p])] for p in group.parents
         )
@@ -215,6 +240,7 @@ def _operator(name: str, results: list[fx.Node], found: Probe, kind: str) -> Ope
     return Operator(
         name,
         elements=sum(t.numel() for t in tensors),
+        shapes=tuple(tuple(t.shape) for t in tensors),
         kind=kind,
         raw_bits=max(raw) if len(raw) == len(tensors) and raw else None,
     )

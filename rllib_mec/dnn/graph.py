@@ -33,6 +33,7 @@ class Operator:
         kind: What it computes, e.g. ``"conv2d"``; ``"input"`` for an input of the DNN.
         raw_bits: Bits per element where the output is not a floating-point tensor (token ids,
             masks), which no codec may quantise; None for floating point.
+        shapes: The shapes of the tensors in its output, if known; nearly always one.
         layer: The layer (block) it belongs to, for the ``layer`` granularity; None: itself.
         children: Names of the operators that read its output; filled in by the graph.
         latency_ms: Measured latency in ms, if a profile was applied.
@@ -44,6 +45,7 @@ class Operator:
     elements: int = 1
     kind: str = "operator"
     raw_bits: int | None = None
+    shapes: tuple[tuple[int, ...], ...] = ()
     layer: str | None = None
     children: tuple[str, ...] = ()
     latency_ms: float | None = None
@@ -61,6 +63,7 @@ class OperatorGraph:
         outputs: Names of the nodes whose output is (part of) the DNN's result.
         name: The DNN's name.
         program: The traced program behind the graph, for splitting and profiling; None by hand.
+        cache: Partition points already searched for, by what they depend on.
     """
 
     def __init__(
@@ -80,8 +83,8 @@ class OperatorGraph:
             program: Kept as an attribute.
 
         Raises:
-            MecError: A name appears twice or is unknown, there is no input or no operator, a count is
-                negative, or the graph has a cycle.
+            MecError: A name appears twice or is unknown, there is no input or no operator, a count
+                is negative, or the graph has a cycle.
         """
         nodes = _in_topological_order(list(operators))
         children: dict[str, list[str]] = {node.name: [] for node in nodes}
@@ -94,6 +97,7 @@ class OperatorGraph:
         self.index = {node.name: i for i, node in enumerate(self.nodes)}
         self.name = name
         self.program = program
+        self.cache: dict[Any, Any] = {}
         if outputs is None:
             outputs = [node.name for node in self.nodes if not node.children]
         self.outputs = tuple(dict.fromkeys(outputs))
@@ -204,7 +208,7 @@ class OperatorGraph:
         """The same graph with one measured latency in ms for each operator, in their order."""
         if len(latency_ms) != len(self.operators):
             raise MecError(
-                f"{len(latency_ms)} latencies for the {len(self.operators)} operators of {self.name!r}"
+                f"{len(latency_ms)} latencies for {len(self.operators)} operators of {self.name!r}"
             )
         timed = [
             dataclasses.replace(operator, latency_ms=float(latency))
@@ -213,6 +217,10 @@ class OperatorGraph:
         return OperatorGraph(
             [*self.inputs, *timed], self.outputs, name=self.name, program=self.program
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without the program, so that tables travel to env workers lightly."""
+        return _unpickled, (self.nodes, self.outputs, self.name)
 
     def __len__(self) -> int:
         """Number of operators, inputs not counted."""
@@ -226,7 +234,8 @@ class OperatorGraph:
 
     def __repr__(self) -> str:
         """Name, size and MACs."""
-        return f"OperatorGraph({self.name!r}, {len(self)} operators, {self.total_macs / 1e6:.1f} MMACs)"
+        mmacs = self.total_macs / 1e6
+        return f"OperatorGraph({self.name!r}, {len(self)} operators, {mmacs:.1f} MMACs)"
 
 
 def bits_of(nodes: int) -> Iterator[int]:
@@ -235,6 +244,10 @@ def bits_of(nodes: int) -> Iterator[int]:
         lowest = nodes & -nodes
         yield lowest.bit_length() - 1
         nodes ^= lowest
+
+
+def _unpickled(nodes: tuple[Operator, ...], outputs: tuple[str, ...], name: str) -> OperatorGraph:
+    return OperatorGraph(nodes, outputs, name=name)
 
 
 def _in_topological_order(operators: list[Operator]) -> list[Operator]:

@@ -46,9 +46,30 @@ def build_model(name: str, device: str = "cpu") -> nn.Module:
 
     if name not in model_names():
         raise unknown("DNN", name, model_names())
-    with torch.device(device):
-        model = torchvision.models.get_model(name, weights=None, **_BUILD_ARGUMENTS.get(name, {}))
+    arguments = {"weights": None, **_BUILD_ARGUMENTS.get(name, {})}
+    try:
+        with torch.device(device):
+            model = torchvision.models.get_model(name, **arguments)
+    except NotImplementedError:  # RegNet computes its widths with tensors, which meta cannot
+        with _parameters_on_meta():
+            model = torchvision.models.get_model(name, **arguments).to(device)
     return model.eval()
+
+
+def _parameters_on_meta() -> Any:
+    """A context in which uninitialised tensors, as layers make for parameters, are on meta."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class ParametersOnMeta(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is torch.empty:
+                kwargs = {**(kwargs or {}), "device": "meta"}
+            return func(*args, **(kwargs or {}))
+
+    return ParametersOnMeta()
 
 
 @lru_cache(maxsize=32)

@@ -1,23 +1,81 @@
-"""The Pareto front of partition points."""
+"""The Pareto front of partition points: what can ever be the best cut, and nothing else."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rllib_mec.dnn.graph import OperatorGraph
-from rllib_mec.dnn.points import PartitionPoint, operator_points
+from rllib_mec.dnn.points import PartitionPoint
+from rllib_mec.dnn.sweep import Criteria, sweep
+
+MAX_LABELS = 20_000
+"""Labels held at one time (some 10 MB on a thousand operators) before approximating."""
+
+_SUB_BIT = 1024
+_PICOSECONDS_PER_MS = 10**9
 
 
-def pareto_points(
-    graph: OperatorGraph, feature_bits: float = 32, server_model: str = "constant"
-) -> list[PartitionPoint]:
-    """Points that no other point beats or equals in every criterion."""
-    points = operator_points(graph)
-    costs = np.array(
-        [(p.bits(feature_bits), p.macs, -p.macs if server_model == "share" else 0) for p in points]
-    )
-    keep: list[int] = []
-    for i in np.lexsort(costs.T[::-1]):
-        if not any((costs[j] <= costs[i]).all() for j in keep):
-            keep.append(int(i))
-    return [points[i] for i in keep]
+@dataclass(frozen=True)
+class ParetoFront:
+    """The points that no other point beats or equals in every criterion.
+
+    Attributes:
+        points: In order of bits sent; the input and full local are always among them.
+        epsilon: 0 if the front is exact. Else for every cut there is a point with at most
+            ``1 + epsilon`` times its bits, and every other criterion worse by at most ``epsilon``
+            of that criterion's total over the DNN.
+    """
+
+    points: tuple[PartitionPoint, ...]
+    epsilon: float
+
+
+def pareto_front(
+    graph: OperatorGraph,
+    bits: Sequence[float],
+    *,
+    server_model: str = "constant",
+    device_ms: Sequence[float] | None = None,
+    server_ms: Sequence[float] | None = None,
+    max_labels: int = MAX_LABELS,
+) -> ParetoFront:
+    """Find the front by one topological sweep (:mod:`rllib_mec.dnn.sweep`), not by enumeration.
+
+    The criteria, all to be minimised, are the bits sent; the MACs on the device, which stand for
+    its energy (Eq. 3) and, unless measured, its latency; the measured latency on the device; and,
+    under the server model ``"share"``, the work left for the server. Any cost that grows with these
+    has its optimum on the front.
+
+    Args:
+        graph: The DNN.
+        bits: For each node, inputs included, the bits of its output on the link.
+        server_model: ``"constant"`` or ``"share"``.
+        device_ms: Measured latency of each node on the device; None: in proportion to its MACs.
+        server_ms: The same on the server.
+        max_labels: Labels held at one time; beyond it the front becomes approximate.
+
+    Returns:
+        The front.
+
+    Raises:
+        MecError: The graph is too wide even for an approximate front.
+    """
+    macs = [node.macs for node in graph.nodes]
+    device = [macs]
+    server = []
+    if device_ms is not None:
+        device.append(_integers(device_ms, _PICOSECONDS_PER_MS))
+    if server_model == "share":
+        server.append(macs if server_ms is None else _integers(server_ms, _PICOSECONDS_PER_MS))
+    whole = all(float(b).is_integer() for b in bits)
+    criteria = Criteria(_integers(bits, 1 if whole else _SUB_BIT), tuple(device), tuple(server))
+    labels, epsilon = sweep(graph, criteria, max_labels)
+    # An input without MACs and full local stay in, even where a free operator dominates the input.
+    heads = dict.fromkeys([graph.input_set, *(head for _, head in labels), graph.full_set])
+    return ParetoFront(tuple(PartitionPoint(graph, head) for head in heads), epsilon)
+
+
+def _integers(values: Sequence[float], scale: int) -> list[int]:
+    """Whole multiples of a small unit: sums of them are exact in any order."""
+    return [round(value * scale) for value in values]

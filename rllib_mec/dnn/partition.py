@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rllib_mec.dnn.graph import OperatorGraph, bits_of
-from rllib_mec.dnn.pareto import pareto_points
+from rllib_mec.dnn.codecs import Codec
+from rllib_mec.dnn.codecs import codec as codec_by_name
+from rllib_mec.dnn.graph import Operator, OperatorGraph, bits_of
+from rllib_mec.dnn.pareto import pareto_front
 from rllib_mec.dnn.points import (
     PartitionPoint,
     algorithm_1,
@@ -18,6 +20,7 @@ from rllib_mec.dnn.points import (
     operator_points,
     vertical_points,
 )
+from rllib_mec.dnn.profiling import Profile, as_latencies
 from rllib_mec.errors import MecError, unknown
 
 METHODS = ("pareto", "operator", "algorithm1", "vertical", "layer")
@@ -92,84 +95,165 @@ def partition_table(
     method: str = "pareto",
     *,
     feature_bits: float = 32,
-    device_latency_ms: float = 1.0,
-    server_latency_ms: float = 1.0,
+    codec: str | Codec | None = None,
+    device_latency_ms: float | Profile = 1.0,
+    server_latency_ms: float | Profile = 1.0,
     server_model: str = "constant",
 ) -> PartitionTable:
     """Tabulate a DNN's partition points.
 
     Args:
         dnn: A torchvision classification model's name, at a 3x224x224 input, or a traced graph.
-        method: ``"pareto"``: the points that no other beats in bits sent and MACs on the device (and,
-            under the server model ``"share"``, MACs left for the server); ``"operator"``: all
-            cuts between operators; ``"algorithm1"``: Algorithm 1 as printed; ``"vertical"``: cuts
-            that a single tensor crosses; ``"layer"``: cuts between whole layers.
+        method: ``"pareto"``: the points that no other beats in bits sent, MACs and latency on the
+            device and, under the server model ``"share"``, work left for the server;
+            ``"operator"``: all cuts between operators; ``"algorithm1"``: Algorithm 1 as printed;
+            ``"vertical"``: cuts that a single tensor crosses; ``"layer"``: cuts between layers.
         feature_bits: Bits per floating-point element sent.
+        codec: Name of a feature codec or the codec, whose exact bytes replace ``feature_bits``.
         device_latency_ms: Latency of the whole DNN on the device, shared over the operators by
-            MACs.
+            MACs, or a measured profile.
         server_latency_ms: The same on an otherwise idle server, ``L_0`` of Eq. 2.
         server_model: ``"constant"``: every cut but full local costs the whole server latency;
-            ``"share"``: in proportion to the MACs left.
+            ``"share"``: in proportion to the MACs left, or what a profile says of the operators
+            left.
 
     Returns:
         The table.
 
     Raises:
-        MecError: An unknown name, a number that is not positive, or more points than can be listed.
+        MecError: An unknown name, a number that is not positive, a profile of another DNN, or more
+            points than can be listed.
     """
     if method not in METHODS:
         raise unknown("partition method", method, METHODS)
     if server_model not in SERVER_MODELS:
         raise unknown("server model", server_model, SERVER_MODELS)
-    for label, value in (
-        ("feature_bits", feature_bits),
-        ("device_latency_ms", device_latency_ms),
-        ("server_latency_ms", server_latency_ms),
-    ):
-        if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-            raise MecError(f"{label} must be a positive number, got {value!r}")
+    if not (isinstance(feature_bits, (int, float)) and 0 < feature_bits < math.inf):
+        raise MecError(f"feature_bits must be a positive number, got {feature_bits!r}")
+    if isinstance(codec, str):
+        codec = codec_by_name(codec)
     if isinstance(dnn, str):
         from rllib_mec.dnn.models import model_graph
 
         dnn = model_graph(dnn)
-    points = _points(dnn, method, float(feature_bits), server_model)
-    total = dnn.total_macs
-    macs = np.array([p.macs for p in points], dtype=np.float64)
-    full = np.array([p.is_full_local for p in points])
-    share = np.where(full, 1.0, macs / max(total, 1))
-    left = 1.0 - share
-    server = np.where(full, 0.0, left if server_model == "share" else 1.0)
-    return PartitionTable(
-        dnn=dnn.name,
-        method=method,
+    return _Tabulation(
+        graph=dnn,
+        bits=tuple(_bits(node, feature_bits, codec) for node in dnn.nodes),
+        device=_Work.of(dnn, device_latency_ms, "device_latency_ms"),
+        server=_Work.of(dnn, server_latency_ms, "server_latency_ms"),
         server_model=server_model,
-        points=points,
-        operators=tuple(p.operators for p in points),
-        elements=_frozen(np.array([p.elements for p in points], dtype=np.int64)),
-        bits=_frozen(np.array([p.bits(feature_bits) for p in points], dtype=np.float64)),
-        local_mmacs=_frozen(macs / 1e6),
-        local_latency_ms=_frozen(share * device_latency_ms),
-        server_latency_ms=_frozen(server * server_latency_ms),
-        server_share=_frozen(left),
-    )
+    ).table(method)
 
 
-@lru_cache(maxsize=128)
-def _points(
-    graph: OperatorGraph, method: str, feature_bits: float, server_model: str
-) -> tuple[PartitionPoint, ...]:
-    """The points of a method in their one-dimensional order."""
-    if method == "pareto":
-        points = pareto_points(graph, feature_bits, server_model)
-    else:
-        search = {
-            "operator": operator_points,
-            "algorithm1": algorithm_1,
-            "vertical": vertical_points,
-            "layer": layer_points,
-        }[method]
-        points = search(graph)
-    return tuple(sorted(points, key=lambda p: (p.macs, p.head.bit_count(), tuple(bits_of(p.head)))))
+def _bits(node: Operator, feature_bits: float, codec: Codec | None) -> float:
+    """Bits of a node's output on the link."""
+    if codec is None or node.raw_bits is not None:
+        return node.bits(feature_bits)
+    sizes = [math.prod(shape) for shape in node.shapes] or [node.elements]
+    return 8 * sum(codec.num_bytes(elements) for elements in sizes)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Latency on one machine: in proportion to the MACs done, or as measured for each operator.
+
+    Attributes:
+        whole_ms: Latency of the whole DNN.
+        measured_ms: Latency of each node, inputs included; None: by MACs.
+    """
+
+    whole_ms: float
+    measured_ms: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, graph: OperatorGraph, given: float | Profile, label: str) -> _Work:
+        measured = as_latencies(given, graph, label)
+        if measured is None:
+            return cls(float(given))  # type: ignore[arg-type]  # as_latencies checked it
+        return cls(math.fsum(measured), (*(0.0 for _ in graph.inputs), *measured))
+
+    def share(self, graph: OperatorGraph, nodes: int) -> float:
+        """The share of the whole latency that a set of nodes takes; exactly 0 or 1 at the ends."""
+        if nodes == graph.full_set:
+            return 1.0
+        if self.measured_ms is not None:
+            return math.fsum(self.measured_ms[i] for i in bits_of(nodes)) / (self.whole_ms or 1.0)
+        return sum(graph.nodes[i].macs for i in bits_of(nodes)) / max(graph.total_macs, 1)
+
+
+@dataclass(frozen=True)
+class _Tabulation:
+    """Everything that the points' numbers depend on."""
+
+    graph: OperatorGraph
+    bits: tuple[float, ...]
+    device: _Work
+    server: _Work
+    server_model: str
+
+    def table(self, method: str) -> PartitionTable:
+        points, epsilon = self._points(method)
+        graph, full = self.graph, self.graph.full_set
+        macs = [p.macs for p in points]
+        local = [self.device.share(graph, p.head) for p in points]
+        if self.server_model == "share":
+            left = [self.server.share(graph, full & ~p.head) for p in points]
+        else:
+            left = [0.0 if p.is_full_local else 1.0 for p in points]
+        bits = [sum(self.bits[i] for i in graph.crossing(p.head)) for p in points]
+        total = max(graph.total_macs, 1)
+        shares = [
+            0.0 if p.is_full_local else 1 - m / total for p, m in zip(points, macs, strict=True)
+        ]
+        return PartitionTable(
+            dnn=graph.name,
+            method=method,
+            server_model=self.server_model,
+            points=points,
+            operators=tuple(p.operators for p in points),
+            elements=_frozen(np.array([p.elements for p in points], dtype=np.int64)),
+            bits=_frozen(np.array(bits, dtype=np.float64)),
+            local_mmacs=_frozen(np.array(macs, dtype=np.float64) / 1e6),
+            local_latency_ms=_frozen(np.array(local) * self.device.whole_ms),
+            server_latency_ms=_frozen(np.array(left) * self.server.whole_ms),
+            server_share=_frozen(np.array(shares)),
+            epsilon=epsilon,
+        )
+
+    def _points(self, method: str) -> tuple[tuple[PartitionPoint, ...], float]:
+        """The points of a method in their one-dimensional order, kept on the graph."""
+        share = self.server_model == "share"
+        key = (method,)
+        if method == "pareto":
+            key = (method, self.bits, self.device.measured_ms, share and (self.server.measured_ms,))
+        if key not in self.graph.cache:
+            epsilon = 0.0
+            if method == "pareto":
+                front = pareto_front(
+                    self.graph,
+                    self.bits,
+                    server_model=self.server_model,
+                    device_ms=self.device.measured_ms,
+                    server_ms=self.server.measured_ms,
+                )
+                points, epsilon = front.points, front.epsilon
+            else:
+                points = _ENUMERATED[method](self.graph)
+            self.graph.cache[key] = tuple(sorted(points, key=_rank)), epsilon
+        return self.graph.cache[key]
+
+
+_ENUMERATED: dict[str, Callable[[OperatorGraph], Sequence[PartitionPoint]]] = {
+    "operator": operator_points,
+    "algorithm1": algorithm_1,
+    "vertical": vertical_points,
+    "layer": layer_points,
+}
+
+
+def _rank(point: PartitionPoint) -> tuple[bool, int, int, tuple[int, ...]]:
+    """Input first, full local last, and between them by MACs on the device."""
+    return point.is_full_local, point.macs, point.head.bit_count(), tuple(bits_of(point.head))
 
 
 def _frozen(array: NDArray) -> NDArray:

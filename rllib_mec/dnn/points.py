@@ -119,8 +119,8 @@ def algorithm_1(graph: OperatorGraph, limit: int = MAX_POINTS) -> list[Partition
     From each operator the search removes all operators before and after it; what remains lies on
     parallel branches, of which it takes one operator each (the Cartesian product of line 11),
     again removing what is before and after every one taken. The printed algorithm would send the
-    outputs of these operators only; here a tensor that skips over them is sent too. Cuts that leave a
-    parallel branch untouched are not in this set, only in :func:`operator_points`.
+    outputs of these operators only; here a tensor that skips over them is sent too. Cuts that leave
+    a parallel branch untouched are not in this set, only in :func:`operator_points`.
 
     Args:
         graph: The DNN.

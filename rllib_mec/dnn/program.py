@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,28 +19,57 @@ Value = Any
 """A node's value while probing: a tensor without data, a tuple of them, a number, None, ..."""
 
 
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and dtype of a tensor that some node yields."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> TensorSpec:
+        """The spec of a tensor."""
+        return cls(tuple(tensor.shape), tensor.dtype)
+
+    def example(self, device: torch.device | str = "cpu") -> torch.Tensor:
+        """A tensor of this spec: random numbers, or zeros where they are no floats."""
+        if self.dtype.is_floating_point:
+            return torch.randn(self.shape, device=device).to(self.dtype)
+        return torch.zeros(self.shape, dtype=self.dtype, device=device)
+
+
 @dataclass
 class Program:
     """A traced module and which of its nodes make up which operator.
 
     Attributes:
         module: The fx module; its parameters are the traced module's own.
-        input_names: Names of the forward's inputs that the trace was made with, in order.
-        input_shapes: Their shapes; None for an input that is not a tensor.
+        source: The module that was traced, if it still exists.
+        inputs: For each tensor the forward takes, in order, its name and spec. Arguments that are
+            no tensors were baked in.
         groups: For each operator, its fx nodes' names in execution order.
         results: For each operator or input, the fx nodes whose values are sent when it crosses.
+        specs: The spec of each of those nodes.
         replicated: Nodes that run wherever they are needed (parameters, constants, tuple views).
         shape_bound: The program holds sizes of the traced batch as constants, so that another
             batch size is an error rather than a wrong result.
     """
 
     module: fx.GraphModule
-    input_names: tuple[str, ...]
-    input_shapes: tuple[tuple[int, ...] | None, ...]
+    source: weakref.ref[nn.Module]
+    inputs: dict[str, TensorSpec]
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     results: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    specs: dict[str, TensorSpec] = field(default_factory=dict)
     replicated: frozenset[str] = frozenset()
     shape_bound: bool = False
+
+
+def example_tensors(
+    program: Program, device: torch.device | str = "cpu"
+) -> tuple[torch.Tensor, ...]:
+    """Random inputs of the traced shapes."""
+    return tuple(spec.example(device) for spec in program.inputs.values())
 
 
 @dataclass
@@ -86,7 +116,7 @@ class _ProbingInterpreter(fx.Interpreter):
         return value
 
 
-def probe(module: fx.GraphModule, inputs: tuple[Value, ...]) -> Probe:
+def probe(module: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> Probe:
     """Run a program without data and note each node's value, MACs and in-place writes.
 
     MACs are half the floating-point operations that :class:`FlopCounterMode` counts: convolutions,
@@ -94,19 +124,14 @@ def probe(module: fx.GraphModule, inputs: tuple[Value, ...]) -> Probe:
 
     Args:
         module: The program.
-        inputs: Values for its placeholders, in order; tensors need no data.
+        inputs: Tensors for its placeholders, in order; only their shapes and dtypes count.
 
     Raises:
         MecError: An operator fails on these shapes; the message names it.
     """
     on_meta = any(p.is_meta for p in module.parameters())
     fake = None if on_meta else FakeTensorMode(allow_non_fake_inputs=True)
-    if fake is None:
-        inputs = pytree.tree_map_only(
-            torch.Tensor, lambda t: torch.empty_like(t, device="meta"), inputs
-        )
-    else:
-        inputs = pytree.tree_map_only(torch.Tensor, fake.from_tensor, inputs)
+    stand_in = fake.from_tensor if fake else (lambda t: torch.empty_like(t, device="meta"))
     flops = FlopCounterMode(display=False)
     interpreter = _ProbingInterpreter(module, flops)
     with contextlib.ExitStack() as stack:
@@ -117,7 +142,7 @@ def probe(module: fx.GraphModule, inputs: tuple[Value, ...]) -> Probe:
         if fake is not None:
             stack.enter_context(fake)
         stack.enter_context(flops)
-        interpreter.run(*inputs)
+        interpreter.run(*(stand_in(tensor) for tensor in inputs))
     return interpreter.probe
 
 

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import inspect
 import traceback
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.graph import CodeGen, _PyTreeCodeGen
+from torch.utils import _pytree as pytree
 
 from rllib_mec.dnn.folding import fold
 from rllib_mec.dnn.graph import OperatorGraph
-from rllib_mec.dnn.program import Program, Value, first_line, probe, storage_of, tensors_in
+from rllib_mec.dnn.program import (
+    Program,
+    TensorSpec,
+    Value,
+    first_line,
+    probe,
+    storage_of,
+    tensors_in,
+)
 from rllib_mec.errors import MecError
 
 
@@ -50,67 +61,59 @@ def trace(
             raise MecError(
                 f"{where} is in training mode, where batch norm would update: call .eval()"
             )
-    names, inputs = _bind(module, example_input)
-    name = name or type(module).__name__
-    failures = []
+    arguments = _bind(module, example_input)
+    tensors = {name: v for name, v in arguments.items() if isinstance(v, torch.Tensor)}
+    inputs = {name: TensorSpec.of(tensor) for name, tensor in tensors.items()}
+    failures: list[MecError] = []
     for capture in (_capture_fx, _capture_export):
         try:
-            traced = capture(module, names, inputs)
-            found = probe(traced, inputs)
+            traced = capture(module, arguments)
+            found = probe(traced, tuple(tensors.values()))
         except MecError as error:
             failures.append(error)
             continue
         if capture is _capture_fx and _order_matters(found):
-            continue  # writes in place that a cut could reorder; the export has none
-        shapes = tuple(tuple(v.shape) if isinstance(v, torch.Tensor) else None for v in inputs)
-        return fold(Program(traced, names, shapes), found, module, name)
+            continue  # it writes in place what a cut could reorder; the export does not
+        program = Program(traced, weakref.ref(module), inputs)
+        return fold(program, found, module, name or type(module).__name__)
     raise failures[-1]
 
 
-def _bind(module: nn.Module, example: Any) -> tuple[tuple[str, ...], tuple[Value, ...]]:
-    """Names and values of the forward's arguments, in the forward's order."""
+def _bind(module: nn.Module, example: Any) -> dict[str, Value]:
+    """The forward's arguments by name, in the forward's order."""
     signature = inspect.signature(module.forward)
+    where = f"{type(module).__name__}.forward{signature}"
     try:
         if isinstance(example, Mapping):
             bound = signature.bind(**example)
         else:
             bound = signature.bind(*(example if isinstance(example, tuple) else (example,)))
     except TypeError as error:
-        raise MecError(
-            f"the example input does not fit {type(module).__name__}.forward{signature}: {error}"
-        ) from None
-    if bound.kwargs and any(
-        p.kind is p.VAR_KEYWORD or p.kind is p.KEYWORD_ONLY for p in signature.parameters.values()
-    ):
-        raise MecError(
-            f"{type(module).__name__}.forward takes keyword-only arguments: wrap it in a"
-            " module whose forward takes positional ones"
-        )
-    names: list[str] = []
-    values: list[Value] = []
-    for argument, value in bound.arguments.items():
-        if signature.parameters[argument].kind is inspect.Parameter.VAR_POSITIONAL:
-            names += [f"{argument}_{i}" for i in range(len(value))]
-            values += value
+        raise MecError(f"the example input does not fit {where}: {error}") from None
+    arguments: dict[str, Value] = {}
+    for name, value in bound.arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            arguments |= {f"{name}_{i}": v for i, v in enumerate(value)}
+        elif kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
+            raise MecError(f"{where} takes keyword-only arguments: wrap it in a module without")
         else:
-            names.append(argument)
-            values.append(value)
-    if not any(isinstance(value, torch.Tensor) for value in values):
+            arguments[name] = value
+    for name, value in arguments.items():
+        if not isinstance(value, torch.Tensor) and tensors_in(value):
+            raise MecError(f"the argument {name!r} of {where} holds tensors: pass each by itself")
+    if not any(isinstance(value, torch.Tensor) for value in arguments.values()):
         raise MecError("the example input holds no tensor: pass a tensor or a tuple of tensors")
-    return tuple(names), tuple(values)
+    return arguments
 
 
-def _capture_fx(
-    module: nn.Module, names: tuple[str, ...], inputs: tuple[Value, ...]
-) -> fx.GraphModule:
+def _capture_fx(module: nn.Module, arguments: dict[str, Value]) -> fx.GraphModule:
     """Symbolic tracing; arguments that are no tensors become constants."""
     parameters = inspect.signature(module.forward).parameters
     if any(p.kind is p.VAR_POSITIONAL for p in parameters.values()):
         raise MecError(f"{type(module).__name__}.forward takes *args")  # left to torch.export
-    constants = {p.name: p.default for p in parameters.values() if p.name not in names}
-    constants |= {
-        n: v for n, v in zip(names, inputs, strict=True) if not isinstance(v, torch.Tensor)
-    }
+    constants = {p.name: p.default for p in parameters.values() if p.name not in arguments}
+    constants |= {n: v for n, v in arguments.items() if not isinstance(v, torch.Tensor)}
     tracer = fx.Tracer()
     device = "meta" if any(p.is_meta for p in module.parameters()) else "cpu"
     try:
@@ -118,25 +121,50 @@ def _capture_fx(
             graph = tracer.trace(module, concrete_args=constants or None)
     except Exception as error:
         raise MecError(_at_fault(module, error)) from error
-    for node in graph.find_nodes(op="placeholder"):
-        if node.target not in names or not isinstance(
-            inputs[names.index(str(node.target))], torch.Tensor
-        ):
-            graph.erase_node(node)
-    return fx.GraphModule(tracer.root, graph, type(module).__name__)
+    traced = fx.GraphModule(tracer.root, graph, type(module).__name__)
+    return _plain(traced, arguments)
 
 
-def _capture_export(
-    module: nn.Module, names: tuple[str, ...], inputs: tuple[Value, ...]
-) -> fx.GraphModule:
+def _capture_export(module: nn.Module, arguments: dict[str, Value]) -> fx.GraphModule:
     """``torch.export``, made functional, with the module's own parameters put back."""
     try:
-        exported = torch.export.export(module, inputs, strict=False).run_decompositions({})
+        exported = torch.export.export(module, tuple(arguments.values()), strict=False)
+        traced = exported.run_decompositions({}).module(check_guards=False)
     except Exception as error:
         raise MecError(_at_fault(module, error)) from error
-    traced = exported.module(check_guards=False)
     assert isinstance(traced, fx.GraphModule)
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    for path in {str(node.target) for node in traced.graph.find_nodes(op="get_attr")}:
+        if path in own:
+            parent, _, leaf = path.rpartition(".")
+            setattr(traced.get_submodule(parent), leaf, own[path])
+    return _plain(traced, arguments)
+
+
+def _plain(traced: fx.GraphModule, arguments: dict[str, Value]) -> fx.GraphModule:
+    """The program as a function of its tensors only, that returns what the module returns."""
+    graph = traced.graph
+    codegen = graph._codegen
+    if isinstance(codegen, _PyTreeCodeGen):
+        output = next(iter(graph.find_nodes(op="output")))
+        out_spec = codegen.pytree_info.out_spec
+        if out_spec is not None:
+            flat = output.args[0]
+            leaves = list(flat) if isinstance(flat, (list, tuple)) else [flat]
+            output.args = (pytree.tree_unflatten(leaves, out_spec),)
+        graph.set_codegen(CodeGen())
+    placeholders = list(graph.find_nodes(op="placeholder"))
+    for node, name in zip(placeholders, _placeholder_names(placeholders, arguments), strict=True):
+        if not isinstance(arguments.get(name), torch.Tensor):
+            graph.erase_node(node)
+    traced.recompile()
     return traced
+
+
+def _placeholder_names(placeholders: list[fx.Node], arguments: dict[str, Value]) -> list[str]:
+    """The argument that each placeholder stands for: by position, defaults at the end."""
+    names = list(arguments)
+    return [names[i] if i < len(names) else str(p.target) for i, p in enumerate(placeholders)]
 
 
 def _order_matters(found: Any) -> bool:

@@ -1,0 +1,105 @@
+"""Save a half as a ``torch.export`` program or as ONNX, and run it where the DNN's code is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from rllib_mec.dnn.splitting import Head, Tail
+from rllib_mec.errors import MecError, unknown
+
+TORCH, ONNX = ".pt2", ".onnx"
+"""Suffixes of the two formats."""
+
+
+def save_half(half: Head | Tail, path: str | Path) -> None:
+    """Write a half, with its weights, to a file that needs no Python code of the DNN.
+
+    Shapes are fixed to the traced ones. An ONNX file's inputs and outputs carry the tensors' names;
+    a tail's outputs are the result's leaves in order, ``result_0``, ``result_1``, ...
+
+    Args:
+        half: A half from :func:`rllib_mec.dnn.split`.
+        path: Ends in ``.pt2`` (``torch.export`` program) or ``.onnx`` (needs the extra ``onnx``).
+
+    Raises:
+        MecError: Another suffix, or the extra is not installed.
+    """
+    path = Path(path)
+    _check_suffix(path)
+    device = next((p.device for p in half.parameters()), torch.device("cpu"))
+    if isinstance(half, Head):
+        arguments: tuple[Any, ...] = tuple(s.example(device) for s in half.inputs.values())
+    else:
+        arguments = ({name: s.example(device) for name, s in half.tensors.items()},)
+    with torch.no_grad():
+        program = torch.export.export(half, arguments, strict=False)
+        if path.suffix == TORCH:
+            torch.export.save(program, path)
+            return
+        names = list(half.inputs) if isinstance(half, Head) else list(half.tensors)
+        if isinstance(half, Head):
+            results = list(half.tensors)
+        else:
+            leaves = pytree.tree_leaves(half(*arguments))
+            results = [f"result_{i}" for i in range(len(leaves))]
+        try:
+            torch.onnx.export(
+                program,
+                f=path,
+                input_names=[f"{name}:in" if name in results else name for name in names],
+                output_names=results,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except ImportError as error:
+            raise MecError(f"{error}: pip install 'rllib_mec[onnx]'") from None
+
+
+def load_half(path: str | Path) -> Callable[..., Any]:
+    """Load a saved half as a function of the same arguments as the half itself.
+
+    Args:
+        path: A file that :func:`save_half` wrote.
+
+    Returns:
+        For ``.pt2`` the half; for ``.onnx`` a function that runs ONNX Runtime on the CPU and
+        returns the named tensors, or for a tail the list of the result's leaves.
+
+    Raises:
+        MecError: Another suffix, no such file, or ONNX Runtime is not installed.
+    """
+    path = Path(path)
+    _check_suffix(path)
+    if not path.is_file():
+        raise MecError(f"there is no file {str(path)!r}")
+    if path.suffix == TORCH:
+        return torch.export.load(path).module()
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MecError("onnxruntime is not installed: pip install 'rllib_mec[onnx]'") from None
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    taken = [tensor.name for tensor in session.get_inputs()]
+    given = [tensor.name for tensor in session.get_outputs()]
+
+    def run(*arguments: Any) -> Any:
+        if len(arguments) == 1 and isinstance(arguments[0], Mapping):
+            feed = {name: arguments[0][name.removesuffix(":in")].numpy() for name in taken}
+        else:
+            feed = {name: tensor.numpy() for name, tensor in zip(taken, arguments, strict=True)}
+        results = [torch.from_numpy(result) for result in session.run(given, feed)]
+        is_tail = all(name.startswith("result_") for name in given)
+        return results if is_tail else dict(zip(given, results, strict=True))
+
+    return run
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in (TORCH, ONNX):
+        raise unknown("file suffix", path.suffix, (TORCH, ONNX))
