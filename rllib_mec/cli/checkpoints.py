@@ -9,13 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rllib_mec import registry
 from rllib_mec.cli.documents import add_to_path
 from rllib_mec.cli.messages import one_line
+from rllib_mec.cli.names import algorithm_name, check_scenario
 from rllib_mec.cli.stop_criteria import lookup
 from rllib_mec.errors import MecError
 
 METADATA = "rllib_checkpoint.json"
 CLASS_FILE = "class_and_ctor_args.pkl"
+_SHAPE = ("num_devices", "num_servers", "num_channels", "max_window", "dnn", "partition")
+"""Fields of a scenario on which the shapes of networks and actions depend."""
+
 _NUMBERED = re.compile(r"^checkpoint_\d+$")
 
 
@@ -145,3 +150,32 @@ def read_info(path: str | Path) -> CheckpointInfo:
     if not isinstance(config, AlgorithmConfig):
         raise MecError(f"checkpoint {path} holds no config")
     return CheckpointInfo(folder, algorithm, config)
+
+
+def check_fits(path: str | Path, algorithm: Any, config: Any) -> Path:
+    """The checkpoint that ``path`` means, if training with a config can start from it.
+
+    Args:
+        path: As for :func:`find_checkpoint`.
+        algorithm: The algorithm to be trained.
+        config: Its config.
+
+    Raises:
+        MecError: It is of another algorithm, or of a scenario of another shape.
+    """
+    info = read_info(path)
+    if info.algorithm is not algorithm:
+        raise MecError(
+            f"the checkpoint {path} is of {algorithm_name(info.algorithm)}, "
+            f"not of {algorithm_name(algorithm)}"
+        )
+    if config.env in registry.ENVIRONMENTS and info.config.env in registry.ENVIRONMENTS:
+        theirs, ours = (check_scenario(dict(c.env_config)) for c in (info.config, config))
+        for field in _SHAPE:
+            then, now = getattr(theirs, field), getattr(ours, field)
+            if then != now:
+                raise MecError(
+                    f"the checkpoint {path} was trained with {field}={then!r}, "
+                    f"but the environment has {field}={now!r}"
+                )
+    return info.path

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_mec.cli import config_schema, documents, names, search_space
+from rllib_mec.cli.checkpoints import check_fits
 from rllib_mec.cli.messages import one_line, unknown_key
 from rllib_mec.cli.stop_criteria import check_stop
 from rllib_mec.cli.translate import translate_config, translate_experiment, translate_metric
@@ -143,6 +144,9 @@ def check(name: str, spec: dict[str, Any], notify: Callable[[str], None]) -> Exp
     algorithm = names.algorithm_class(spec["run"])
     stop = check_stop(spec.get("stop"), notify)
     config, param_space = _check_config(algorithm, spec, notify)
+    options = _check_options(spec)
+    if spec.get("restore") is not None:
+        options["restore"] = str(check_fits(spec["restore"], algorithm, config))
     return Experiment(
         name=name,
         algorithm=algorithm,
@@ -151,7 +155,7 @@ def check(name: str, spec: dict[str, Any], notify: Callable[[str], None]) -> Exp
         stop=stop,
         checkpoint_config=_check_checkpoints(spec.get("checkpoint_config"), notify),
         storage_path=_storage_path(spec.get("storage_path")),
-        options=_check_options(spec),
+        options=options,
         scheduler=_check_scheduler(spec, notify),
     )
 
@@ -256,10 +260,6 @@ def _check_options(spec: dict[str, Any]) -> dict[str, Any]:
         if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
             raise MecError(f"time_budget_s must be a positive number, got {budget!r}")
         options["time_budget_s"] = budget
-    if spec.get("restore") is not None:
-        from rllib_mec.cli.checkpoints import find_checkpoint
-
-        options["restore"] = str(find_checkpoint(spec["restore"]))
     if spec.get("log_to_file") is not None:
         options["log_to_file"] = bool(spec["log_to_file"])
     return options

@@ -18,7 +18,6 @@ _METRICS = (
     ("reward", "env_runners/reward", "{:.2f}"),
     ("latency", "env_runners/latency_ms", "{:.1f} ms"),
     ("energy", "env_runners/energy_j", "{:.4f} J"),
-    ("waiting", "env_runners/waiting_ms", "{:.2f} ms"),
     ("eval return", "evaluation/env_runners/episode_return_mean", "{:.2f}"),
 )
 """Label, result key and format of what is shown if a result has it."""
@@ -73,16 +72,14 @@ class Progress(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Announce a trial of many, or that a trial goes on from a checkpoint."""
-        if self._total > 1:
+        if trial.checkpoint:
+            metrics = trial.latest_checkpoint_result.metrics or {}
+            steps = lookup(metrics, STEPS)
+            steps_text = "" if steps is None else f", {steps:,.0f} steps"
+            done = metrics.get("training_iteration", 0)
+            self._write(f"{self._label(trials, trial)}going on after iteration {done}{steps_text}")
+        elif self._total > 1:
             self._write(f"{self._label(trials, trial)}started  {_parameters(trial)}")
-
-    def on_trial_restore(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any):
-        """Announce where a resumed trial goes on."""
-        result = trial.last_result or {}
-        steps = lookup(result, STEPS)
-        steps_text = "" if steps is None else f", {steps:,.0f} steps"
-        done = result.get("training_iteration", 0)
-        self._write(f"{self._label(trials, trial)}going on after iteration {done}{steps_text}")
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any
@@ -120,8 +117,10 @@ class Progress(Callback):
             if speed is not None:
                 fields.append(f"{speed:>7,.0f}/s")
             self._previous[trial.trial_id] = (result.get("time_total_s", 0.0), steps)
+        # The return of our environments grows with the number of windows: the reward says more.
+        has_reward = lookup(result, "env_runners/reward") is not None
         for label, key, template in _METRICS:
-            value = lookup(result, key)
+            value = None if has_reward and label == "return" else lookup(result, key)
             if value is not None and not math.isnan(value):
                 fields.append(f"{label} {template.format(value)}")
         fields.append(f"elapsed {duration(now - self._began)}")

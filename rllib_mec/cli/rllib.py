@@ -79,7 +79,7 @@ def _train_parser(commands: Any) -> _Parser:
     what.add_argument("-n", "--experiment-name", metavar="NAME", help="folder of the results")
     what.add_argument("--num-samples", type=int, metavar="N", help="trials per grid point")
     what.add_argument("--storage-path", metavar="DIR", help="default ~/ray_results")
-    what.add_argument("--restore", metavar="CHECKPOINT", help="start a new run from its weights")
+    what.add_argument("--restore", metavar="CHECKPOINT", help="start a new run from this state")
     what.add_argument("--framework", help="only torch is left in RLlib")
     saving = parser.add_argument_group(
         "checkpoints (default: every 5 minutes, the newest 3, and at the end)"

@@ -201,6 +201,8 @@ def root_cause(trial: Trial) -> str:
     text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
     # Remote tracebacks nest: the innermost exception comes last, at the start of a line.
     named = re.findall(r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b.*)$", text, re.M)
-    # If a worker cannot even unpickle its config, RLlib's `__repr__` fails on top of that.
-    named = [line for line in named if "'enable_rl_module_and_learner'" not in line] or named
+    # If a worker cannot even unpickle its config, RLlib's `__repr__` fails on top of that; and
+    # RLlib wraps an environment's exception in a bare `RuntimeError`.
+    telling = [line for line in named if ": " in line and "'enable_rl_module_and_l" not in line]
+    named = telling or named
     return one_line(named[-1] if named else text.strip().splitlines()[-1])

@@ -49,7 +49,11 @@ def test_stop_is_met_at_any_criterion():
 
 def trial(name):
     return SimpleNamespace(
-        trial_id=name, last_result={}, evaluated_params={"lr": 1}, is_finished=lambda: False
+        trial_id=name,
+        checkpoint=None,
+        last_result={},
+        evaluated_params={"lr": 1},
+        is_finished=lambda: False,
     )
 
 

@@ -107,6 +107,7 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_resume_goes_on(file, tmp_path, ca
     results = check_continues(only_trial(tmp_path), at_least=done)
     assert [r["training_iteration"] for r in results][-3:] == [done, done + 1, done + 2]
     out = capsys.readouterr().out
+    assert f"going on after iteration {done}, {200 * done:,} steps" in out
     line = next(line for line in out.splitlines() if line.startswith("Evaluate it:"))
     checkpoint = line.split()[-1]
 
