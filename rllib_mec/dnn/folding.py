@@ -11,7 +11,15 @@ import torch
 from torch import fx, nn
 
 from rllib_mec.dnn.graph import INPUT, Operator, OperatorGraph
-from rllib_mec.dnn.program import Probe, Program, TensorSpec, operation, operator_path, tensors_in
+from rllib_mec.dnn.program import (
+    Probe,
+    Program,
+    TensorSpec,
+    operation,
+    operator_path,
+    storage_of,
+    tensors_in,
+)
 from rllib_mec.errors import MecError
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -142,16 +150,12 @@ def _data_nodes(graph: fx.Graph, found: Probe) -> dict[fx.Node, None]:
 
 
 def _is_tuple_view(node: fx.Node, data: dict[fx.Node, None], found: Probe) -> bool:
-    """A split of one tensor into a tuple (chunk, unbind, ...): cheap, so done on either side."""
-    return (
-        node.op != "placeholder"
-        and not isinstance(found.values[node], torch.Tensor)
-        and found.macs[node] == 0
-        and sum(parent in data for parent in node.all_input_nodes) == 1
-        and any(
-            isinstance(found.values[p], torch.Tensor) for p in node.all_input_nodes if p in data
-        )
-    )
+    """A tensor taken apart into views (chunk, unbind, ...): free, so done on either side."""
+    value = found.values[node]
+    if node.op == "placeholder" or isinstance(value, torch.Tensor):
+        return False
+    read = [t for p in node.all_input_nodes if p in data for t in tensors_in(found.values[p])]
+    return len(read) == 1 and all(storage_of(t) == storage_of(read[0]) for t in tensors_in(value))
 
 
 def _sources(node: fx.Node, data: dict[fx.Node, None], views: set[fx.Node]) -> list[fx.Node]:

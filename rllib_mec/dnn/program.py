@@ -9,7 +9,11 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -94,6 +98,7 @@ def storage_of(tensor: torch.Tensor) -> int:
 class _ProbingInterpreter(fx.Interpreter):
     def __init__(self, module: fx.GraphModule, flops: FlopCounterMode) -> None:
         super().__init__(module, garbage_collect_values=False)
+        self.extra_traceback = False  # it would make many lines of our one-line errors
         self.probe = Probe()
         self._flops = flops
 
@@ -104,10 +109,11 @@ class _ProbingInterpreter(fx.Interpreter):
         try:
             value = super().run_node(n)
         except Exception as error:
-            raise MecError(
-                f"operator {operator_path(n)!r} cannot run on an input of this shape:"
-                f" {first_line(error)}"
-            ) from error
+            if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
+                why = "depends on the data of a tensor, so it cannot be traced"
+            else:
+                why = f"cannot run on an input of this shape: {first_line(error)}"
+            raise MecError(f"operator {operator_path(n)!r} {why}") from error
         self.probe.values[n] = value
         self.probe.macs[n] = (self._flops.get_total_flops() - before) // 2
         changed = {storage_of(t) for t, v in zip(read, versions, strict=True) if t._version != v}
@@ -132,7 +138,7 @@ def probe(module: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> Probe:
     on_meta = any(p.is_meta for p in module.parameters())
     fake = None if on_meta else FakeTensorMode(allow_non_fake_inputs=True)
     stand_in = fake.from_tensor if fake else (lambda t: torch.empty_like(t, device="meta"))
-    flops = FlopCounterMode(display=False)
+    flops = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
     interpreter = _ProbingInterpreter(module, flops)
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
@@ -144,6 +150,17 @@ def probe(module: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> Probe:
         stack.enter_context(flops)
         interpreter.run(*(stand_in(tensor) for tensor in inputs))
     return interpreter.probe
+
+
+def _rnn_flops(
+    sequence: torch.Size, w_input: torch.Size, w_hidden: torch.Size, *args: Any, **kwargs: Any
+) -> int:
+    """Floating-point operations of one layer and direction of a recurrent net."""
+    return 2 * sequence[0] * sequence[1] * (w_input.numel() + w_hidden.numel())
+
+
+_MORE_FLOPS = {torch.ops.aten.mkldnn_rnn_layer: _rnn_flops}
+"""What PyTorch's own counter leaves out."""
 
 
 def operator_path(node: fx.Node) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
+import logging
 import traceback
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,19 +68,25 @@ def trace(
     arguments = _bind(module, example_input)
     tensors = {name: v for name, v in arguments.items() if isinstance(v, torch.Tensor)}
     inputs = {name: TensorSpec.of(tensor) for name, tensor in tensors.items()}
-    failures: list[MecError] = []
+    problem: MecError | None = None
     for capture in (_capture_fx, _capture_export):
+        captured = False
         try:
-            traced = capture(module, arguments)
-            found = probe(traced, tuple(tensors.values()))
+            with _silence():
+                traced = capture(module, arguments)
+                captured = True
+                found = probe(traced, tuple(tensors.values()))
         except MecError as error:
-            failures.append(error)
+            problem = error
+            if captured and capture is _capture_fx:
+                break  # its structure is known and an operator fails: the export would as well
             continue
         if capture is _capture_fx and _order_matters(found):
             continue  # it writes in place what a cut could reorder; the export does not
         program = Program(traced, weakref.ref(module), inputs)
         return fold(program, found, module, name or type(module).__name__)
-    raise failures[-1]
+    assert problem is not None
+    raise problem
 
 
 def _bind(module: nn.Module, example: Any) -> dict[str, Value]:
@@ -156,6 +166,9 @@ def _plain(traced: fx.GraphModule, arguments: dict[str, Value]) -> fx.GraphModul
     placeholders = list(graph.find_nodes(op="placeholder"))
     for node, name in zip(placeholders, _placeholder_names(placeholders, arguments), strict=True):
         if not isinstance(arguments.get(name), torch.Tensor):
+            # Its value is baked in; only assertions that it keeps that value may still read it.
+            for user in reversed([n for n in graph.nodes if n in _reachable(node, _users)]):
+                graph.erase_node(user)
             graph.erase_node(node)
     traced.recompile()
     return traced
@@ -170,7 +183,7 @@ def _placeholder_names(placeholders: list[fx.Node], arguments: dict[str, Value])
 def _order_matters(found: Any) -> bool:
     """Whether some operation writes in place on what an independent one also reads."""
     for writer, storages in found.mutated.items():
-        downstream = _reachable(writer, lambda n: n.users)
+        downstream = _reachable(writer, _users)
         upstream = _reachable(writer, lambda n: n.all_input_nodes)
         for reader in found.values:
             if reader is writer or reader in downstream or reader in upstream:
@@ -186,8 +199,13 @@ def _order_matters(found: Any) -> bool:
     return False
 
 
-def _reachable(start: fx.Node, neighbours: Any) -> set[fx.Node]:
-    seen, todo = set(), [start]
+def _users(node: fx.Node) -> Iterable[fx.Node]:
+    return node.users
+
+
+def _reachable(start: fx.Node, neighbours: Callable[[fx.Node], Iterable[fx.Node]]) -> set[fx.Node]:
+    seen: set[fx.Node] = set()
+    todo = [start]
     while todo:
         for node in neighbours(todo.pop()):
             if node not in seen:
@@ -196,15 +214,29 @@ def _reachable(start: fx.Node, neighbours: Any) -> set[fx.Node]:
     return seen
 
 
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what ``torch.export`` prints and logs beside its exceptions off the screen."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(None), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _at_fault(module: nn.Module, error: BaseException) -> str:
     """One line: what tracing stumbled over and the line of the user's code where it happened."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "/torch/" not in f.filename and "/rllib_mec/" not in f.filename]
-    where = ""
-    if own:
-        frame = own[-1]
-        where = f" at {frame.filename}:{frame.lineno} in {frame.name}: `{frame.line}`;"
-    return (
-        f"cannot trace {type(module).__name__}:{where} {first_line(error)}"
-        " (control flow must not depend on the data)"
-    )
+    torch_home = str(Path(torch.__file__).parent)
+    here = str(Path(__file__).parent)
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((torch_home, here))
+    ]
+    where = f" at {own[-1].filename}:{own[-1].lineno} `{own[-1].line}`" if own else ""
+    reason = first_line(error)
+    if "data-dependent" in reason or "symbolically traced variables" in reason:
+        reason = "the control flow depends on the data of a tensor"
+    return f"cannot trace {type(module).__name__}{where}: {reason}"
