@@ -130,7 +130,8 @@ def read_info(path: str | Path) -> CheckpointInfo:
         raise MecError(f"{path} is not a checkpoint of RLlib's new API stack (no {CLASS_FILE})")
     try:
         content = pickle.loads(file.read_bytes())
-        algorithm = content["class"]
+        # Tune trains a subclass of its own making, which knows what it was made from.
+        algorithm = getattr(content["class"], "__ray_actor_class__", content["class"])
         positional, keywords = content["ctor_args_and_kwargs"]
         config = keywords.get("config", positional[0] if positional else None)
     except Exception as error:

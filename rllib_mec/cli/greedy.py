@@ -96,7 +96,7 @@ def _restore(runner: Any, info: CheckpointInfo) -> None:
         else:
             pairs = [(runner.module, learned[DEFAULT_MODULE_ID])]
         for module, source in pairs:
-            module.set_state(source.get_state(inference_only=module.inference_only))
+            module.set_state(source.get_state(inference_only=bool(module.inference_only)))
     for connector in runner._env_to_module.connectors:
         if hasattr(connector, "_update_stats"):  # a filter must not learn from being measured
             connector._update_stats = False

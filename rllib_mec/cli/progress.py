@@ -60,6 +60,7 @@ class Progress(Callback):
         self._first: dict[str, tuple[float, dict[str, Any]]] = {}
         self._previous: dict[str, tuple[float, float]] = {}
         self._printed_at: dict[str, float] = {}
+        self._resumed: dict[str, dict[str, Any]] = {}
         self._total = 1
         self._warned = False
 
@@ -72,12 +73,15 @@ class Progress(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Announce a trial of many, or that a trial goes on from a checkpoint."""
-        if trial.checkpoint:
-            metrics = trial.latest_checkpoint_result.metrics or {}
-            steps = lookup(metrics, STEPS)
-            steps_text = "" if steps is None else f", {steps:,.0f} steps"
-            done = metrics.get("training_iteration", 0)
-            self._write(f"{self._label(trials, trial)}going on after iteration {done}{steps_text}")
+        saved = trial.latest_checkpoint_result if trial.checkpoint else None
+        if saved is not None:
+            metrics = self._resumed[trial.trial_id] = saved.metrics or {}
+            where = f"from {trial.checkpoint.path}"  # a checkpoint of another run
+            if "training_iteration" in metrics:
+                where = f"after iteration {metrics['training_iteration']}"
+                steps = lookup(metrics, STEPS)
+                where += "" if steps is None else f", {steps:,.0f} steps"
+            self._write(f"{self._label(trials, trial)}going on {where}")
         elif self._total > 1:
             self._write(f"{self._label(trials, trial)}started  {_parameters(trial)}")
 
@@ -88,10 +92,12 @@ class Progress(Callback):
         now = time.monotonic()
         if trial.trial_id not in self._first:
             self._check_stop_keys(result)
-            fresh = result.get("training_iteration") == 1
-            self._first[trial.trial_id] = (
-                (now - result.get("time_total_s", 0.0), {}) if fresh else (now, dict(result))
-            )
+            before = self._resumed.get(trial.trial_id, {})
+            if not before and result.get("training_iteration", 0) > 1:
+                before = dict(result)  # e.g. a copy of another trial: where it began is unknown
+            self._first[trial.trial_id] = (now - result.get("time_this_iter_s", 0.0), before)
+            began = (before.get("time_total_s", 0.0), lookup(before, STEPS) or 0.0)
+            self._previous[trial.trial_id] = began
         due = now - self._printed_at.get(trial.trial_id, -math.inf) >= self._every_s
         if due or result.get("done"):
             self._printed_at[trial.trial_id] = now
@@ -109,14 +115,11 @@ class Progress(Callback):
         steps = lookup(result, STEPS)
         if steps is not None:
             fields.append(f"{steps:>11,.0f} steps")
-            before = self._previous.get(trial.trial_id)
-            taken = (result.get("time_total_s", 0.0) - before[0]) if before else 0.0
-            speed = (steps - before[1]) / taken if before and taken > 0 else None
-            if speed is None and result.get("training_iteration") == 1:
-                speed = steps / max(result.get("time_total_s", 0.0), 1e-9)
-            if speed is not None:
-                fields.append(f"{speed:>7,.0f}/s")
-            self._previous[trial.trial_id] = (result.get("time_total_s", 0.0), steps)
+            seconds = result.get("time_total_s", 0.0)
+            seconds_before, steps_before = self._previous[trial.trial_id]
+            if seconds > seconds_before:
+                fields.append(f"{(steps - steps_before) / (seconds - seconds_before):>7,.0f}/s")
+            self._previous[trial.trial_id] = (seconds, steps)
         # The return of our environments grows with the number of windows: the reward says more.
         has_reward = lookup(result, "env_runners/reward") is not None
         for label, key, template in _METRICS:
@@ -132,8 +135,11 @@ class Progress(Callback):
     ) -> float | None:
         """Until the last trial ends, with the waiting ones paced like those seen."""
         left, lengths = [], []
+        ahead = self._total
         for trial in trials:
-            if trial.trial_id not in self._first:
+            seen = trial.trial_id in self._first
+            ahead -= seen or trial.is_finished()
+            if not seen:
                 continue
             began, first = self._first[trial.trial_id]
             # Tune stores the newest result in the trial only after its callbacks have run.
@@ -148,9 +154,8 @@ class Progress(Callback):
             left.append(rest)
             lengths.append(now - began + rest)
         estimate = max(left) if left else None
-        waiting = self._total - len(lengths)
-        if estimate is not None and waiting > 0:
-            estimate += math.ceil(waiting / len(left)) * sum(lengths) / len(lengths)
+        if estimate is not None and ahead > 0:
+            estimate += math.ceil(ahead / len(left)) * sum(lengths) / len(lengths)
         if self._budget_s is not None:
             budget = max(0.0, self._budget_s - (now - self._began))
             estimate = budget if estimate is None else min(estimate, budget)
@@ -167,7 +172,8 @@ class Progress(Callback):
         """Nothing for a single trial, else ``[2/6] ``."""
         if self._total <= 1:
             return ""
-        number = trials.index(trial) + 1 if trial in trials else 0
+        # By id, since Tune reorders its list on resume.
+        number = 1 + sum(other.trial_id < trial.trial_id for other in trials)
         return f"[{number}/{self._total}] "
 
     def _write(self, line: str) -> None:

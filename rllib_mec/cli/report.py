@@ -42,6 +42,7 @@ def print_summary(trials: list[Any], env: Any, score: str | None, mode: str) -> 
         score: Result key by which the best trial is chosen; default the mean return.
         mode: ``"max"`` or ``"min"`` of that key.
     """
+    trials = sorted(trials, key=lambda trial: trial.trial_id)
     if len(trials) > 1:
         print()
         for number, trial in enumerate(trials, start=1):

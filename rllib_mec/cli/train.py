@@ -135,7 +135,7 @@ def _wandb(args: argparse.Namespace, name: str) -> list[Any]:
             raise MecError("--wandb-project and --wandb-run-name need --wandb-key")
         return []
     try:
-        import wandb  # noqa: F401  # only to say clearly that it is missing
+        import wandb  # noqa: F401  # pyright: ignore  # only to say clearly that it is missing
         from ray.air.integrations.wandb import WandbLoggerCallback
     except ImportError:
         raise MecError("--wandb-key needs `pip install wandb`") from None

@@ -127,7 +127,7 @@ def _run_tune(
         checkpoint_config=tune.CheckpointConfig(**settings),
         scheduler=create_scheduler(scheduler_name, **scheduler_arguments),
         callbacks=callbacks,
-        verbose=verbosity,
+        verbose=3 if verbosity > 1 else 0,
         raise_on_failed_trial=False,
         resume_config=_resume_config(folder, experiment) if resume else None,
         **experiment.options,

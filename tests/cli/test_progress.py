@@ -47,6 +47,18 @@ def test_stop_is_met_at_any_criterion():
     assert not is_met({}, {"training_iteration": 3})
 
 
+def test_a_resumed_trial_is_timed_from_where_it_goes_on():
+    stream = io.StringIO()
+    progress = Progress({"training_iteration": 12}, stream=stream)
+    one = trial("a")
+    one.checkpoint, one.latest_checkpoint_result = "path", SimpleNamespace(metrics=result(10))
+    progress.on_trial_start(0, [one], one)
+    progress.on_trial_result(1, [one], one, result(11))
+    announced, line = stream.getvalue().splitlines()
+    assert announced == "going on after iteration 10, 1,000 steps"
+    assert "50/s" in line and "ETA 0:00:02" in line
+
+
 def trial(name):
     return SimpleNamespace(
         trial_id=name,
@@ -61,6 +73,7 @@ def result(iteration, **more):
     return {
         "training_iteration": iteration,
         "time_total_s": 2.0 * iteration,
+        "time_this_iter_s": 2.0,
         STEPS: 100 * iteration,
         **more,
     }
@@ -70,10 +83,10 @@ def test_a_line_tells_steps_speed_metrics_and_time_left():
     stream = io.StringIO()
     progress = Progress({"training_iteration": 11}, stream=stream)
     one = trial("a")
-    ours = {"env_runners": {"episode_return_mean": -3.0, "latency_ms": 712.34, "energy_j": 0.0217}}
+    ours = {"env_runners": {"reward": -20.0, "latency_ms": 712.34, "energy_j": 0.0217}}
     progress.on_trial_result(1, [one], one, result(1, **ours))
     line = stream.getvalue()
-    for field in ("iter    1", "100 steps", "50/s", "return -3.00", "latency 712.3 ms"):
+    for field in ("iter    1", "100 steps", "50/s", "reward -20.00", "latency 712.3 ms"):
         assert field in line
     assert "energy 0.0217 J" in line and "ETA 0:00:20" in line
 
