@@ -59,3 +59,8 @@ class PettingZooMultiAgentEnv(MultiAgentEnv):
     def close(self) -> None:
         """Close the adapted env."""
         self.par_env.close()
+
+
+def one_policy_for_all(agent_id: str, episode: Any = None, **kwargs: Any) -> str:
+    """A ``policy_mapping_fn`` that gives all agents the policy ``"shared"``."""
+    return "shared"

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rllib_mec.cli import experiment
+
+CONFIGS = Path(__file__).parents[1] / "tuned_configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+
+
+def load(path):
+    return experiment.check(*experiment.read_spec(str(path)), notify=pytest.fail)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONFIGS)))
+def test_says_what_it_trains_and_keeps_a_checkpoint(path):
+    assert path.read_text().startswith("# ")
+    loaded = load(path)
+    assert loaded.checkpoint_config["checkpoint_at_end"]
+    assert loaded.stop["num_env_steps_sampled_lifetime"] >= 100_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONFIGS)))
+def test_builds_and_trains_one_iteration(path, ray_session):
+    config = load(path).config
+    algorithm = config.build_algo()
+    try:
+        result = algorithm.train()
+        runners = result["env_runners"]
+        assert runners["num_env_steps_sampled_lifetime"] >= config.total_train_batch_size
+        assert np.isfinite(runners["episode_return_mean"])
+    finally:
+        algorithm.stop()
+
+
+def test_the_papers_file_is_table_iii():
+    loaded = load(CONFIGS / "paper" / "emh_ppo.yaml")
+    config, scenario = loaded.config, loaded.config.env_config
+    assert (config.lr, config.minibatch_size, config.gamma, config.clip_param) == (
+        1e-4,
+        256,
+        0.95,
+        0.2,
+    )
+    assert (scenario["num_devices"], scenario["num_servers"], scenario["num_channels"]) == (3, 2, 2)
+    assert scenario["partition"] == "operator"
+    assert any(value == 1_500_000 for value in loaded.stop.values())
