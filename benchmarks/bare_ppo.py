@@ -6,6 +6,7 @@ batch of worlds. It is a yardstick for ``throughput.py``, not a training tool.
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -26,7 +27,7 @@ class Agents(nn.Module):
     def __init__(self, n: int, sizes: list[int]):
         """Make weights ``(N, in, out)``."""
         super().__init__()
-        shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+        shapes = list(itertools.pairwise(sizes))
         self.weights = nn.ParameterList(torch.randn(n, i, o) * (2 / i) ** 0.5 for i, o in shapes)
         self.biases = nn.ParameterList(torch.zeros(n, 1, o) for _, o in shapes)
 
@@ -46,9 +47,7 @@ class Net(nn.Module):
         """Make the networks for N MDs, windows of w tasks, and s, c, m choices."""
         super().__init__()
         self.w, self.sizes = w, (s, c, m, 1, 1)
-        self.embed = nn.Sequential(
-            nn.Linear(2 * n, 512), nn.GELU(), nn.Linear(512, 256), nn.GELU()
-        )
+        self.embed = nn.Sequential(nn.Linear(2 * n, 512), nn.GELU(), nn.Linear(512, 256), nn.GELU())
         self.agents = Agents(n, [256, 256, 128, 64, w * sum(self.sizes) + w])
         self.critic = nn.Sequential(
             nn.Linear(2 * n, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(),

@@ -81,11 +81,12 @@ def _write(args: argparse.Namespace, evaluations: list[Evaluation]) -> None:
     for metric, digits in (("reward", 2), ("latency_ms", 1), ("energy_j", 4), ("waiting_ms", 2)):
         interval = Interval.of([e[metric].mean for e in evaluations])
         base = local[metric].mean
-        saving = f"{100 * (interval.mean / base - 1):+.1f} %" if metric.endswith(("_j", "y_ms")) else ""
+        change = f"{100 * (interval.mean / base - 1):+.1f} %"
+        saving = change if metric in ("latency_ms", "energy_j") else ""
         published = f"{paper[metric]:.{digits}f}" if metric in paper else ""
         lines.append(
-            f"| {metric} | {interval.mean:.{digits}f} ± {interval.half_width:.{digits}f} | {saving} "
-            f"| {base:.{digits}f} | {published} |"
+            f"| {metric} | {interval.mean:.{digits}f} ± {interval.half_width:.{digits}f} "
+            f"| {saving} | {base:.{digits}f} | {published} |"
         )
     text = "\n".join(lines) + "\n"
     (RESULTS / f"{args.name}.md").write_text(text)

@@ -205,5 +205,3 @@ def test_a_run_without_samples_fails_instead_of_returning_nan(algorithm, monkeyp
     algorithm.training_step()
     with pytest.raises(RuntimeError, match="no env runner has returned a sample"):
         algorithm.training_step()
-
-

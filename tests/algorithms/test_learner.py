@@ -134,5 +134,5 @@ def test_the_module_separates_devices_and_names_a_misspelt_model_key(config, run
     assert set(runner.get_spaces()) == {INPUT_ENV_SPACES, DEFAULT_MODULE_ID}
     from rllib_mec.errors import MecError
 
-    with pytest.raises(MecError, match="agent_hidden'.*did you mean 'agent_hiddens'"):
+    with pytest.raises(MecError, match=r"agent_hidden'.*did you mean 'agent_hiddens'"):
         config.rl_module(model_config={"agent_hidden": [8]}).validate()
