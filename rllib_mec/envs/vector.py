@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from rllib_mec.envs.spaces import check_batch_actions
 from rllib_mec.errors import MecError
-from rllib_mec.simulator.cost import window_cost
-from rllib_mec.simulator.engine import advance
-from rllib_mec.simulator.radio import channel_gain, power_w
+from rllib_mec.simulator.checks import positive_number, whole_number
 from rllib_mec.simulator.scenario import Scenario
-from rllib_mec.simulator.streams import DISTANCE, SHADOWING, TASKS, normal, poisson_cdf, uniform
+from rllib_mec.simulator.streams import world_seeds
+from rllib_mec.simulator.windows import (
+    Draws,
+    Physics,
+    begin_episodes,
+    end_windows,
+    observe,
+    play_windows,
+)
 
 
 class VectorStep(NamedTuple):
@@ -55,7 +59,9 @@ class VectorTaskWindow:
     Args:
         scenario: What the worlds are.
         num_worlds: B.
-        seed: World b draws from stream ``seed + b``; or one seed per world.
+        seed: World b draws from stream ``seed + b``, so that it can be replayed alone with that
+            seed (and so that batches to be independent need seeds at least B apart); or one seed
+            per world.
         num_tasks: Tasks of every MD in every episode; drawn from the Poisson distribution if
             ``None`` (at least one each).
         distance_m: Distance of every MD in every window; drawn uniformly if ``None``.
@@ -68,63 +74,32 @@ class VectorTaskWindow:
         self,
         scenario: Scenario,
         num_worlds: int,
-        seed: int | Sequence[int] = 0,
+        seed: int | Sequence[int] | np.ndarray = 0,
         *,
         num_tasks: int | None = None,
         distance_m: float | None = None,
     ):
         """Make the worlds and begin their first episodes."""
-        if num_worlds < 1:
-            raise MecError(f"num_worlds must be at least 1, but is {num_worlds!r}")
-        if num_tasks is not None and num_tasks < 1:
-            raise MecError(f"num_tasks must be at least 1, but is {num_tasks!r}")
-        if distance_m is not None and not distance_m > 0:
-            raise MecError(f"distance_m must be positive, but is {distance_m!r}")
         self.scenario = scenario
-        self.num_worlds = num_worlds
+        self.num_worlds = whole_number("num_worlds", num_worlds)
         self.num_devices = scenario.num_devices
         self.max_window = scenario.max_window
-        table = scenario.table
-        self.num_points = table.num_points
-        self._table = (
-            np.ascontiguousarray(table.local_latency_ms, dtype=np.float64),
-            np.ascontiguousarray(table.bits, dtype=np.float64),
-            np.ascontiguousarray(table.server_latency_ms, dtype=np.float64),
+        self._physics = Physics.of(scenario)
+        self._draws = Draws.of(
+            scenario,
+            None if num_tasks is None else whole_number("num_tasks", num_tasks),
+            None if distance_m is None else positive_number("distance_m", distance_m),
         )
-        self._local_energy_j = scenario.energy_per_mmac_j * np.ascontiguousarray(
-            table.local_mmacs, dtype=np.float64
-        )
-        self._radio = (
-            scenario.bandwidth_hz,
-            scenario.noise_w,
-            scenario.min_spectral_efficiency,
-            scenario.num_channels,
-            scenario.num_servers,
-            scenario.transmission_ms_per_s,
-        )
-        self._fading = (
-            scenario.shadowing_std_db,
-            scenario.reference_distance_m,
-            scenario.path_loss_exponent,
-        )
-        low, high = scenario.distance_range_m
-        self._draws = (
-            0 if num_tasks is None else int(num_tasks),
-            0.0 if distance_m is None else float(distance_m),
-            low,
-            high,
-            scenario.mean_tasks,
-            poisson_cdf(scenario.mean_tasks),
-        )
-        self._weights = (scenario.waiting_weight, scenario.energy_weight)
-        self._queues = np.zeros((num_worlds, self.num_devices), dtype=np.int64)
-        self._distances = np.zeros((num_worlds, self.num_devices))
-        self._counters = np.zeros((num_worlds, 2), dtype=np.int64)  # episode, window
+        self.num_points = len(self._physics.local_energy_j)
+        self._queues = np.zeros((self.num_worlds, self.num_devices), dtype=np.int64)
+        self._distances = np.zeros((self.num_worlds, self.num_devices))
+        self._counters = np.zeros((self.num_worlds, 2), dtype=np.int64)  # episode, window
         self.reset(seed)
+        self._is_new = True
 
     @property
     def queues(self) -> np.ndarray:
-        """X_k, the tasks left of every MD, ``(B, N)`` int."""
+        """X_k, the tasks left of every MD, ``(B, N)`` int64."""
         return self._queues.copy()
 
     @property
@@ -137,32 +112,29 @@ class VectorTaskWindow:
 
         Args:
             seed: As in the constructor, from the first episode on; ``None`` goes on to the next
-                episode of the streams.
+                episode of the streams (the first, if nothing has happened since the constructor).
 
         Returns:
             The observation, ``(B, 2N)`` float32.
+
+        Raises:
+            MecError: The seed is negative, not a whole number, or not one per world.
         """
-        if seed is None:
+        if seed is not None:
+            self._seeds = world_seeds(seed, self.num_worlds)
+            self._counters[:] = 0
+        elif not self._is_new:
             self._counters[:, 0] += 1
-        else:
-            seeds = np.asarray(seed)
-            if seeds.ndim == 0:
-                seeds = seeds + np.arange(self.num_worlds)
-            if seeds.shape != (self.num_worlds,) or (seeds < 0).any():
-                raise MecError(
-                    f"seed must be one number or {self.num_worlds}, none negative, but is {seed!r}"
-                )
-            self._seeds = seeds.astype(np.uint64)
-            self._counters[:, 0] = 0
-        self._counters[:, 1] = 0
-        _begin_worlds(self._seeds, self._counters, self._queues, self._distances, self._draws)
+            self._counters[:, 1] = 0
+        self._is_new = False
+        begin_episodes(self._seeds, self._counters, self._queues, self._distances, self._draws)
         return self.observation()
 
     def observation(self) -> np.ndarray:
         """The present observation, ``(B, 2N)`` float32: X_n/λ, then d_n/d_max of all MDs."""
-        scale = np.array([[self.scenario.mean_tasks], [self.scenario.distance_range_m[1]]])
-        state = np.stack([self._queues, self._distances], axis=1) / scale
-        return state.reshape(self.num_worlds, -1).astype(np.float32)
+        observation = np.empty((self.num_worlds, 2 * self.num_devices), dtype=np.float32)
+        observe(self._queues, self._distances, self._draws, observation)
+        return observation
 
     def step(self, actions: Mapping[str, np.ndarray]) -> VectorStep:
         """Play one task window in every world.
@@ -172,10 +144,20 @@ class VectorTaskWindow:
                 ``(B, N, W_max)``; ``window`` (int, value v means v + 1 tasks, capped by the MD's
                 queue), ``(B, N)``.
 
+        Returns:
+            What it gave, with the next window's observation.
+
         Raises:
             MecError: An array is missing, has a wrong shape, or a value out of its range.
         """
-        return self._run(actions, shadowing_sample=0, is_step=True)
+        step = self._play(actions, shadowing_sample=0)
+        end_windows(
+            self._seeds, self._counters, self._queues, self._distances, self._draws,
+            step.window_size, step.terminated,
+        )  # fmt: skip
+        observe(self._queues, self._distances, self._draws, step.observation)
+        self._is_new = False
+        return step
 
     def simulate(
         self, actions: Mapping[str, np.ndarray], *, shadowing_sample: int = 0
@@ -184,53 +166,44 @@ class VectorTaskWindow:
 
         Args:
             actions: As in :meth:`step`.
-            shadowing_sample: 0 for the shadowing that the window really has, another number for
-                that many other draws of it.
+            shadowing_sample: 0 for the shadowing that the window really has, any other number for
+                an independent draw of it, the same whenever it is asked for.
 
         Returns:
-            The step; its ``observation`` and ``terminated`` say nothing.
-        """
-        return self._run(actions, shadowing_sample=shadowing_sample, is_step=False)
+            The step; its ``observation`` is the present one, and ``terminated`` says where it
+            would end the episode.
 
-    def _run(
-        self, actions: Mapping[str, np.ndarray], *, shadowing_sample: int, is_step: bool
-    ) -> VectorStep:
-        partition, channel, server, power, window = check_batch_actions(
-            actions, self.scenario, self.num_points, self.num_worlds
-        )
-        shape = (self.num_worlds, self.num_devices, self.max_window)
+        Raises:
+            MecError: As :meth:`step`, or the sample is negative.
+        """
+        shadowing_sample = whole_number("shadowing_sample", shadowing_sample, least=0)
+        step = self._play(actions, shadowing_sample=shadowing_sample)
+        np.equal(step.window_size.sum(1), self._queues.sum(1), out=step.terminated)
+        observe(self._queues, self._distances, self._draws, step.observation)
+        return step
+
+    def _play(self, actions: Mapping[str, np.ndarray], *, shadowing_sample: int) -> VectorStep:
+        """Run the current windows; ``observation`` and ``terminated`` are still to be filled."""
+        arrays = check_batch_actions(actions, self.scenario, self.num_points, self.num_worlds)
+        worlds = self.num_worlds
+        shape = (worlds, self.num_devices, self.max_window)
         step = VectorStep(
-            observation=np.empty((self.num_worlds, 2 * self.num_devices), dtype=np.float32),
-            reward=np.empty(self.num_worlds),
-            task_rewards=np.empty((self.num_worlds, self.max_window)),
-            terminated=np.zeros(self.num_worlds, dtype=np.bool_),
-            latency_ms=np.empty(self.num_worlds),
-            energy_j=np.empty(self.num_worlds),
-            waiting_ms=np.empty(self.num_worlds),
+            observation=np.empty((worlds, 2 * self.num_devices), dtype=np.float32),
+            reward=np.empty(worlds),
+            task_rewards=np.empty((worlds, self.max_window)),
+            terminated=np.zeros(worlds, dtype=np.bool_),
+            latency_ms=np.empty(worlds),
+            energy_j=np.empty(worlds),
+            waiting_ms=np.empty(worlds),
             window_size=np.empty(shape[:2], dtype=np.int64),
             played=np.zeros(shape, dtype=np.bool_),
-            local_share=np.empty(self.num_worlds),
+            local_share=np.empty(worlds),
             stage_ends=np.zeros((*shape, 3)),
         )
-        _run_windows(
-            self._seeds,
-            self._counters,
-            self._queues,
-            self._distances,
-            (partition, channel, server, power_w(power, self.scenario), window),
-            self._table,
-            self._local_energy_j,
-            self._radio,
-            self._fading,
-            self._weights,
-            shadowing_sample,
-            step,
-        )
-        if is_step:
-            _end_windows(
-                self._seeds, self._counters, self._queues, self._distances, self._draws,
-                step.window_size, step.terminated, step.observation,
-            )  # fmt: skip
+        play_windows(
+            self._seeds, self._counters, self._queues, self._distances, arrays, self._physics,
+            shadowing_sample, step,
+        )  # fmt: skip
         return step
 
     def get_state(self) -> dict[str, Any]:
@@ -240,6 +213,7 @@ class VectorTaskWindow:
             "counters": self._counters.copy(),
             "queues": self._queues.copy(),
             "distances_m": self._distances.copy(),
+            "is_new": self._is_new,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -257,117 +231,4 @@ class VectorTaskWindow:
         self._counters = np.array(state["counters"])
         self._queues = np.array(state["queues"])
         self._distances = np.array(state["distances_m"])
-
-
-@njit(cache=True, nogil=True)
-def _draw_distances(b, seeds, counters, distances, draws):
-    _, fixed_distance, low, high, _, _ = draws
-    for n in range(distances.shape[1]):
-        if fixed_distance > 0.0:
-            distances[b, n] = fixed_distance
-        else:
-            u = uniform(seeds[b], counters[b, 0], counters[b, 1], n, DISTANCE)
-            distances[b, n] = low + (high - low) * u
-
-
-@njit(cache=True, nogil=True)
-def _begin_world(b, seeds, counters, queues, distances, draws):
-    fixed_tasks, _, _, _, _, cdf = draws
-    for n in range(queues.shape[1]):
-        if fixed_tasks > 0:
-            queues[b, n] = fixed_tasks
-        else:
-            u = uniform(seeds[b], counters[b, 0], 0, n, TASKS)
-            queues[b, n] = max(np.searchsorted(cdf, u), 1)
-    _draw_distances(b, seeds, counters, distances, draws)
-
-
-@njit(cache=True, nogil=True)
-def _observe(b, queues, distances, draws, observation):
-    num_devices = queues.shape[1]
-    for n in range(num_devices):
-        observation[b, n] = queues[b, n] / draws[4]
-        observation[b, num_devices + n] = distances[b, n] / draws[3]
-
-
-@njit(cache=True, nogil=True)
-def _begin_worlds(seeds, counters, queues, distances, draws):
-    for b in range(len(queues)):
-        _begin_world(b, seeds, counters, queues, distances, draws)
-
-
-@njit(cache=True, nogil=True)
-def _end_windows(seeds, counters, queues, distances, draws, window_size, terminated, observation):
-    num_worlds, num_devices = queues.shape
-    for b in range(num_worlds):
-        left = 0
-        for n in range(num_devices):
-            queues[b, n] -= window_size[b, n]
-            left += queues[b, n]
-        if left == 0:
-            terminated[b] = True
-            counters[b, 0] += 1
-            counters[b, 1] = 0
-            _begin_world(b, seeds, counters, queues, distances, draws)
-        else:
-            counters[b, 1] += 1
-            _draw_distances(b, seeds, counters, distances, draws)
-        _observe(b, queues, distances, draws, observation)
-
-
-@njit(cache=True, nogil=True)
-def _run_windows(
-    seeds, counters, queues, distances, actions, table, local_energy_j, radio, fading, weights,
-    shadowing_sample, out,
-):  # fmt: skip
-    partition, channel, server, power, window = actions
-    shadowing_std, reference_distance, path_loss_exponent = fading
-    waiting_weight, energy_weight = weights
-    num_worlds, num_devices, max_window = partition.shape
-    full_local = len(local_energy_j) - 1
-    stage = np.empty(num_devices, dtype=np.int64)
-    task = np.empty(num_devices, dtype=np.int64)
-    work = np.empty(num_devices)
-    gain = np.empty(num_devices)
-    transmission_s = np.empty((num_devices, max_window))
-    energy_j = np.empty((num_devices, max_window))
-    for b in range(num_worlds):
-        stage[:] = 0
-        task[:] = 0
-        work[:] = 0.0
-        transmission_s[:] = 0.0
-        energy_j[:] = 0.0
-        for n in range(num_devices):
-            out.window_size[b, n] = min(window[b, n] + 1, queues[b, n])
-            shadowing_db = 0.0
-            if shadowing_std > 0.0:
-                shadowing_db = shadowing_std * normal(
-                    seeds[b], counters[b, 0], counters[b, 1], n, SHADOWING + 2 * shadowing_sample
-                )
-            gain[n] = channel_gain(
-                distances[b, n], shadowing_db, reference_distance, path_loss_exponent
-            )
-        advance(
-            0.0, math.inf, stage, task, work, out.window_size[b], partition[b], channel[b],
-            server[b], power[b], gain, out.stage_ends[b], transmission_s, table, radio,
-        )  # fmt: skip
-        tasks = 0
-        local = 0
-        for n in range(num_devices):
-            for x in range(out.window_size[b, n]):
-                out.played[b, n, x] = True
-                energy_j[n, x] = (
-                    power[b, n, x] * transmission_s[n, x] + local_energy_j[partition[b, n, x]]
-                )
-                tasks += 1
-                if partition[b, n, x] == full_local:
-                    local += 1
-        out.local_share[b] = local / max(tasks, 1)
-        reward, latency, waiting, energy = window_cost(
-            out.window_size[b], out.stage_ends[b], energy_j, waiting_weight, energy_weight,
-            out.task_rewards[b],
-        )  # fmt: skip
-        out.reward[b] = reward
-        out.latency_ms[b] = latency
-        out.waiting_ms[b] = waiting
-        out.energy_j[b] = energy
+        self._is_new = bool(state["is_new"])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from numba import njit
+from rllib_mec.simulator.compiled import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def window_cost(
     num_tasks,
     stage_ends,
@@ -35,7 +35,6 @@ def window_cost(
     latency = 0.0
     critical = 0
     tasks = 0
-    finished_sum = 0.0
     participants = 0
     for n in range(num_devices):
         if num_tasks[n] == 0:
@@ -45,12 +44,14 @@ def window_cost(
             latency = finished
             critical = n
         tasks += num_tasks[n]
-        finished_sum += finished
         participants += 1
     if tasks == 0:
         task_rewards[:] = 0.0
         return 0.0, 0.0, 0.0, 0.0
-    waiting = max(latency - finished_sum / participants, 0.0)
+    waiting = 0.0  # summed as differences: exactly 0 where all finish together
+    for n in range(num_devices):
+        if num_tasks[n] > 0:
+            waiting += (latency - stage_ends[n, num_tasks[n] - 1, 2]) / participants
     mean_window = tasks / num_devices  # W_k, over all N
     waiting_share = waiting_weight * waiting / max_window
     reward = 0.0

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import numbers
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rllib_mec.errors import MecError, unknown
+from rllib_mec.simulator.checks import non_negative_number, number, positive_number, whole_number
 
 if TYPE_CHECKING:
     from rllib_mec.dnn import PartitionTable
@@ -49,6 +48,14 @@ _POSITIVE = (
     "server_latency_ms",
     "local_slowdown",
 )
+_LARGEST = {
+    "mean_tasks": 1e5,  # the table of the Poisson distribution
+    "shadowing_std_db": 100.0,  # beyond, gains leave the range of floats
+    "min_spectral_efficiency": 100.0,
+    "path_loss_exponent": 20.0,
+    "max_power_dbm": 200.0,
+}
+"""Far beyond what makes sense, but still what the arithmetic can bear."""
 _NON_NEGATIVE = (
     "shadowing_std_db",
     "min_spectral_efficiency",
@@ -137,19 +144,17 @@ class Scenario:
         self._check_dnn()
         for name in _CHOICES:
             self._check_choice(name)
-        for name in _COUNTS:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-                raise MecError(f"{name} must be a whole number of at least 1, but is {value!r}")
-            object.__setattr__(self, name, int(value))
-        for name in (*_POSITIVE, *_NON_NEGATIVE, "max_power_dbm"):
-            object.__setattr__(self, name, _number(name, getattr(self, name)))
-        for name in _POSITIVE:
-            if getattr(self, name) <= 0:
-                raise MecError(f"{name} must be positive, but is {getattr(self, name):g}")
-        for name in _NON_NEGATIVE:
-            if getattr(self, name) < 0:
-                raise MecError(f"{name} must not be negative, but is {getattr(self, name):g}")
+        checks = (
+            *((name, whole_number) for name in _COUNTS),
+            *((name, positive_number) for name in _POSITIVE),
+            *((name, non_negative_number) for name in _NON_NEGATIVE),
+            ("max_power_dbm", number),
+        )
+        for name, check in checks:
+            object.__setattr__(self, name, check(name, getattr(self, name)))
+        for name, largest in _LARGEST.items():
+            if getattr(self, name) > largest:
+                raise MecError(f"{name} must be at most {largest:g}, but is {getattr(self, name)}")
         if self.power_scale == "dbm" and self.max_power_dbm <= 0:
             raise MecError(
                 f"max_power_dbm must be positive on the dbm scale, but is {self.max_power_dbm:g}"
@@ -168,27 +173,23 @@ class Scenario:
     def _check_dnn(self) -> None:
         if not isinstance(self.dnn, str):
             raise MecError(f"dnn must be the name of a torchvision model, but is {self.dnn!r}")
-        if self.server_latency_ms is None:
-            if self.dnn not in SERVER_LATENCY_MS:
-                from rllib_mec.dnn import model_names
-
-                if self.dnn not in model_names():
-                    raise unknown("dnn", self.dnn, model_names())
-                raise MecError(
-                    f"server_latency_ms of {self.dnn} is not known: give it in ms (the latency of "
-                    f"the whole DNN on a server); known for {', '.join(SERVER_LATENCY_MS)}"
-                )
-            object.__setattr__(self, "server_latency_ms", SERVER_LATENCY_MS[self.dnn])
-        elif self.dnn not in SERVER_LATENCY_MS:
+        if self.dnn not in SERVER_LATENCY_MS:
             from rllib_mec.dnn import model_names
 
             if self.dnn not in model_names():
                 raise unknown("dnn", self.dnn, model_names())
+            if self.server_latency_ms is None:
+                raise MecError(
+                    f"server_latency_ms of {self.dnn} is not known: give it in ms (the latency of "
+                    f"the whole DNN on a server); known for {', '.join(SERVER_LATENCY_MS)}"
+                )
+        elif self.server_latency_ms is None:
+            object.__setattr__(self, "server_latency_ms", SERVER_LATENCY_MS[self.dnn])
 
     def _check_distances(self) -> None:
         value = self.distance_range_m
         try:
-            low, high = (_number("distance_range_m", v) for v in value)
+            low, high = (number("distance_range_m", v) for v in value)
         except (TypeError, ValueError):
             raise MecError(
                 f"distance_range_m must be two numbers in metres, but is {value!r}"
@@ -207,6 +208,8 @@ class Scenario:
         Raises:
             MecError: A key is unknown, with the nearest field suggested, or a value is bad.
         """
+        if not isinstance(values, Mapping):
+            raise MecError(f"a scenario must be a mapping of its fields, but is {values!r}")
         names = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in names:
@@ -218,8 +221,25 @@ class Scenario:
         return dataclasses.asdict(self)
 
     def replace(self, **changes: Any) -> Scenario:
-        """This scenario with some fields changed; the others keep the value they have now."""
-        return self.from_dict({**self.to_dict(), **changes})
+        """This scenario with some fields changed.
+
+        The others keep their value, but for values that came with the profile or the DNN: those
+        follow a change of it.
+
+        Args:
+            **changes: Fields and their new values.
+
+        Raises:
+            MecError: As :meth:`from_dict`.
+        """
+        values = self.to_dict()
+        came_with = dict(PROFILES[self.profile]) if "profile" in changes else {}
+        if "dnn" in changes:
+            came_with["server_latency_ms"] = SERVER_LATENCY_MS.get(self.dnn)
+        for name, value in came_with.items():
+            if values[name] == value:
+                values[name] = None
+        return self.from_dict({**values, **changes})
 
     @cached_property
     def table(self) -> PartitionTable:
@@ -244,9 +264,3 @@ class Scenario:
     def max_power_w(self) -> float:
         """P_limit in W."""
         return 10.0 ** (self.max_power_dbm / 10.0) / 1000.0
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise MecError(f"{name} must be a number, but is {value!r}")
-    return float(value)

@@ -1,0 +1,46 @@
+"""Compiles the simulator's kernels with numba, and keeps the result on disk between processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numba
+from numba.core import config
+
+Kernel = TypeVar("Kernel", bound=Callable)
+
+
+def _cache_folder() -> str:
+    """A folder named after the sources of all kernels.
+
+    Numba looks only at the file of the function that it compiled, so that a kernel would keep an
+    outdated copy of those it calls from other files. It also writes beside the sources, which may
+    be read-only. ``NUMBA_CACHE_DIR``, where set, is still the place.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    base = config.CACHE_DIR or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "rllib_mec"
+    )
+    return os.path.join(base, f"kernels-{digest.hexdigest()[:16]}")
+
+
+_CACHE_FOLDER = _cache_folder()
+
+
+def compiled(function: Kernel) -> Kernel:
+    """Compile a kernel: no Python objects, no GIL, IEEE division, cached on disk if possible."""
+    options = {"nogil": True, "error_model": "numpy"}
+    given = config.CACHE_DIR
+    config.CACHE_DIR = _CACHE_FOLDER
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # nowhere to write: compile anew in every process
+        return numba.njit(**options)(function)
+    finally:
+        config.CACHE_DIR = given
