@@ -22,6 +22,7 @@ from rllib_mec.simulator.scenario import Scenario
 METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
 
 NUM_EPISODES = 200
+COLLAPSED_SHARE = 0.999
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +221,9 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
     ]
     lines.insert(1, "─" * max(len(line) for line in lines))
     scenario = first.scenario
+    for evaluation in evaluations:
+        if evaluation is not baseline and evaluation["local_share"].mean > COLLAPSED_SHARE:
+            lines.append(f"note: {evaluation.policy} runs every task locally: it has collapsed")
     lines.append(
         f"{scenario.dnn}, N={scenario.num_devices}, M={scenario.num_servers}, "
         f"C={scenario.num_channels}, profile {scenario.profile!r}: mean ± 95 % interval over "

@@ -76,7 +76,8 @@ class Progress(Callback):
         saved = trial.latest_checkpoint_result if trial.checkpoint else None
         if saved is not None:
             metrics = self._resumed[trial.trial_id] = saved.metrics or {}
-            where = f"from {trial.checkpoint.path}"  # a checkpoint of another run
+            source = saved.checkpoint
+            where = f"from {source.path}" if source else "from a checkpoint"  # of another run
             if "training_iteration" in metrics:
                 where = f"after iteration {metrics['training_iteration']}"
                 steps = lookup(metrics, STEPS)

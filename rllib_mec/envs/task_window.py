@@ -157,18 +157,20 @@ class TaskWindowEnv(ParallelEnv):
         """
         options = options or {}
         fixed = (options.get("num_tasks"), options.get("distance_m"))
-        if self._worlds is None or fixed != self._fixed or seed is not None:
-            if seed is None:
+        worlds = self._worlds
+        if worlds is None or fixed != self._fixed:
+            worlds = VectorTaskWindow(self.scenario, 1, num_tasks=fixed[0], distance_m=fixed[1])
+            if self._worlds is not None:  # other options, but the same streams of episodes
+                worlds.set_state(self._worlds.get_state())
+            elif seed is None:
                 seed = int(np.random.SeedSequence().generate_state(1)[0])
-            self._worlds = VectorTaskWindow(
-                self.scenario, 1, seed, num_tasks=fixed[0], distance_m=fixed[1]
-            )
-            self._fixed = fixed
-            observation = self._worlds.reset(seed)
-        elif self.agents:
-            observation = self._worlds.reset()
-        else:  # the batch has already begun the next episode by itself
-            observation = self._worlds.observation()
+        if seed is not None:
+            observation = worlds.reset(seed)
+        elif worlds is self._worlds and not self.agents:
+            observation = worlds.observation()  # the batch has begun this episode by itself
+        else:
+            observation = worlds.reset()
+        self._worlds, self._fixed = worlds, fixed
         self.agents = list(self.possible_agents)
         self._last_step = None
         self._state = observation[0]
@@ -192,6 +194,9 @@ class TaskWindowEnv(ParallelEnv):
         """
         if not self.agents or self._worlds is None:
             raise MecError("no episode is running: call reset() before step()")
+        for agent in actions:
+            if agent not in self.agents:
+                raise unknown("agent", agent, self.agents)
         for agent in self.agents:
             if agent not in actions:
                 raise MecError(f"no action for {agent}; expected one of every live agent")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from rllib_mec.errors import MecError
 from rllib_mec.policies.policy import Policy
+from rllib_mec.simulator import radio
 from rllib_mec.simulator.scenario import Scenario
 
 
@@ -39,13 +38,10 @@ class FullOffload(Policy):
     def __init__(self, scenario: Scenario, power_w: float = 0.02):
         """Turn the power into an action."""
         super().__init__(scenario)
-        dbm = 10 * math.log10(power_w * 1000) if power_w > 0 else -math.inf
-        limit_w = 10 ** (scenario.max_power_dbm / 10) / 1000
-        scale = dbm / scenario.max_power_dbm
-        self._power = scale if scenario.power_scale == "dbm" else power_w / limit_w
+        self._power = radio.power_action(power_w, scenario)
         if not 0.0 <= self._power <= 1.0:
-            lowest = 0.001 if scenario.power_scale == "dbm" else 0.0
-            raise MecError(f"power_w must lie in [{lowest}, {limit_w:g}], but is {power_w!r}")
+            least, most = (radio.power_w(np.array(end), scenario) for end in (0.0, 1.0))
+            raise MecError(f"power_w must lie in [{least:g}, {most:g}], but is {power_w!r}")
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
         """Choose the first partition point, s = 1."""

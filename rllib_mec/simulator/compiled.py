@@ -6,12 +6,16 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
-from numba.core import config
+import numba.core.config
 
 Kernel = TypeVar("Kernel", bound=Callable)
+
+# What numba makes at run time is unknown to type checkers.
+config: Any = numba.core.config
+njit: Any = numba.njit
 
 
 def _cache_folder() -> str:
@@ -39,8 +43,8 @@ def compiled(function: Kernel) -> Kernel:
     given = config.CACHE_DIR
     config.CACHE_DIR = _CACHE_FOLDER
     try:
-        return numba.njit(cache=True, **options)(function)
+        return njit(cache=True, **options)(function)
     except RuntimeError:  # nowhere to write: compile anew in every process
-        return numba.njit(**options)(function)
+        return njit(**options)(function)
     finally:
         config.CACHE_DIR = given

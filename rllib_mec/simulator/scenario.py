@@ -244,14 +244,21 @@ class Scenario:
     @cached_property
     def table(self) -> PartitionTable:
         """Partition points of the DNN, with their latencies."""
-        from rllib_mec.dnn import partition_table
+        from rllib_mec.dnn import Profile, partition_table
 
+        # Where a profile was measured, it replaces the latency that is shared out by MACs.
+        device_latency_ms = self.local_slowdown * self.server_latency_ms
+        server_latency_ms = self.server_latency_ms
         return partition_table(
             self.dnn,
             self.partition,
             feature_bits=self.feature_bits,
-            device_latency_ms=self.device_profile or self.local_slowdown * self.server_latency_ms,
-            server_latency_ms=self.server_profile or self.server_latency_ms,
+            device_latency_ms=(
+                Profile.load(self.device_profile) if self.device_profile else device_latency_ms
+            ),
+            server_latency_ms=(
+                Profile.load(self.server_profile) if self.server_profile else server_latency_ms
+            ),
             server_model=self.server_model,
         )
 

@@ -51,7 +51,10 @@ def test_a_resumed_trial_is_timed_from_where_it_goes_on():
     stream = io.StringIO()
     progress = Progress({"training_iteration": 12}, stream=stream)
     one = trial("a")
-    one.checkpoint, one.latest_checkpoint_result = "path", SimpleNamespace(metrics=result(10))
+    one.checkpoint, one.latest_checkpoint_result = (
+        "path",
+        SimpleNamespace(metrics=result(10), checkpoint=None),
+    )
     progress.on_trial_start(0, [one], one)
     progress.on_trial_result(1, [one], one, result(11))
     announced, line = stream.getvalue().splitlines()

@@ -148,36 +148,30 @@ def test_resume_after_kill_goes_on_from_the_last_periodic_checkpoint(
     assert results[-1]["training_iteration"] == done + 2
 
 
-def test_grid_search_runs_every_point(file, tmp_path, capsys, ray_session):
-    path = file(config={"lr": {"grid_search": [1e-3, 1e-4]}}, stop={"training_iteration": 1})
-    assert main(["train", "file", str(path)]) == 0
-    out = capsys.readouterr().out
-    assert "[1/2]" in out and "[2/2]" in out and "Best checkpoint" in out
-    rates = {
-        json.loads((p / "params.json").read_text())["lr"]
-        for p in (tmp_path / "results" / "tiny").iterdir()
-        if p.is_dir()
-    }
-    assert rates == {1e-3, 1e-4}
-
-
-def test_python_file_with_an_algorithm_config(tmp_path, capsys, ray_session):
+def test_grid_search_in_a_python_file_and_a_higher_stop_on_resume(tmp_path, capsys, ray_session):
     path = tmp_path / "my_experiment.py"
     path.write_text(
+        "from ray import tune\n"
         "from ray.rllib.algorithms.ppo import PPOConfig\n"
         "config = (PPOConfig().environment('CartPole-v1').env_runners(num_env_runners=0)\n"
-        "    .training(train_batch_size_per_learner=200, minibatch_size=100, num_epochs=1))\n"
+        "    .training(train_batch_size_per_learner=200, minibatch_size=100, num_epochs=1,\n"
+        "        lr=tune.grid_search([1e-3, 1e-4])))\n"
         "stop = {'training_iteration': 1}\n"
     )
-    storage = tmp_path / "results"
-    assert main(["train", "file", str(path), "--storage-path", str(storage)]) == 0
-    assert "1 iterations, 200 environment steps" in capsys.readouterr().out
-    assert (storage / "my_experiment").is_dir()
+    argv = ["train", "file", str(path), "--storage-path", str(tmp_path / "results")]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert "[1/2]" in out and "[2/2]" in out and "Best checkpoint" in out
+    assert "1 iterations, 200 environment steps" in out
+    trials = [p for p in (tmp_path / "results" / "my_experiment").iterdir() if p.is_dir()]
+    rates = {json.loads((trial / "params.json").read_text())["lr"] for trial in trials}
+    assert rates == {1e-3, 1e-4}
 
-    # A higher `stop` lets an ended run go on as well.
-    argv = ["train", "file", str(path), "--storage-path", str(storage), "--resume"]
-    assert main([*argv, "--stop", '{"training_iteration": 2}']) == 0
+    # The trials have ended; a higher `stop` lets them go on.
+    assert main([*argv, "--resume", "--stop", '{"training_iteration": 2}']) == 0
     assert "2 iterations, 400 environment steps" in capsys.readouterr().out
+    for trial in trials:
+        assert [r["training_iteration"] for r in results_of(trial)] == [1, 2]
 
 
 def test_failing_trial_is_one_line_with_its_log_and_keeps_results(
