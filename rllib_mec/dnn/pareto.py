@@ -21,7 +21,7 @@ class ParetoFront:
     """The points that no other point beats or equals in every criterion.
 
     Attributes:
-        points: In order of bits sent; the input and full local are always among them.
+        points: The input, then from most to fewest bits sent, and full local at the end.
         epsilon: 0 if the front is exact. Else for every cut there is a point with at most
             ``1 + epsilon`` times its bits, and every other criterion worse by at most ``epsilon``
             of that criterion's total over the DNN.
@@ -72,7 +72,9 @@ def pareto_front(
     criteria = Criteria(_integers(bits, 1 if whole else _SUB_BIT), tuple(device), tuple(server))
     labels, epsilon = sweep(graph, criteria, max_labels)
     # An input without MACs and full local stay in, even where a free operator dominates the input.
-    heads = dict.fromkeys([graph.input_set, *(head for _, head in labels), graph.full_set])
+    heads = dict.fromkeys(
+        [graph.input_set, *(head for _, head in reversed(labels)), graph.full_set]
+    )
     return ParetoFront(tuple(PartitionPoint(graph, head) for head in heads), epsilon)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a partition: the operators with the cut drawn in, and data sent against local work."""
+"""Pictures of a partition: the operators with the cut drawn in, and the front of the cuts."""
 
 from __future__ import annotations
 
@@ -116,9 +116,9 @@ def _draw_edge(axes: Axes, layout: Layout, parent: int, child: int, cut: bool) -
     if layout.row[parent] == layout.row[child]:
         _draw_curve(axes, start, end, style)
         return
-    # To the end of its row, and on from the beginning of the child's.
-    axes.plot([start[0], layout.columns - 0.4], [start[1], start[1]], linestyle=":", **style)
-    axes.plot([-0.6, end[0]], [end[1], end[1]], linestyle=":", **style)
+    # Two loose ends: it goes on in another row.
+    axes.plot([start[0], start[0] + 0.6], [start[1], start[1] + 0.25], linestyle=":", **style)
+    axes.plot([end[0] - 0.6, end[0]], [end[1] + 0.25, end[1]], linestyle=":", **style)
 
 
 def _draw_curve(
