@@ -10,9 +10,7 @@ from rllib_mec.policies import FullOffload, LocalOnly
 from rllib_mec.simulator.scenario import PROFILES, Scenario
 
 
-@pytest.mark.parametrize(
-    ("num_devices", "ms_per_task"), [(1, 9.4), (2, 9.7), (4, 18.3), (6, 26.7)]
-)
+@pytest.mark.parametrize(("num_devices", "ms_per_task"), [(1, 9.4), (2, 9.7), (4, 18.3), (6, 26.7)])
 def test_offloading_everything_at_20_mw_and_50_m(num_devices, ms_per_task):
     policy = FullOffload(Scenario(num_devices=num_devices), power_w=0.02)
     latency = evaluate(policy, episodes=200)["latency_ms"].mean
