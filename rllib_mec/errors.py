@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_MAX_LINE = 400
+
 
 class MecError(ValueError):
     """Bad input from the user; its message is one line, and the command line exits with 2."""
@@ -26,3 +28,13 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> MecError:
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
     hint = f"did you mean {by_lower[close[0]]!r}? " if close else ""
     return MecError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(options)}")
+
+
+def one_line(error: object) -> str:
+    """The message of an exception on one line, without RLlib's trailing advice."""
+    text = " ".join(str(error).split("To suppress all validation errors")[0].split())
+    if isinstance(error, BaseException) and not isinstance(error, MecError):
+        text = text or type(error).__name__
+        if isinstance(error, KeyError | AttributeError | TypeError | ImportError):
+            text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= _MAX_LINE else text[: _MAX_LINE - 3] + "..."

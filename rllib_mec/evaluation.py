@@ -17,7 +17,7 @@ import numpy as np
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, EpisodeMetrics, run_episodes
 from rllib_mec.errors import MecError
 from rllib_mec.policies.policy import Policy
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.simulator.scenario import SHAPE_FIELDS, Scenario
 
 METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
 
@@ -106,7 +106,7 @@ def evaluate(
         MecError: The policy was made for a scenario of another shape, or ``episodes`` is below 1.
     """
     scenario = policy.scenario if scenario is None else scenario
-    for field in ("num_devices", "num_servers", "num_channels", "max_window", "dnn", "partition"):
+    for field in SHAPE_FIELDS:
         own, given = getattr(policy.scenario, field), getattr(scenario, field)
         if own != given:
             raise MecError(

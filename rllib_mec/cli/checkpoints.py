@@ -1,170 +1,43 @@
-"""Finding an algorithm's checkpoint below a path, and reading what it holds without Ray running."""
+"""Whether training can start from a checkpoint."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rllib_mec import registry
+from rllib_mec.checkpoints import CheckpointInfo, read_info
 from rllib_mec.cli.documents import add_to_path
-from rllib_mec.cli.messages import one_line
 from rllib_mec.cli.names import algorithm_name, check_scenario
-from rllib_mec.cli.stop_criteria import lookup
 from rllib_mec.errors import MecError
-
-METADATA = "rllib_checkpoint.json"
-CLASS_FILE = "class_and_ctor_args.pkl"
-_SHAPE = ("num_devices", "num_servers", "num_channels", "max_window", "dnn", "partition")
-"""Fields of a scenario on which the shapes of networks and actions depend."""
-
-_NUMBERED = re.compile(r"^checkpoint_\d+$")
+from rllib_mec.simulator.scenario import SHAPE_FIELDS
 
 
-@dataclasses.dataclass(frozen=True)
-class CheckpointInfo:
-    """What a checkpoint was trained with.
-
-    Attributes:
-        path: Absolute folder of the checkpoint.
-        algorithm: The ``Algorithm`` subclass.
-        config: Its ``AlgorithmConfig``.
-    """
-
-    path: Path
-    algorithm: Any
-    config: Any
-
-
-def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint folder that a path means.
+def read_here(path: str | Path) -> CheckpointInfo:
+    """What a checkpoint holds, with the user's own classes imported from the working folder.
 
     Args:
-        path: A checkpoint, or a trial's or experiment's folder; of a trial the newest checkpoint is
-            taken, of an experiment the trial with the best last return.
-
-    Returns:
-        The absolute path.
+        path: As for :func:`rllib_mec.checkpoints.find_checkpoint`.
 
     Raises:
-        MecError: There is none.
+        MecError: As :func:`rllib_mec.checkpoints.read_info`.
     """
-    folder = Path(path).expanduser().absolute()
-    if not folder.exists():
-        raise MecError(f"no such checkpoint: {path}")
-    if folder.is_file():
-        raise MecError(
-            f"{path} is a file, expected the folder of a checkpoint, trial or experiment"
-        )
-    if (folder / METADATA).is_file():
-        return folder
-    newest = _newest_of_trial(folder)
-    if newest:
-        return newest
-    trials = [(child, _newest_of_trial(child)) for child in _folders(folder)]
-    found = [(child, checkpoint) for child, checkpoint in trials if checkpoint]
-    if not found:
-        raise MecError(f"{path} is not a checkpoint and holds none (no {METADATA} in it)")
-    return max(found, key=lambda pair: (_last_return(pair[0]), pair[1].stat().st_mtime))[1]
-
-
-def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder; none if it may not be read."""
-    try:
-        return [child for child in folder.iterdir() if child.is_dir()]
-    except OSError:
-        return []
-
-
-def _newest_of_trial(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a trial's folder."""
-    numbered = [p for p in _folders(folder) if _NUMBERED.match(p.name) and is_complete(p)]
-    return max(numbered, key=lambda p: int(p.name.split("_")[1]), default=None)
-
-
-def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint was written to its end (a killed process leaves half ones)."""
-    return all((checkpoint / name).is_file() for name in (METADATA, CLASS_FILE))
-
-
-def results(trial: Path) -> Iterator[dict[str, Any]]:
-    """The results that Tune wrote in a trial's folder, in order."""
-    file = trial / "result.json"
-    if file.is_file():
-        for line in file.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:  # cut off by a kill
-                continue
-
-
-def _last_return(trial: Path) -> float:
-    value = float("-inf")
-    for result in results(trial):
-        new = lookup(result, "env_runners/episode_return_mean")
-        value = new if new is not None and new == new else value
-    return value
-
-
-def read_info(path: str | Path) -> CheckpointInfo:
-    """What algorithm and environment a checkpoint holds.
-
-    Args:
-        path: As for :func:`find_checkpoint`.
-
-    Raises:
-        MecError: No checkpoint of an RLlib algorithm of the new API stack, or classes of the user's
-            that cannot be imported from here.
-    """
-    folder = find_checkpoint(path)
-    import ray.cloudpickle as pickle
-    from ray.rllib.algorithms.algorithm import Algorithm
-    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-
     add_to_path(Path.cwd())
-    file = folder / CLASS_FILE
-    if not file.is_file():
-        raise MecError(f"{path} is not a checkpoint of RLlib's new API stack (no {CLASS_FILE})")
-    try:
-        content = pickle.loads(file.read_bytes())
-        # Tune trains a subclass of its own making, which knows what it was made from.
-        algorithm = getattr(content["class"], "__ray_actor_class__", content["class"])
-        positional, keywords = content["ctor_args_and_kwargs"]
-        config = keywords.get("config", positional[0] if positional else None)
-    except Exception as error:
-        raise MecError(f"checkpoint {path} cannot be read: {one_line(error)}") from None
-    if not (isinstance(algorithm, type) and issubclass(algorithm, Algorithm)):
-        raise MecError(f"{path} is not the checkpoint of an algorithm")
-    if isinstance(config, dict):
-        default = algorithm.get_default_config()
-        try:
-            config = (
-                default.from_state(config)
-                if "class" in config
-                else default.update_from_dict(config)
-            )
-        except Exception as error:
-            raise MecError(f"checkpoint {path} cannot be read: {one_line(error)}") from None
-    if not isinstance(config, AlgorithmConfig):
-        raise MecError(f"checkpoint {path} holds no config")
-    return CheckpointInfo(folder, algorithm, config)
+    return read_info(path)
 
 
 def check_fits(path: str | Path, algorithm: Any, config: Any) -> Path:
     """The checkpoint that ``path`` means, if training with a config can start from it.
 
     Args:
-        path: As for :func:`find_checkpoint`.
+        path: As for :func:`rllib_mec.checkpoints.find_checkpoint`.
         algorithm: The algorithm to be trained.
         config: Its config.
 
     Raises:
         MecError: It is of another algorithm, or of a scenario of another shape.
     """
-    info = read_info(path)
+    info = read_here(path)
     if info.algorithm is not algorithm:
         raise MecError(
             f"the checkpoint {path} is of {algorithm_name(info.algorithm)}, "
@@ -172,7 +45,7 @@ def check_fits(path: str | Path, algorithm: Any, config: Any) -> Path:
         )
     if config.env in registry.ENVIRONMENTS and info.config.env in registry.ENVIRONMENTS:
         theirs, ours = (check_scenario(dict(c.env_config)) for c in (info.config, config))
-        for field in _SHAPE:
+        for field in SHAPE_FIELDS:
             then, now = getattr(theirs, field), getattr(ours, field)
             if then != now:
                 raise MecError(

@@ -16,8 +16,8 @@ import typing
 from typing import Any
 
 from rllib_mec.cli import names
-from rllib_mec.cli.messages import one_line, unknown_key
-from rllib_mec.errors import MecError
+from rllib_mec.cli.messages import unknown_key
+from rllib_mec.errors import MecError, one_line
 
 SECTIONS = (
     "environment",

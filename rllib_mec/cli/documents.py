@@ -13,8 +13,7 @@ from typing import Any
 
 import yaml
 
-from rllib_mec.cli.messages import one_line
-from rllib_mec.errors import MecError
+from rllib_mec.errors import MecError, one_line
 
 
 class _Loader(yaml.SafeLoader):

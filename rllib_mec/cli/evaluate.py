@@ -7,8 +7,9 @@ import dataclasses
 import json
 from typing import Any
 
+from rllib_mec.checkpoints import CheckpointInfo
 from rllib_mec.cli import documents, names, quiet
-from rllib_mec.cli.checkpoints import CheckpointInfo, read_info
+from rllib_mec.cli.checkpoints import read_here
 from rllib_mec.cli.report import is_ours
 from rllib_mec.errors import MecError
 
@@ -35,7 +36,7 @@ def evaluate(args: argparse.Namespace, verbosity: int) -> int:
         documents.read_json_object("--env-config", args.env_config) if args.env_config else {}
     )
     quiet.quieten(verbosity)
-    info = read_info(args.checkpoint)
+    info = read_here(args.checkpoint)
     if args.algo is not None and names.algorithm_class(args.algo) is not info.algorithm:
         own = names.algorithm_name(info.algorithm)
         raise MecError(f"the checkpoint is of algorithm {own!r}, not {args.algo!r}")

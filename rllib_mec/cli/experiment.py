@@ -20,10 +20,10 @@ from typing import Any
 
 from rllib_mec.cli import config_schema, documents, names, search_space
 from rllib_mec.cli.checkpoints import check_fits
-from rllib_mec.cli.messages import one_line, unknown_key
+from rllib_mec.cli.messages import unknown_key
 from rllib_mec.cli.stop_criteria import check_stop
 from rllib_mec.cli.translate import translate_config, translate_experiment, translate_metric
-from rllib_mec.errors import MecError
+from rllib_mec.errors import MecError, one_line
 
 CHECKPOINT_KEYS = (
     "checkpoint_at_end",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rllib_mec.cli.checkpoints import CheckpointInfo
-from rllib_mec.cli.messages import one_line
-from rllib_mec.errors import MecError
+from rllib_mec.checkpoints import CheckpointInfo
+from rllib_mec.errors import MecError, one_line
 
 _LEARNED = ("learner_group", "learner", "rl_module")
 

@@ -6,20 +6,9 @@ import difflib
 import sys
 from collections.abc import Iterable
 
-from rllib_mec.errors import MecError
+from rllib_mec.errors import MecError, one_line
 
 PROGRAM = "rllib"
-_MAX_LINE = 400
-
-
-def one_line(error: object) -> str:
-    """The message of an exception on one line, without RLlib's trailing advice."""
-    text = " ".join(str(error).split("To suppress all validation errors")[0].split())
-    if isinstance(error, BaseException) and not isinstance(error, MecError):
-        text = text or type(error).__name__
-        if isinstance(error, KeyError | AttributeError | TypeError | ImportError):
-            text = f"{type(error).__name__}: {text}"
-    return text if len(text) <= _MAX_LINE else text[: _MAX_LINE - 3] + "..."
 
 
 def note(message: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from rllib_mec import registry
 from rllib_mec.cli.documents import add_to_path
-from rllib_mec.cli.messages import nearest, one_line
-from rllib_mec.errors import MecError, unknown
+from rllib_mec.cli.messages import nearest
+from rllib_mec.errors import MecError, one_line, unknown
 
 _CLASS_PATH = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*$")
 

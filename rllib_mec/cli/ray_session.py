@@ -10,8 +10,8 @@ from typing import Any
 
 import ray
 
-from rllib_mec.cli.messages import note, one_line
-from rllib_mec.errors import MecError
+from rllib_mec.cli.messages import note
+from rllib_mec.errors import MecError, one_line
 
 
 @dataclasses.dataclass(frozen=True)

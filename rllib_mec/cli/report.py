@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rllib_mec import registry
-from rllib_mec.cli.messages import note, one_line
+from rllib_mec.cli.messages import note
 from rllib_mec.cli.stop_criteria import STEPS, lookup
+from rllib_mec.errors import one_line
 
 _RETURN = "env_runners/episode_return_mean"
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rllib_mec.cli.messages import nearest, one_line
-from rllib_mec.errors import MecError
+from rllib_mec.cli.messages import nearest
+from rllib_mec.errors import MecError, one_line
 
 GRID = "grid_search"
 SAMPLERS = (

@@ -18,11 +18,12 @@ from ray.tune.tune_config import ResumeConfig
 from rllib_mec.cli import ray_session, storage
 from rllib_mec.cli.experiment import Experiment
 from rllib_mec.cli.interruption import CheckpointKeeper
-from rllib_mec.cli.messages import error, note, one_line
+from rllib_mec.cli.messages import error, note
 from rllib_mec.cli.names import algorithm_name
 from rllib_mec.cli.progress import Progress
 from rllib_mec.cli.report import print_summary
 from rllib_mec.cli.stop_criteria import is_met
+from rllib_mec.errors import one_line
 
 CHECKPOINT_EVERY_S = 300.0
 """Rhythm of checkpoints where the user sets none."""

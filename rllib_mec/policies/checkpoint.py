@@ -7,68 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from rllib_mec.checkpoints import read_info
 from rllib_mec.errors import MecError
 from rllib_mec.policies.policy import Policy
 from rllib_mec.registry import ENVIRONMENTS
 from rllib_mec.simulator.scenario import Scenario
 
-_CTOR_ARGS = "class_and_ctor_args.pkl"
 _MODULES = pathlib.Path("learner_group", "learner", "rl_module")
-
-
-def find_checkpoint(path: str | pathlib.Path) -> pathlib.Path:
-    """The algorithm checkpoint that ``path`` is, or the newest one inside of it.
-
-    Args:
-        path: A checkpoint, or the folder of a trial or an experiment.
-
-    Raises:
-        MecError: There is none.
-    """
-    root = pathlib.Path(path).expanduser().absolute()
-    if not root.exists():
-        raise MecError(f"no checkpoint at {root}: no such file or folder")
-
-    def is_checkpoint(folder: pathlib.Path) -> bool:
-        return (folder / _CTOR_ARGS).is_file() and (folder / _MODULES).is_dir()
-
-    if is_checkpoint(root):
-        return root
-    found = [c.parent for c in root.glob(f"**/{_CTOR_ARGS}") if is_checkpoint(c.parent)]
-    if not found:
-        raise MecError(
-            f"no checkpoint in {root}: expected an RLlib algorithm checkpoint, "
-            f"a folder with {_CTOR_ARGS} and {_MODULES}"
-        )
-    return max(found, key=lambda folder: folder.stat().st_mtime)
-
-
-def checkpoint_config(checkpoint: str | pathlib.Path) -> Any:
-    """The ``AlgorithmConfig`` that a checkpoint was trained with.
-
-    Raises:
-        MecError: The checkpoint cannot be read.
-    """
-    import ray.cloudpickle as pickle
-    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-
-    file = find_checkpoint(checkpoint) / _CTOR_ARGS
-    try:
-        with file.open("rb") as stream:
-            args, _ = pickle.load(stream)["ctor_args_and_kwargs"]
-        return AlgorithmConfig.from_state(args[0])
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MecError(
-            f"cannot read the checkpoint's {file}: {reason}; was it written by this Ray version?"
-        ) from error
 
 
 def load_policy(path: str | pathlib.Path) -> Policy:
     """Load a checkpoint as a policy that takes the most likely action.
 
     Args:
-        path: A checkpoint, or the folder of a trial or an experiment (its newest one is taken).
+        path: As for :func:`rllib_mec.checkpoints.find_checkpoint`.
 
     Returns:
         The policy; its ``scenario`` is the one it was trained on.
@@ -80,20 +32,19 @@ def load_policy(path: str | pathlib.Path) -> Policy:
 
     from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPORLModule
 
-    checkpoint = find_checkpoint(path)
-    config = checkpoint_config(checkpoint)
+    checkpoint = read_info(path)
+    config = checkpoint.config
     if config.env not in ENVIRONMENTS:
         raise MecError(
-            f"the checkpoint {checkpoint} was trained on {config.env!r}, "
+            f"the checkpoint {checkpoint.path} was trained on {config.env!r}, "
             f"not on one of {', '.join(ENVIRONMENTS)}"
         )
     scenario = Scenario.from_dict(config.env_config)
-    modules = MultiRLModule.from_checkpoint(checkpoint / _MODULES)
-    name = config.algo_class.__name__
+    modules = MultiRLModule.from_checkpoint(checkpoint.path / _MODULES)
     module = modules[next(iter(modules.keys()))]
     if isinstance(module, EMHPPORLModule):
         return JointModulePolicy("EMH-PPO", scenario, module)
-    return AgentModulesPolicy(name, scenario, modules, config)
+    return AgentModulesPolicy(checkpoint.algorithm.__name__, scenario, modules, config)
 
 
 class JointModulePolicy(Policy):

@@ -32,6 +32,9 @@ PROFILES: dict[str, dict[str, Any]] = {
 SERVER_LATENCY_MS = {"resnet50": 8.603, "googlenet": 5.11, "mobilenet_v2": 4.10}
 """L0 of the paper's DNNs: ResNet-50's from Table IV, the others inferred from Table V at N = 1."""
 
+SHAPE_FIELDS = ("num_devices", "num_servers", "num_channels", "max_window", "dnn", "partition")
+"""Fields on which the shapes of observations, actions and networks depend."""
+
 _CHOICES = {
     "profile": tuple(PROFILES),
     "partition": ("pareto", "operator", "vertical", "layer"),

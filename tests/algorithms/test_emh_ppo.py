@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -112,8 +113,9 @@ def test_an_older_checkpoint_wins_over_newer_weights(algorithm, tmp_path):
 
 
 @pytest.mark.slow
-def test_training_survives_kill_9_of_a_remote_env_runner():
-    algorithm = small(num_env_runners=2).build_algo()
+@pytest.mark.parametrize("num_env_runners", [1, 2])
+def test_training_survives_kill_9_of_a_remote_env_runner(num_env_runners):
+    algorithm = small(num_env_runners=num_env_runners).build_algo()
     try:
         algorithm.train()
         pids = algorithm.env_runner_group.foreach_env_runner(
@@ -121,11 +123,12 @@ def test_training_survives_kill_9_of_a_remote_env_runner():
         )
         os.kill(pids[0], signal.SIGKILL)
         before = steps(algorithm.train())
-        for _ in range(20):
+        for _ in range(300):
             result = algorithm.train()
-            if algorithm.env_runner_group.num_healthy_remote_workers() == 2:
+            if algorithm.env_runner_group.num_healthy_remote_workers() == num_env_runners:
                 break
-        assert algorithm.env_runner_group.num_healthy_remote_workers() == 2
+            time.sleep(0.2)  # the runner is starting again
+        assert algorithm.env_runner_group.num_healthy_remote_workers() == num_env_runners
         assert steps(result) > before
         assert np.isfinite(result["env_runners"]["reward"])
     finally:
@@ -201,7 +204,6 @@ def test_a_run_without_samples_fails_instead_of_returning_nan(algorithm, monkeyp
         "rllib_mec.algorithms.emh_ppo.algorithm.synchronous_parallel_sample",
         lambda **kwargs: ([], []),
     )
-    algorithm.training_step()
-    algorithm.training_step()
-    with pytest.raises(RuntimeError, match="no env runner has returned a sample"):
+    monkeypatch.setattr("rllib_mec.algorithms.emh_ppo.algorithm.RESTART_PATIENCE_S", 1.0)
+    with pytest.raises(RuntimeError, match="no env runner has returned a sample for 1 s"):
         algorithm.training_step()

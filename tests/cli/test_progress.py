@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from rllib_mec.checkpoints import find_checkpoint
 from rllib_mec.cli import storage
-from rllib_mec.cli.checkpoints import find_checkpoint
 from rllib_mec.cli.progress import Progress, duration
 from rllib_mec.cli.stop_criteria import is_met, seconds_left
 from rllib_mec.errors import MecError

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
@@ -33,7 +33,9 @@ from rllib_mec.errors import MecError
 from rllib_mec.registry import ENVIRONMENTS
 from rllib_mec.simulator.scenario import Scenario
 
-MAX_EMPTY_SAMPLES = 3
+RESTART_PATIENCE_S = 120.0
+"""How long to wait for env runners to come back when none of them answers."""
+
 REMOTE_WORLDS = "remote_worlds"
 
 
@@ -169,37 +171,11 @@ class EMHPPO(PPO):
         """The config this algorithm is built from."""
         return EMHPPOConfig()
 
-    def setup(self, config: AlgorithmConfig) -> None:
-        """Build env runners and learners."""
-        self._num_empty_samples = 0
-        super().setup(config)
-
     def training_step(self) -> None:
-        """One iteration: about ``train_batch_size`` windows, ``num_epochs`` passes over them.
-
-        Raises:
-            RuntimeError: No env runner has returned a sample several times in a row.
-        """
+        """One iteration: about ``train_batch_size`` windows, ``num_epochs`` passes over them."""
         config = self.config
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            sampled: Any = synchronous_parallel_sample(
-                worker_set=self.env_runner_group,
-                max_env_steps=config.total_train_batch_size,
-                sample_timeout_s=config.sample_timeout_s,
-                _uses_new_env_runners=True,
-                _return_metrics=True,
-            )
-        batches, results = sampled
-        if not batches:
-            # RLlib would go on for ever, reporting NaN.
-            self._num_empty_samples += 1
-            if self._num_empty_samples >= MAX_EMPTY_SAMPLES:
-                raise RuntimeError(
-                    f"no env runner has returned a sample in {MAX_EMPTY_SAMPLES} iterations; "
-                    "see the env runners' logs for the first error"
-                )
-            return
-        self._num_empty_samples = 0
+            batches, results = self._sample()
         self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
 
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
@@ -224,6 +200,33 @@ class EMHPPO(PPO):
 
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group)
+
+    def _sample(self) -> tuple[list[MultiAgentBatch], list[dict[str, Any]]]:
+        """Batches and metrics of the env runners; waits for them if all have died.
+
+        RLlib would go on at once without a sample, for ever, reporting NaN.
+
+        Raises:
+            RuntimeError: No env runner has come back in time.
+        """
+        deadline = time.monotonic() + RESTART_PATIENCE_S
+        while True:
+            sampled: Any = synchronous_parallel_sample(
+                worker_set=self.env_runner_group,
+                max_env_steps=self.config.total_train_batch_size,
+                sample_timeout_s=self.config.sample_timeout_s,
+                _uses_new_env_runners=True,
+                _return_metrics=True,
+            )
+            if sampled[0]:
+                return sampled
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"no env runner has returned a sample for {RESTART_PATIENCE_S:g} s; "
+                    "see the env runners' logs for the first error"
+                )
+            time.sleep(1.0)
+            self.restore_env_runners(self.env_runner_group)
 
     def get_state(
         self,

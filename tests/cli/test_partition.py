@@ -1,0 +1,103 @@
+import json
+
+import pytest
+
+from rllib_mec.cli.mec import main
+from rllib_mec.dnn import partition_table
+
+MODULE = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+
+def broken():
+    return 3
+
+def needs(argument):
+    return argument
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    (tmp_path / "my_dnns.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_the_table_marks_the_best_point_for_the_link(capsys):
+    command = "partition resnet50 --codec int8 --bandwidth-mbps 100 --device-slowdown 5"
+    assert main(command.split()) == 0
+    out = capsys.readouterr().out
+    assert "5 partition points (pareto, exact, int8" in out
+    best = next(line for line in out.splitlines() if "<- best" in line)
+    # 150 536 bytes at 100 Mbit/s take 12.04 ms, and the server 8.60 ms.
+    assert best.split()[0] == "0" and "20.65" in best
+    assert main("partition resnet50 --bandwidth-mbps 1".split()) == 0
+    best = next(line for line in capsys.readouterr().out.splitlines() if "<- best" in line)
+    assert "full local" in best and "43.02" in best
+
+
+@pytest.mark.parametrize("method", ["pareto", "operator", "vertical"])
+def test_json_says_what_the_table_says(capsys, method):
+    assert main(["partition", "googlenet", "--method", method, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    table = partition_table("googlenet", method)
+    assert [point["bytes"] for point in found["points"]] == (table.bits / 8).tolist()
+    assert [tuple(point["operators"]) for point in found["points"]] == list(table.operators)
+    assert found["best"] is None and found["epsilon"] == 0
+
+
+def test_a_dnn_of_ones_own_measured_plotted_and_used_as_a_profile(own_module, capsys):
+    command = "partition --model my_dnns:make --input 3,8,8 --method operator"
+    assert main([*command.split(), "--measure", "p.json", "--plot", "cut.png"]) == 0
+    assert "3 partition points" in capsys.readouterr().out
+    assert (own_module / "cut.png").stat().st_size > 10_000
+    total = sum(json.loads((own_module / "p.json").read_text())["latency_ms"])
+    assert main([*command.split(), "--profile", "p.json", "--json", "--device-slowdown", "2"]) == 0
+    points = json.loads(capsys.readouterr().out)["points"]
+    assert points[-1]["local_latency_ms"] == pytest.approx(2 * total)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("partiton resnet50", "unknown command 'partiton': did you mean 'partition'?"),
+        ("partition", "give either a torchvision model's name or --model"),
+        ("partition resnet50 --model a:b", "give either"),
+        ("partition resnet5O", "did you mean 'resnet50'?"),
+        ("partition resnet50 --method parteo", "did you mean 'pareto'?"),
+        ("partition resnet50 --codec int9", "unknown codec 'int9'"),
+        ("partition resnet50 --server-model shared", "did you mean 'share'?"),
+        ("partition resnet50 --input 3,224", "operator 'conv1' cannot run"),
+        ("partition resnet50 --input 3,x,4", "--input must be sizes such as 3,224,224"),
+        ("partition resnet50 --bandwidth-mbps -3", "--bandwidth-mbps must be a positive number"),
+        ("partition resnet50 --bandwidth-mbps nan", "--bandwidth-mbps must be a positive number"),
+        ("partition resnet50 --bandwidth-mbps fast", "invalid float value: 'fast'"),
+        ("partition resnet50 --device-slowdown 0", "--device-slowdown must be a positive number"),
+        ("partition resnet50 --profile none.json", "cannot read the profile 'none.json'"),
+        ("partition resnet50 --profile a --server-latency-ms 3", "not both"),
+        ("partition resnet50 --plot no/such/cut.png", "--plot: there is no folder 'no/such'"),
+        ("partition --model my_dnns", "--model must be PKG.MODULE:FACTORY"),
+        ("partition --model my_dnns:mak", "my_dnns:mak: module 'my_dnns' has no attribute"),
+        ("partition --model no_such_module:f", "No module named 'no_such_module'"),
+        ("partition --model my_dnns:broken", "made a int, expected a torch.nn.Module"),
+        ("partition --model my_dnns:needs", "the factory must take no arguments"),
+        ("partition resnet50 --nonsense", "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(own_module, capsys, command, message):
+    assert main(command.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("rllib-mec: error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+def test_without_a_command_it_lists_them(capsys):
+    assert main(["--help"]) == 0
+    assert "partition" in capsys.readouterr().out
+    assert main([]) == 2
