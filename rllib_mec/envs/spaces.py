@@ -62,7 +62,7 @@ def check_batch_actions(
     for key in ACTION_KEYS:
         if key not in actions:
             raise MecError(f"the action lacks {key!r}; expected keys {', '.join(ACTION_KEYS)}")
-        values = np.asarray(actions[key])
+        values = _array(actions[key], f"action {key!r}")
         shape = slots[:2] if key == "window" else slots
         if values.shape != shape:
             raise MecError(f"action {key!r} must have shape {shape}, but has {values.shape}")
@@ -97,7 +97,7 @@ def check_agent_action(agent: str, action: Any, space: spaces.Dict) -> None:
     for key in ACTION_KEYS:
         if key not in action:
             raise MecError(f"the action of {agent} lacks {key!r}")
-        value = np.asarray(action[key])
+        value = _array(action[key], f"action {key!r} of {agent}")
         if value.shape != space[key].shape:
             raise MecError(
                 f"action {key!r} of {agent} must have shape {space[key].shape}, "
@@ -113,6 +113,17 @@ def check_agent_action(agent: str, action: Any, space: spaces.Dict) -> None:
                 f"action {key!r} of {agent} must lie in [{low}, {high}], "
                 f"but has {_worst(value, low, high)}"
             )
+
+
+def _array(value: Any, label: str) -> np.ndarray:
+    """``value`` as an array of numbers."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of unequal length
+        array = np.empty(0, dtype=object)
+    if not np.issubdtype(array.dtype, np.integer) and not np.issubdtype(array.dtype, np.floating):
+        raise MecError(f"{label} must be an array of numbers, but is of {array.dtype}")
+    return array
 
 
 def _num_choices(space: Any) -> int:

@@ -1,0 +1,85 @@
+"""PettingZoo's own test suite, over every registered environment and many scenarios."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test
+from pettingzoo.test.seed_test import seed_test
+
+from rllib_mec.registry import ENVIRONMENTS, load
+
+SHORT = {"mean_tasks": 4.0}
+SCENARIOS = [
+    {"num_devices": 1},
+    {"num_devices": 3},
+    {"num_devices": 1, "profile": "si"},
+    {"num_devices": 3, "profile": "si"},
+    {"partition": "operator"},
+    {"partition": "vertical", "power_scale": "linear"},
+    {"partition": "layer", "dnn": "mobilenet_v2"},
+    {"num_channels": 1, "num_servers": 1, "max_window": 1},
+    {"num_devices": 2, "profile": "si", "power_scale": "linear", "min_spectral_efficiency": 0.0},
+]
+
+
+def scenario_id(scenario):
+    return "-".join(f"{key}={value}" for key, value in scenario.items())
+
+
+every_env = pytest.mark.parametrize("name", ENVIRONMENTS)
+every_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=scenario_id)
+# A warning of the suite is a convention broken; but a hybrid action is a Dict, and queues, drawn
+# from a Poisson distribution, have no upper bound.
+pytestmark = pytest.mark.filterwarnings(
+    "error::UserWarning",
+    "ignore:Action space for each agent probably should be",
+    "ignore:Agent.s maximum observation space value is infinity",
+)
+
+
+@every_env
+@every_scenario
+def test_parallel_api(name, scenario):
+    parallel_api_test(load(ENVIRONMENTS[name])(**SHORT, **scenario), num_cycles=40)
+
+
+@every_env
+@every_scenario
+def test_the_seed_determines_the_episode(name, scenario):
+    parallel_seed_test(lambda: load(ENVIRONMENTS[name])(**SHORT, **scenario), num_cycles=40)
+
+
+def aec_env(name, **kwargs):
+    module = ENVIRONMENTS[name].partition(":")[0]
+    return importlib.import_module(module).env(**kwargs)
+
+
+@every_env
+@every_scenario
+def test_agent_environment_cycle_api(name, scenario):
+    api_test(aec_env(name, **SHORT, **scenario), num_cycles=40)
+
+
+@every_env
+def test_the_seed_determines_the_agent_environment_cycle(name):
+    seed_test(lambda: aec_env(name, **SHORT), num_cycles=20)
+
+
+@every_env
+def test_render_modes(name):
+    def make(render_mode):
+        # The suite first asks for "human", which not every environment has.
+        return aec_env(name, render_mode=None if render_mode == "human" else render_mode)
+
+    render_test(make)
+
+
+@every_env
+def test_metadata_names_the_environment(name):
+    env = load(ENVIRONMENTS[name])()
+    assert env.metadata["name"] == name
+    assert env.metadata["render_modes"] == ["ansi", "rgb_array"]
+    assert env.metadata["is_parallelizable"]
+    assert f"* v{name[-1]}:" in type(env).__doc__
