@@ -1,0 +1,133 @@
+"""Whole episodes and the paper's metrics of each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rllib_mec.envs import VectorStep, VectorTaskWindow
+from rllib_mec.envs.episodes import EpisodeMetrics, EpisodeTally, run_episodes
+from rllib_mec.policies import LocalOnly, RandomPolicy
+from rllib_mec.simulator.scenario import Scenario
+
+
+def step(reward, latency, energy, waiting, window_size, local_share, terminated):
+    window_size = np.array(window_size)
+    num_worlds, num_devices = window_size.shape
+    return VectorStep(
+        observation=np.zeros((num_worlds, 2 * num_devices), np.float32),
+        reward=np.array(reward),
+        task_rewards=np.zeros((num_worlds, 5)),
+        terminated=np.array(terminated),
+        latency_ms=np.array(latency),
+        energy_j=np.array(energy),
+        waiting_ms=np.array(waiting),
+        window_size=window_size,
+        played=np.zeros((num_worlds, num_devices, 5), bool),
+        local_share=np.array(local_share),
+        stage_ends=np.zeros((num_worlds, num_devices, 5, 3)),
+    )
+
+
+TWO_STEPS = [
+    step([-10.0, -20.0], [30.0, 50.0], [0.2, 0.4], [4.0, 0.0], [[2, 2], [5, 5]], [0.25, 1.0],
+         [False, True]),
+    step([-16.0, -30.0], [60.0, 70.0], [0.6, 0.5], [2.0, 1.0], [[5, 3], [1, 1]], [0.5, 0.0],
+         [True, False]),
+]  # fmt: skip
+
+
+def test_metrics_of_an_episode_by_hand():
+    tally = EpisodeTally(2, 2)
+    first = tally.add(TWO_STEPS[0])  # world 1 ends at once
+    assert len(first) == 1
+    assert first.reward == -20.0 and first.episode_return == -20.0
+    assert first.latency_ms == 50.0 and first.waiting_ms == 0.0
+    assert first.energy_j == pytest.approx(0.04)  # 0.4 J, 10 tasks
+    assert first.window_size == 5.0 and first.local_share == 1.0 and first.num_windows == 1
+    second = tally.add(TWO_STEPS[1])  # world 0 ends: 12 tasks, 6 an MD, in 2 windows
+    assert len(second) == 1
+    assert second.reward == -13.0 and second.episode_return == -26.0
+    assert second.latency_ms == 90.0
+    assert second.energy_j == pytest.approx(0.8 / 12)
+    assert second.waiting_ms == pytest.approx(6.0 / 6)
+    assert second.window_size == 3.0 and second.num_windows == 2
+    assert second.local_share == pytest.approx((0.25 * 4 + 0.5 * 8) / 12)
+
+
+def test_a_new_episode_starts_from_nothing():
+    tally = EpisodeTally(2, 2)
+    tally.add(TWO_STEPS[0])
+    tally.add(TWO_STEPS[1])
+    third = tally.add(TWO_STEPS[0])  # world 1: its second episode had a window before this one
+    assert third.episode_return == -50.0 and third.latency_ms == 120.0 and third.num_windows == 2
+
+
+def test_a_restored_tally_continues():
+    tally = EpisodeTally(2, 2)
+    tally.add(TWO_STEPS[0])
+    state = tally.get_state()
+    expected = tally.add(TWO_STEPS[1])
+    other = EpisodeTally(2, 2)
+    other.set_state(state)
+    assert other.add(TWO_STEPS[1]) == expected
+
+
+def test_episodes_are_concatenated_in_order():
+    tally = EpisodeTally(2, 2)
+    both = EpisodeMetrics.concatenate([tally.add(each) for each in TWO_STEPS])
+    assert len(both) == 2
+    assert both.reward.tolist() == [-20.0, -13.0]
+
+
+def test_every_world_plays_one_episode_and_they_stand_in_the_order_of_the_worlds():
+    scenario = Scenario(num_devices=2, mean_tasks=6.0)  # episodes of different length
+    metrics = run_episodes(LocalOnly(scenario).decide, scenario, 30, seed=3)
+    assert len(metrics) == 30
+    queues = VectorTaskWindow(scenario, 30, 3).queues
+    np.testing.assert_array_equal(metrics.num_windows, -(-queues.max(1) // 5))
+    np.testing.assert_allclose(metrics.latency_ms, queues.max(1) * 43.015)
+    np.testing.assert_allclose(
+        metrics.window_size * metrics.num_windows * 2, queues.sum(1), rtol=1e-12
+    )
+
+
+def test_an_episode_depends_on_its_own_seed_alone():
+    scenario = Scenario(num_devices=2, mean_tasks=6.0)
+    decide = LocalOnly(scenario).decide
+    many = run_episodes(decide, scenario, 10, seed=3)
+    few = run_episodes(decide, scenario, 2, seed=6)
+    np.testing.assert_array_equal(few.episode_return, many.episode_return[3:5])
+
+
+def test_short_episodes_are_not_favoured():
+    scenario = Scenario(num_devices=1, mean_tasks=6.0)
+    metrics = run_episodes(LocalOnly(scenario).decide, scenario, 400, seed=0)
+    expected = VectorTaskWindow(scenario, 400, 0).queues.mean() * 43.015
+    assert metrics.latency_ms.mean() == pytest.approx(expected)
+
+
+def test_tasks_and_distance_can_be_fixed():
+    scenario = Scenario(num_devices=3)
+    seen = []
+
+    def decide(observation):
+        seen.append(observation)
+        return LocalOnly(scenario).decide(observation)
+
+    metrics = run_episodes(decide, scenario, 4, num_tasks=12, distance_m=50.0)
+    np.testing.assert_array_equal(metrics.num_windows, 3)
+    np.testing.assert_allclose(np.array(seen)[:, :, 3:], 0.5)
+    np.testing.assert_allclose(np.array(seen)[:, 0, 0], np.float32([12 / 50, 7 / 50, 2 / 50]))
+
+
+def test_metrics_are_those_of_the_steps():
+    scenario = Scenario(num_devices=3, mean_tasks=5.0)
+    metrics = run_episodes(RandomPolicy(scenario, 1).decide, scenario, 1, seed=8)
+    worlds, policy = VectorTaskWindow(scenario, 1, 8), RandomPolicy(scenario, 1)
+    steps = []
+    while not steps or not steps[-1].terminated[0]:
+        steps.append(worlds.step(policy.decide(worlds.observation())))
+    assert metrics.episode_return == pytest.approx(sum(s.reward[0] for s in steps))
+    assert metrics.latency_ms == pytest.approx(sum(s.latency_ms[0] for s in steps))
+    assert metrics.num_windows == len(steps)

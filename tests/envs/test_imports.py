@@ -1,0 +1,43 @@
+"""Importing the package is light: what is slow to import is imported where it is needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rllib_mec
+
+
+def heavy_modules_after(statements):
+    script = (
+        f"import sys\n{statements}\n"
+        "print([m for m in ('ray', 'torch', 'torchvision', 'matplotlib') if m in sys.modules])"
+    )
+    root = str(Path(rllib_mec.__file__).parents[1])
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "module", ["rllib_mec", "rllib_mec.envs", "rllib_mec.policies", "rllib_mec.evaluation"]
+)
+def test_an_import_loads_nothing_heavy(module):
+    assert heavy_modules_after(f"import {module}") == "[]"
+
+
+def test_drawing_as_text_needs_no_matplotlib():
+    assert "matplotlib" not in heavy_modules_after(
+        "from rllib_mec.envs import task_window_v0\n"
+        "env = task_window_v0.parallel_env(render_mode='ansi')\n"
+        "env.reset(seed=0); env.render()"
+    )

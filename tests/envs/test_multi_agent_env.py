@@ -1,0 +1,103 @@
+"""PettingZoo environments as RLlib's: an episode ends for RLlib when no agent is left."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+
+from rllib_mec.algorithms.multi_agent_env import PettingZooMultiAgentEnv
+from rllib_mec.registry import ENVIRONMENTS, make_rllib_env
+
+
+class Leaving(ParallelEnv):
+    """Agents leave one after the other, as ``ends`` says: ``"terminated"`` or ``"truncated"``."""
+
+    metadata = {"name": "leaving"}  # noqa: RUF012
+    render_mode = None
+
+    def __init__(self, ends):
+        self.ends = dict(ends)
+        self.possible_agents = list(ends)
+
+    def observation_space(self, agent):
+        return spaces.Discrete(2)
+
+    action_space = observation_space
+
+    def reset(self, seed=None, options=None):
+        self.agents = list(self.possible_agents)
+        return dict.fromkeys(self.agents, 0), {agent: {} for agent in self.agents}
+
+    def step(self, actions):
+        acted, leaves = self.agents, self.agents[0]
+        self.agents = acted[1:]
+        ended = self.ends[leaves]
+        return (
+            dict.fromkeys(acted, 1),
+            dict.fromkeys(acted, 1.0),
+            {agent: agent == leaves and ended == "terminated" for agent in acted},
+            {agent: agent == leaves and ended == "truncated" for agent in acted},
+            {agent: {} for agent in acted},
+        )
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_an_episode_of_ours_ends_with_a_last_step_of_every_agent(name):
+    env = make_rllib_env(name, {"num_devices": 3, "mean_tasks": 4.0})
+    observations, _ = env.reset(seed=0)
+    assert list(observations) == env.agents == env.possible_agents == ["md_0", "md_1", "md_2"]
+    over = False
+    while not over:
+        assert not env.agents == []
+        actions = {agent: env.action_spaces[agent].sample() for agent in env.agents}
+        observations, rewards, terminateds, truncateds, infos = env.step(actions)
+        over = terminateds["__all__"]
+        for agent in env.possible_agents:
+            assert env.observation_spaces[agent].contains(observations[agent])
+            assert np.isfinite(rewards[agent]) and agent in infos
+            assert terminateds[agent] is over and not truncateds[agent]
+        assert not truncateds["__all__"]
+    assert env.agents == []
+    observations, _ = env.reset()
+    assert list(observations) == env.agents == env.possible_agents
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        {"a": "terminated", "b": "terminated"},
+        {"a": "truncated", "b": "truncated"},
+        {"a": "terminated", "b": "truncated"},
+        {"a": "truncated", "b": "terminated"},
+    ],
+    ids=lambda ends: "-".join(ends.values()),
+)
+def test_it_ends_when_the_last_agent_leaves_however_each_of_them_does(ends):
+    env = PettingZooMultiAgentEnv(Leaving(ends))
+    env.reset()
+    *_, terminateds, truncateds, _ = env.step({"a": 0, "b": 0})
+    assert not terminateds["__all__"] and not truncateds["__all__"]
+    assert env.agents == ["b"]
+    observations, rewards, terminateds, truncateds, _ = env.step({"b": 0})
+    assert list(observations) == list(rewards) == ["b"]
+    assert terminateds["__all__"] or truncateds["__all__"]
+    assert terminateds["__all__"] != truncateds["__all__"]
+    assert env.agents == []
+
+
+def test_rendering_and_spaces_are_those_of_the_adapted_environment():
+    env = make_rllib_env("mec_task_window_v0", {"num_devices": 2, "render_mode": "ansi"})
+    env.reset(seed=0)
+    assert env.render_mode == "ansi" and env.render().startswith("no task window yet")
+    assert env.metadata["name"] == "mec_task_window_v0"
+    for agent in env.possible_agents:
+        assert env.action_spaces[agent] is env.par_env.action_space(agent)
+        assert env.observation_spaces[agent] is env.par_env.observation_space(agent)
+
+
+def test_options_reach_the_adapted_environment():
+    env = make_rllib_env("mec_task_window_v0", {"num_devices": 2})
+    observations, _ = env.reset(seed=0, options={"num_tasks": 50})
+    np.testing.assert_array_equal(observations["md_0"][:2], [1.0, 1.0])
