@@ -72,8 +72,7 @@ def _write(args: argparse.Namespace, evaluations: list[Evaluation]) -> None:
         f"{scenario.dnn}, N={scenario.num_devices}, M={scenario.num_servers}, "
         f"C={scenario.num_channels}, profile `{scenario.profile}`, `{scenario.partition}` points; "
         f"mean ± 95 % interval over training seeds {args.seeds}, {EPISODES} episodes each.",
-        f"Command: `python benchmarks/headline.py {' '.join(sys.argv[1:])}`".replace(" `", "`")
-        + f". Machine: {describe_machine()}.",
+        f"Command: `python benchmarks/headline.py`. Machine: {describe_machine()}.",
         "",
         "| metric | EMH-PPO | against local only | local only | the paper's EMH-PPO |",
         "|---|---|---|---|---|",
@@ -81,8 +80,9 @@ def _write(args: argparse.Namespace, evaluations: list[Evaluation]) -> None:
     for metric, digits in (("reward", 2), ("latency_ms", 1), ("energy_j", 4), ("waiting_ms", 2)):
         interval = Interval.of([e[metric].mean for e in evaluations])
         base = local[metric].mean
-        change = f"{100 * (interval.mean / base - 1):+.1f} %"
-        saving = change if metric in ("latency_ms", "energy_j") else ""
+        saving = ""
+        if metric in ("latency_ms", "energy_j"):
+            saving = f"{100 * (interval.mean / base - 1):+.1f} %"
         published = f"{paper[metric]:.{digits}f}" if metric in paper else ""
         lines.append(
             f"| {metric} | {interval.mean:.{digits}f} ± {interval.half_width:.{digits}f} "
