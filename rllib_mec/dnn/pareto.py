@@ -9,8 +9,8 @@ from rllib_mec.dnn.graph import OperatorGraph
 from rllib_mec.dnn.points import PartitionPoint
 from rllib_mec.dnn.sweep import Criteria, sweep
 
-MAX_LABELS = 20_000
-"""Labels held at one time (some 10 MB on a thousand operators) before approximating."""
+MAX_LABELS = 8_000
+"""Labels held at one time (some 5 MB on a thousand operators) before approximating."""
 
 _SUB_BIT = 1024
 _PICOSECONDS_PER_MS = 10**9

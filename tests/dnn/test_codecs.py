@@ -63,5 +63,5 @@ def test_bad_input_is_one_clear_line():
         codec("int6")
     with pytest.raises(MecError, match="NaN or infinity"):
         codec("int8").encode(torch.tensor([1.0, float("nan")]))
-    with pytest.raises(MecError, match="3 bytes for a tensor of shape .* expected 8"):
+    with pytest.raises(MecError, match=r"3 bytes for a tensor of shape .* expected 8"):
         codec("float32").decode(b"abc", (2,))
