@@ -4,9 +4,9 @@
 
 For real DNNs and synthetic wide ones it prints operators, the front's points and the time to find
 the whole front, beside the time that networkx takes for a single ``minimum_cut`` (preflow_push) on
-the same graph, i.e. for one link speed. Both start from the operator graph; building networkx's
-flow network is not counted. It writes ``results/partition.csv`` and ``results/partition.md``. About
-two minutes on one core.
+the same graph, i.e. for one link speed. Times are CPU time of one thread. Both start from the
+operator graph; building networkx's flow network is not counted. It writes
+``results/partition.csv`` and ``results/partition.md``. About a minute on one core.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def measure(graph: OperatorGraph, repeats: int) -> dict[str, object]:
         lambda: nx.minimum_cut(flow, "device", "server", flow_func=nx.algorithms.flow.preflow_push),
         repeats,
     )
-    start = time.perf_counter()
+    start = time.process_time()
     share = pareto_front(fresh(graph), bits, server_model="share")
-    share_ms = 1e3 * (time.perf_counter() - start)
+    share_ms = 1e3 * (time.process_time() - start)
     return {
         "dnn": graph.name,
         "operators": len(graph),
@@ -104,17 +104,17 @@ def fresh(graph: OperatorGraph) -> OperatorGraph:
 def median_ms(
     call: Callable[[], object], repeats: int, setup: OperatorGraph | None = None
 ) -> float:
-    """Median wall time of a call in ms, less what making a fresh graph takes."""
+    """Median CPU time of a call in ms, less what making a fresh graph takes."""
     times = []
     for _ in range(repeats):
         spare = 0.0
         if setup is not None:
-            start = time.perf_counter()
+            start = time.process_time()
             fresh(setup)
-            spare = time.perf_counter() - start
-        start = time.perf_counter()
+            spare = time.process_time() - start
+        start = time.process_time()
         call()
-        times.append(1e3 * (time.perf_counter() - start - spare))
+        times.append(1e3 * (time.process_time() - start - spare))
     return statistics.median(times)
 
 
@@ -249,7 +249,8 @@ def write(rows: list[dict[str, object]]) -> None:
         "",
         f"`python {' '.join(['benchmarks/partition.py', *sys.argv[1:]])}`",
         "",
-        f"{describe_machine()}; {versions}. Times are medians in ms (the share model: one run).",
+        f"{describe_machine()}; {versions}.",
+        "Times are medians of CPU time in ms (the share model: one run).",
         "",
         "| DNN | operators | cuts | front | epsilon | front, ms | min-cut, ms | min-cut / front |"
         " share front | share epsilon | share, ms |",
