@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import networkx as nx
-
 from rllib_mec.dnn.graph import OperatorGraph, bits_of
 from rllib_mec.errors import MecError
 
@@ -175,6 +173,8 @@ def layer_points(graph: OperatorGraph, limit: int = MAX_POINTS) -> list[Partitio
     Raises:
         MecError: There are more than ``limit``.
     """
+    import networkx as nx  # not at the top: env workers need no layers and start faster
+
     layer_of = [node.layer or node.name for node in graph.nodes]
     quotient = nx.DiGraph()
     quotient.add_nodes_from(layer_of)
