@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_mec.errors import MecError, unknown
@@ -104,7 +105,8 @@ class Scenario:
         local_slowdown: How many times slower an MD is than a server.
         server_model: ``"constant"``: a server takes L0 whatever the cut (Eq. 2); ``"share"``: L0
             times the share of MACs left to do.
-        device_profile: JSON file of latencies measured on the MD, instead of MAC-proportional ones.
+        device_profile: Absolute path of a JSON file of latencies measured on the MD (``rllib-mec
+            partition --measure``), instead of MAC-proportional ones.
         server_profile: The same of the server.
 
     Raises:
@@ -167,6 +169,13 @@ class Scenario:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise MecError(f"{name} must be the path of a JSON file, but is {value!r}")
+            if value is not None and not Path(value).is_absolute():
+                raise MecError(
+                    f"{name} must be an absolute path, as Ray's workers run in another folder, "
+                    f"but is {value!r}; did you mean {str(Path(value).absolute())!r}?"
+                )
+            if value is not None and not Path(value).is_file():
+                raise MecError(f"{name}: no such file {value!r}")
 
     def _check_choice(self, name: str) -> None:
         value = getattr(self, name)
