@@ -29,6 +29,14 @@ def test_profiles_set_what_is_left_open():
     assert Scenario(profile="si", bandwidth_hz=5e6).bandwidth_hz == 5e6
 
 
+def test_profiles_differ_only_where_the_design_says():
+    paper, si = Scenario().to_dict(), Scenario(profile="si").to_dict()
+    differing = {name for name in paper if paper[name] != si[name]}
+    assert differing == {
+        "profile", "bandwidth_hz", "max_power_dbm", "feature_bits", "server_model"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("dnn", SERVER_LATENCY_MS)
 def test_full_local_takes_five_times_l0(dnn):
     table = Scenario(dnn=dnn).table
@@ -109,6 +117,13 @@ def test_another_torchvision_model_needs_its_server_latency():
     with pytest.raises(MecError, match="server_latency_ms of alexnet is not known"):
         Scenario(dnn="alexnet")
     assert Scenario(dnn="alexnet", server_latency_ms=2.0).server_latency_ms == 2.0
+
+
+def test_replacing_the_dnn_by_one_of_unknown_latency_asks_for_it():
+    with pytest.raises(MecError, match="server_latency_ms of alexnet is not known"):
+        Scenario().replace(dnn="alexnet")
+    with pytest.raises(MecError, match="did you mean 'num_devices'"):
+        Scenario().replace(num_device=3)
 
 
 def test_a_missing_profile_file_is_reported():
