@@ -1,6 +1,15 @@
 """PettingZoo environments of many mobile devices that share channels and MEC servers."""
 
-from rllib_mec.envs import task_window_v0
-from rllib_mec.envs.vector import VectorStep, VectorTaskWindow
+from rllib_mec.envs import task_window_v0, time_slot_v0
+from rllib_mec.envs.vector import VectorTaskWindow
+from rllib_mec.envs.vector_slots import VectorTimeSlot
+from rllib_mec.envs.worlds import VectorStep, Worlds
 
-__all__ = ["VectorStep", "VectorTaskWindow", "task_window_v0"]
+__all__ = [
+    "VectorStep",
+    "VectorTaskWindow",
+    "VectorTimeSlot",
+    "Worlds",
+    "task_window_v0",
+    "time_slot_v0",
+]

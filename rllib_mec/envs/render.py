@@ -34,13 +34,14 @@ class _Block(NamedTuple):
         return self.end_ms - self.start_ms
 
 
-def gantt_text(stage_ends: np.ndarray, window_size: np.ndarray) -> str:
+def gantt_text(stage_ends: np.ndarray, window_size: np.ndarray, name: str = "task window") -> str:
     """Draw a window with letters, one line an MD.
 
     Args:
         stage_ends: When each task's stages (local, transmission, server) ended,
             ``(N, W_max, 3)``, ms.
         window_size: Tasks of each MD, ``(N,)``; all 0 gives an empty chart.
+        name: What a step is called.
 
     Returns:
         Lines of text, without a newline at the end.
@@ -53,7 +54,7 @@ def gantt_text(stage_ends: np.ndarray, window_size: np.ndarray) -> str:
         inside = (middles >= block.start_ms) & (middles < block.end_ms)
         bars[block.device, inside] = LETTERS[block.stage]
     margin = len(f"md_{num_devices - 1} |")
-    lines = [_title(latency)]
+    lines = [_title(name, latency)]
     for n, bar in enumerate(bars):
         bar_text = f"md_{n}".ljust(margin - 1) + f"|{''.join(bar)}|"
         lines.append(f"{bar_text} {_summary(window_size[n])}".rstrip())
@@ -63,12 +64,15 @@ def gantt_text(stage_ends: np.ndarray, window_size: np.ndarray) -> str:
     return "\n".join([*lines, " " * margin + legend])
 
 
-def gantt_image(stage_ends: np.ndarray, window_size: np.ndarray) -> np.ndarray:
+def gantt_image(
+    stage_ends: np.ndarray, window_size: np.ndarray, name: str = "task window"
+) -> np.ndarray:
     """Draw a window as an image; its size depends on N alone, so that windows make a video.
 
     Args:
         stage_ends: See :func:`gantt_text`.
         window_size: See :func:`gantt_text`.
+        name: See :func:`gantt_text`.
 
     Returns:
         The image, ``(H, W, 3)`` uint8.
@@ -76,12 +80,12 @@ def gantt_image(stage_ends: np.ndarray, window_size: np.ndarray) -> np.ndarray:
     Raises:
         MecError: matplotlib is not installed.
     """
-    figure = _figure(stage_ends, window_size)
+    figure = _figure(stage_ends, window_size, name)
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
-def _figure(stage_ends: np.ndarray, window_size: np.ndarray) -> Any:
+def _figure(stage_ends: np.ndarray, window_size: np.ndarray, name: str) -> Any:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -96,7 +100,7 @@ def _figure(stage_ends: np.ndarray, window_size: np.ndarray) -> Any:
     figure = Figure(figsize=(8.0, 1.5 + 0.45 * num_devices), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(_title(latency), fontsize=11, loc="left")
+    axes.set_title(_title(name, latency), fontsize=11, loc="left")
     axes.set_xlim(0.0, latency or 1.0)
     axes.set_ylim(num_devices - 0.5, -0.5)
     axes.set_yticks(range(num_devices), [f"md_{n}" for n in range(num_devices)])
@@ -178,8 +182,8 @@ def _numbered(blocks: list[_Block]) -> list[_Block]:
     return list(longest.values())
 
 
-def _title(latency_ms: float) -> str:
-    return f"task window, latency {latency_ms:.1f} ms" if latency_ms else "no task window yet"
+def _title(name: str, latency_ms: float) -> str:
+    return f"{name}, latency {latency_ms:.1f} ms" if latency_ms else f"no {name} yet"
 
 
 def _summary(size: int) -> str:

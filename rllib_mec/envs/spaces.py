@@ -30,14 +30,14 @@ def action_space(scenario: Scenario) -> spaces.Dict:
     )
 
 
-def observation_space(scenario: Scenario) -> spaces.Box:
-    """The global state and the agent's own one-hot, ``(3N,)`` float32."""
-    return spaces.Box(0.0, np.inf, (3 * scenario.num_devices,), np.float32)
-
-
-def state_space(scenario: Scenario) -> spaces.Box:
+def state_space(size: int) -> spaces.Box:
     """The global state S_k (Eq. 6): X_n/λ of all MDs, then d_n/d_max, ``(2N,)`` float32."""
-    return spaces.Box(0.0, np.inf, (2 * scenario.num_devices,), np.float32)
+    return spaces.Box(0.0, np.inf, (size,), np.float32)
+
+
+def observation_space(scenario: Scenario, state_size: int) -> spaces.Box:
+    """The global state, then the agent's own one-hot, float32."""
+    return spaces.Box(0.0, np.inf, (state_size + scenario.num_devices,), np.float32)
 
 
 def check_batch_actions(

@@ -1,0 +1,200 @@
+"""What the PettingZoo environments have in common: a batch of one world, one agent per MD."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+
+from rllib_mec.envs.spaces import (
+    ACTION_KEYS,
+    action_space,
+    check_agent_action,
+    observation_space,
+    state_space,
+)
+from rllib_mec.envs.worlds import VectorStep, Worlds
+from rllib_mec.errors import MecError, unknown
+from rllib_mec.simulator.scenario import Scenario
+
+
+class MecParallelEnv(ParallelEnv):
+    """A :class:`~rllib_mec.envs.worlds.Worlds` of one world as a PettingZoo ``ParallelEnv``.
+
+    A subclass sets ``metadata``, names its step, and says in :meth:`_make_worlds` which worlds.
+
+    Args:
+        scenario: What the world is.
+        render_mode: One of ``metadata["render_modes"]``, or ``None``.
+        state_size: Length of the global state; ``2N`` by default.
+
+    Raises:
+        MecError: The render mode is unknown.
+    """
+
+    _step_name: str
+
+    def __init__(
+        self, scenario: Scenario, render_mode: str | None, *, state_size: int | None = None
+    ):
+        """Make the spaces; the world is made by the first :meth:`reset`."""
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise unknown("render_mode", render_mode, self.metadata["render_modes"])
+        self.scenario = scenario
+        self.render_mode = render_mode
+        num_devices = scenario.num_devices
+        state_size = 2 * num_devices if state_size is None else state_size
+        self.possible_agents = [f"md_{n}" for n in range(num_devices)]
+        self.agents: list[str] = []
+        self.observation_spaces: dict[str, Any] = {
+            agent: observation_space(scenario, state_size) for agent in self.possible_agents
+        }
+        self.action_spaces: dict[str, Any] = {
+            agent: action_space(scenario) for agent in self.possible_agents
+        }
+        self.state_space = state_space(state_size)
+        self._identities = np.eye(num_devices, dtype=np.float32)
+        self._worlds: Worlds | None = None
+        self._fixed: tuple[int | None, float | None] = (None, None)
+        self._state = np.zeros(state_size, dtype=np.float32)
+        self._last_step: VectorStep | None = None
+
+    def _make_worlds(self, num_tasks: int | None, distance_m: float | None) -> Worlds:
+        """Make the batch of one world."""
+        raise NotImplementedError
+
+    def observation_space(self, agent: str) -> spaces.Box:
+        """The agent's observation space, always the same object."""
+        return self.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> spaces.Dict:
+        """The agent's action space, always the same object."""
+        return self.action_spaces[agent]
+
+    def state(self) -> np.ndarray:
+        """The global state S_k of Eq. (6), ``(2N,)`` float32."""
+        return self._state.copy()
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
+        """Begin an episode.
+
+        Args:
+            seed: Seed of this and the following episodes; ``None`` goes on with the last one's, or
+                draws one.
+            options: ``num_tasks`` fixes the tasks of every MD, ``distance_m`` the distances; other
+                keys are ignored, as PettingZoo's test suite demands.
+
+        Returns:
+            Observations and infos of all agents.
+
+        Raises:
+            MecError: An option is bad.
+        """
+        options = options or {}
+        fixed = (options.get("num_tasks"), options.get("distance_m"))
+        worlds = self._worlds
+        if worlds is None or fixed != self._fixed:
+            worlds = self._make_worlds(*fixed)
+            if self._worlds is not None:  # other options, but the same streams of episodes
+                worlds.set_state(self._worlds.get_state())
+            elif seed is None:
+                seed = int(np.random.SeedSequence().generate_state(1)[0])
+        if seed is not None:
+            observation = worlds.reset(seed)
+        elif worlds is self._worlds and not self.agents:
+            observation = worlds.observation()  # the batch has begun this episode by itself
+        else:
+            observation = worlds.reset()
+        self._worlds, self._fixed = worlds, fixed
+        self.agents = list(self.possible_agents)
+        self._last_step = None
+        self._state = observation[0]
+        return self._observations(), {agent: {} for agent in self.agents}
+
+    def step(
+        self, actions: dict[str, Any]
+    ) -> tuple[
+        dict[str, np.ndarray], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict]
+    ]:
+        """Play one step.
+
+        Args:
+            actions: An action of every live agent.
+
+        Returns:
+            Observations, rewards, terminations, truncations and infos of all agents.
+
+        Raises:
+            MecError: There is no running episode, or an action is missing or outside its space.
+        """
+        if not self.agents or self._worlds is None:
+            raise MecError("no episode is running: call reset() before step()")
+        for agent in actions:
+            if agent not in self.agents:
+                raise unknown("agent", agent, self.agents)
+        for agent in self.agents:
+            if agent not in actions:
+                raise MecError(f"no action for {agent}; expected one of every live agent")
+            check_agent_action(agent, actions[agent], self.action_spaces[agent])
+        batch = {
+            key: np.stack([np.asarray(actions[agent][key]) for agent in self.agents])[None]
+            for key in ACTION_KEYS
+        }
+        step = self._worlds.step(batch)
+        over = bool(step.terminated[0])
+        agents = self.agents
+        self._last_step = step
+        # The batch has begun the next episode already; this one ends with empty queues.
+        self._state = step.observation[0].copy()
+        if over:
+            self._state[: len(agents)] = 0.0
+        observations = self._observations()
+        shared = {
+            "latency_ms": float(step.latency_ms[0]),
+            "energy_j": float(step.energy_j[0]),
+            "waiting_ms": float(step.waiting_ms[0]),
+        }
+        infos = {
+            agent: {**shared, "window_size": int(step.window_size[0, n])}
+            for n, agent in enumerate(agents)
+        }
+        if over:
+            self.agents = []
+        return (
+            observations,
+            dict.fromkeys(agents, float(step.reward[0])),
+            dict.fromkeys(agents, over),
+            dict.fromkeys(agents, False),
+            infos,
+        )
+
+    def render(self) -> str | np.ndarray | None:
+        """The last step as a Gantt chart.
+
+        Returns:
+            Text in mode ``"ansi"``, an image ``(H, W, 3)`` uint8 in mode ``"rgb_array"``; an empty
+            chart before the first step; ``None`` without a render mode.
+        """
+        if self.render_mode is None:
+            return None
+        from rllib_mec.envs.render import gantt_image, gantt_text
+
+        draw = gantt_text if self.render_mode == "ansi" else gantt_image
+        if self._last_step is None:
+            ends = np.zeros((self.scenario.num_devices, 1, 3))
+        else:
+            ends = self._last_step.stage_ends[0]
+        return draw(ends, (ends[..., 2] > 0.0).sum(1), self._step_name)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _observations(self) -> dict[str, np.ndarray]:
+        return {
+            agent: np.concatenate([self._state, self._identities[n]])
+            for n, agent in enumerate(self.agents)
+        }

@@ -1,0 +1,141 @@
+"""``mec_time_slot_v0``: the discrete-time MDP that the paper compares with, in PettingZoo's API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rllib_mec.envs.parallel import MecParallelEnv
+from rllib_mec.envs.vector_slots import MIN_MEAN_TASKS, VectorTimeSlot
+from rllib_mec.errors import MecError
+from rllib_mec.simulator.scenario import Scenario
+
+
+class TimeSlotEnv(MecParallelEnv):
+    r"""Mobile devices that share channels and MEC servers, one time slot a step.
+
+    The physics of :class:`~rllib_mec.envs.task_window.TaskWindowEnv`, but decisions are made every
+    τ milliseconds whatever the tasks do. In a step each mobile device (MD) makes one decision,
+    which holds for all tasks that it begins in the slot; a task in flight goes on under the
+    decision it began with, over as many slots as it needs. Distances and shadowing are drawn anew
+    in every slot. The episode ends when all tasks are done.
+
+    | Import | ``from rllib_mec.envs import time_slot_v0`` |
+    |---|---|
+    | Actions | hybrid: discrete and continuous |
+    | Parallel API | yes |
+    | Agents | ``md_0`` … ``md_{N-1}`` |
+    | Action space | ``Dict``, see below |
+    | Observation space | ``Box(0, inf, (3N,), float32)`` |
+    | State space | ``Box(0, inf, (2N,), float32)`` |
+
+    ### Usage
+
+    .. code-block:: python
+
+        from rllib_mec.envs import time_slot_v0
+
+        env = time_slot_v0.parallel_env(num_devices=3, slot_ms=50.0)
+        observations, infos = env.reset(seed=42)
+        while env.agents:
+            actions = {agent: env.action_space(agent).sample() for agent in env.agents}
+            observations, rewards, terminations, truncations, infos = env.step(actions)
+        env.close()
+
+    ### Observation
+
+    | Index | Meaning | Unit |
+    |---|---|---|
+    | 0 … N-1 | X_n/λ, tasks not yet done of each MD over the mean number of tasks | 1 |
+    | N … 2N-1 | d_n/d_max, distance of each MD to the base station over the largest | 1 |
+    | 2N … 3N-1 | the agent's own one-hot | 1 |
+
+    With ``observe_progress`` three more blocks of N stand before the one-hot (so that it is
+    ``Box(6N)``, and the state ``Box(5N)``): what each MD's task in flight has left of its local
+    computation, over the whole DNN's; of its bits, over the input's; of its server's computation.
+
+    ### Action (one MD)
+
+    | Key | Space | Meaning |
+    |---|---|---|
+    | ``partition`` | ``MultiDiscrete([S])`` | 0 sends the input, S-1 is full local |
+    | ``channel`` | ``MultiDiscrete([C])`` | wireless channel |
+    | ``server`` | ``MultiDiscrete([M])`` | MEC server |
+    | ``power`` | ``Box(0, 1, (1,), float32)`` | transmit power, see ``power_scale`` |
+    | ``window`` | ``Discrete(1)`` | nothing to choose: there for the sake of one action format |
+
+    ### Reward
+
+    As in MAHPPO, every agent gets -(τ + β/N times the energy of all MDs in the slot, in J) over the
+    mean number of tasks that an MD finished in it, taken as ``min_mean_tasks`` if it is less.
+
+    ### Infos
+
+    Every agent's info has ``latency_ms`` (the slot's length, or the time until all tasks were done
+    in the last one), ``energy_j`` (of all MDs in the slot), ``waiting_ms`` (0), and its own
+    ``window_size``, the tasks it finished.
+
+    ### Arguments
+
+    | Name | Default | Meaning |
+    |---|---|---|
+    | ``slot_ms`` | 50.0 | τ |
+    | ``min_mean_tasks`` | 0.8 | floor in the reward; 0.8 is MAHPPO's |
+    | ``observe_progress`` | ``False`` | whether tasks in flight are observed; MAHPPO's are |
+    | ``render_mode`` | ``None`` | ``"ansi"`` or ``"rgb_array"``, the last slot as a Gantt chart |
+
+    and the fields of :class:`~rllib_mec.simulator.scenario.Scenario` but for ``max_window``.
+    ``reset`` takes ``options={"num_tasks": 50, "distance_m": 50.0}`` to fix either for the episode.
+
+    ### Version history
+
+    * v0: initial version.
+    """
+
+    metadata = {  # noqa: RUF012 - PettingZoo's convention
+        "name": "mec_time_slot_v0",
+        "render_modes": ["ansi", "rgb_array"],
+        "is_parallelizable": True,
+        "render_fps": 2,
+    }
+    _step_name = "time slot"
+
+    def __init__(
+        self,
+        *,
+        slot_ms: float = 50.0,
+        min_mean_tasks: float = MIN_MEAN_TASKS,
+        observe_progress: bool = False,
+        render_mode: str | None = None,
+        **scenario: Any,
+    ):
+        """Make the environment.
+
+        Args:
+            slot_ms: τ.
+            min_mean_tasks: Floor of the mean number of finished tasks in the reward.
+            observe_progress: Whether observations have what is left of the tasks in flight.
+            render_mode: ``"ansi"``, ``"rgb_array"`` or ``None``.
+            **scenario: Fields of the scenario.
+
+        Raises:
+            MecError: An argument is unknown or bad.
+        """
+        if scenario.get("max_window", 1) != 1:
+            raise MecError(
+                f"max_window must be 1 in a time slot, but is {scenario['max_window']!r}; "
+                "task windows are mec_task_window_v0's"
+            )
+        self._slot: dict[str, Any] = {
+            "slot_ms": slot_ms,
+            "min_mean_tasks": min_mean_tasks,
+            "observe_progress": observe_progress,
+        }
+        fields = Scenario.from_dict({**scenario, "max_window": 1})
+        # The worlds check the slot's arguments, and know what they observe.
+        size = VectorTimeSlot(fields, 1, **self._slot).observation().shape[1]
+        super().__init__(fields, render_mode, state_size=size)
+
+    def _make_worlds(self, num_tasks: int | None, distance_m: float | None) -> VectorTimeSlot:
+        return VectorTimeSlot(
+            self.scenario, 1, num_tasks=num_tasks, distance_m=distance_m, **self._slot
+        )
