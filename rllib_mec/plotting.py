@@ -9,7 +9,7 @@ with style():
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,28 +175,36 @@ def draw_band(
     values: np.ndarray,
     *,
     label: str | None = None,
-    index: int = 0,
+    looks: Mapping[str, Any] | None = None,
     markers: bool = False,
 ) -> None:
     """Draw the mean over seeds with a band of its 95 % interval.
+
+    The axes are scaled to the seeds' values: of two seeds the band is 13 times as wide as they are
+    apart, and may leave the picture.
 
     Args:
         axes: Where.
         x: ``(points,)``.
         values: ``(seeds, points)``; see :func:`mean_and_half_width`.
-        label: Its name in the legend; see :func:`look`.
-        index: See :func:`look`.
+        label: Its name in the legend.
+        looks: Keywords of ``axes.plot``; by default those that :func:`look` has for the label.
         markers: Whether each point is marked, as is right for a few measured ones.
     """
+    values = np.atleast_2d(np.asarray(values, dtype=float))
     mean, half_width = mean_and_half_width(values)
-    looks = look(label, index)
+    looks = dict(look(label) if looks is None else looks)
     if not markers:
-        looks.pop("marker")
+        looks.pop("marker", None)
     axes.plot(x, mean, label=label, **looks)
+    there = np.isfinite(values)
+    axes.update_datalim(np.column_stack([np.broadcast_to(x, values.shape)[there], values[there]]))
+    limits = axes.dataLim.frozen()
     if np.isfinite(half_width).any():
         axes.fill_between(
             x, mean - half_width, mean + half_width, color=looks["color"], alpha=0.18, linewidth=0
         )
+        axes.dataLim.set(limits)
 
 
 def add_legend(figure: Figure, axes: Axes, *, columns: int = 4) -> None:
