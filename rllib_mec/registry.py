@@ -12,14 +12,19 @@ from __future__ import annotations
 
 import functools
 import importlib
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
+if TYPE_CHECKING:
+    from rllib_mec.envs.mdp import MDP
+
 ENVIRONMENTS: dict[str, str] = {
     "mec_task_window_v0": "rllib_mec.envs.task_window_v0:parallel_env",
+    "mec_time_slot_v0": "rllib_mec.envs.time_slot_v0:parallel_env",
 }
-"""Env id -> ``module:function`` that makes the PettingZoo ``ParallelEnv``."""
+"""Env id -> ``module:class`` of the :class:`~rllib_mec.envs.parallel.MecParallelEnv`."""
 
 ALGORITHMS: dict[str, str] = {
     "EMH-PPO": "rllib_mec.algorithms.emh_ppo.algorithm:EMHPPO",
@@ -32,6 +37,28 @@ def load(path: str) -> Any:
     """Import what a ``module:attribute`` path of the tables above names."""
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def make_mdp(name: str, env_config: Mapping[str, Any]) -> MDP:
+    """The MDP that an environment runs.
+
+    Args:
+        name: A key of :data:`ENVIRONMENTS`.
+        env_config: The environment's keyword arguments; a ``render_mode`` does not matter.
+
+    Raises:
+        MecError: A key is unknown, with the nearest one suggested, or a value is bad.
+    """
+    fields = {key: value for key, value in env_config.items() if key != "render_mode"}
+    return load(ENVIRONMENTS[name]).mdp_class.from_dict(fields)
+
+
+def algorithm_name(algorithm: type | None) -> str:
+    """The first name of :data:`ALGORITHMS` for an algorithm's class; else the class's own name."""
+    if algorithm is None:
+        return "the algorithm"
+    path = f"{algorithm.__module__}:{algorithm.__qualname__}"
+    return next((name for name, own in ALGORITHMS.items() if own == path), algorithm.__name__)
 
 
 def make_rllib_env(name: str, env_config: dict[str, Any]) -> Any:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from rllib_mec.envs.vector import VectorStep
-    from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.envs.mdp import MDP, as_mdp
+from rllib_mec.envs.worlds import VectorStep
+from rllib_mec.simulator.scenario import Scenario
 
 EVALUATION_DISTANCE_M = 50.0
 """Distance of every MD to the base station in the paper's performance tests (Section V-A)."""
 
 Decide = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""Maps observations ``(B, 2N)`` to the actions that ``VectorTaskWindow.step`` takes."""
+"""Maps observations of B worlds to the actions that :meth:`Worlds.step` takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +113,7 @@ class EpisodeTally:
 
 def run_episodes(
     decide: Decide,
-    scenario: Scenario,
+    where: MDP | Scenario,
     num_episodes: int,
     *,
     seed: int = 0,
@@ -128,7 +127,7 @@ def run_episodes(
 
     Args:
         decide: The policy.
-        scenario: The worlds' scenario.
+        where: The worlds' MDP; a scenario stands for its task-window MDP.
         num_episodes: Number of episodes.
         seed: Seed of the worlds.
         num_tasks: Tasks of every MD; drawn if ``None``.
@@ -137,12 +136,9 @@ def run_episodes(
     Returns:
         The metrics, in the order of the worlds.
     """
-    from rllib_mec.envs.vector import VectorTaskWindow
-
-    worlds = VectorTaskWindow(
-        scenario, num_episodes, seed, num_tasks=num_tasks, distance_m=distance_m
-    )
-    tally = EpisodeTally(num_episodes, scenario.num_devices)
+    mdp = as_mdp(where)
+    worlds = mdp.make(num_episodes, seed, num_tasks=num_tasks, distance_m=distance_m)
+    tally = EpisodeTally(num_episodes, mdp.scenario.num_devices)
     running = np.ones(num_episodes, dtype=bool)
     records: list[tuple[np.ndarray, EpisodeMetrics]] = []
     observation = worlds.reset()

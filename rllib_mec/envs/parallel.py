@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
-from pettingzoo import ParallelEnv
+from pettingzoo import AECEnv, ParallelEnv
+from pettingzoo.utils.conversions import parallel_to_aec
 
+from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.spaces import (
     ACTION_KEYS,
     action_space,
@@ -17,35 +20,32 @@ from rllib_mec.envs.spaces import (
 )
 from rllib_mec.envs.worlds import VectorStep, Worlds
 from rllib_mec.errors import MecError, unknown
-from rllib_mec.simulator.scenario import Scenario
 
 
 class MecParallelEnv(ParallelEnv):
     """A :class:`~rllib_mec.envs.worlds.Worlds` of one world as a PettingZoo ``ParallelEnv``.
 
-    A subclass sets ``metadata``, names its step, and says in :meth:`_make_worlds` which worlds.
+    A subclass sets ``metadata`` and ``mdp_class``.
 
     Args:
-        scenario: What the world is.
         render_mode: One of ``metadata["render_modes"]``, or ``None``.
-        state_size: Length of the global state; ``2N`` by default.
+        **mdp: Fields of the MDP and of its scenario.
 
     Raises:
-        MecError: The render mode is unknown.
+        MecError: An argument is unknown or bad.
     """
 
-    _step_name: str
+    mdp_class: ClassVar[type[MDP]]
 
-    def __init__(
-        self, scenario: Scenario, render_mode: str | None, *, state_size: int | None = None
-    ):
+    def __init__(self, *, render_mode: str | None = None, **mdp: Any):
         """Make the spaces; the world is made by the first :meth:`reset`."""
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown("render_mode", render_mode, self.metadata["render_modes"])
-        self.scenario = scenario
+        self.mdp = self.mdp_class.from_dict(mdp)
+        self.scenario = scenario = self.mdp.scenario
         self.render_mode = render_mode
         num_devices = scenario.num_devices
-        state_size = 2 * num_devices if state_size is None else state_size
+        state_size = self.mdp.observation_size
         self.possible_agents = [f"md_{n}" for n in range(num_devices)]
         self.agents: list[str] = []
         self.observation_spaces: dict[str, Any] = {
@@ -61,10 +61,6 @@ class MecParallelEnv(ParallelEnv):
         self._state = np.zeros(state_size, dtype=np.float32)
         self._last_step: VectorStep | None = None
 
-    def _make_worlds(self, num_tasks: int | None, distance_m: float | None) -> Worlds:
-        """Make the batch of one world."""
-        raise NotImplementedError
-
     def observation_space(self, agent: str) -> spaces.Box:
         """The agent's observation space, always the same object."""
         return self.observation_spaces[agent]
@@ -74,7 +70,7 @@ class MecParallelEnv(ParallelEnv):
         return self.action_spaces[agent]
 
     def state(self) -> np.ndarray:
-        """The global state S_k of Eq. (6), ``(2N,)`` float32."""
+        """The global state S_k of Eq. (6), float32."""
         return self._state.copy()
 
     def reset(
@@ -95,10 +91,10 @@ class MecParallelEnv(ParallelEnv):
             MecError: An option is bad.
         """
         options = options or {}
-        fixed = (options.get("num_tasks"), options.get("distance_m"))
+        fixed = num_tasks, distance_m = options.get("num_tasks"), options.get("distance_m")
         worlds = self._worlds
         if worlds is None or fixed != self._fixed:
-            worlds = self._make_worlds(*fixed)
+            worlds = self.mdp.make(1, num_tasks=num_tasks, distance_m=distance_m)
             if self._worlds is not None:  # other options, but the same streams of episodes
                 worlds.set_state(self._worlds.get_state())
             elif seed is None:
@@ -188,7 +184,7 @@ class MecParallelEnv(ParallelEnv):
             ends = np.zeros((self.scenario.num_devices, 1, 3))
         else:
             ends = self._last_step.stage_ends[0]
-        return draw(ends, (ends[..., 2] > 0.0).sum(1), self._step_name)
+        return draw(ends, (ends[..., 2] > 0.0).sum(1), self.mdp.step_name)
 
     def close(self) -> None:
         """Nothing to release."""
@@ -198,3 +194,16 @@ class MecParallelEnv(ParallelEnv):
             agent: np.concatenate([self._state, self._identities[n]])
             for n, agent in enumerate(self.agents)
         }
+
+
+def aec_constructor(parallel_env: type[MecParallelEnv]) -> Callable[..., AECEnv]:
+    """What makes an environment with PettingZoo's agent-environment-cycle API.
+
+    Args:
+        parallel_env: The environment; its arguments are those of the constructor.
+    """
+
+    def make(**kwargs: Any) -> AECEnv:
+        return parallel_to_aec(parallel_env(**kwargs))  # enforces the order of calls by itself
+
+    return make

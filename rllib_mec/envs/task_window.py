@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.envs.parallel import MecParallelEnv
-from rllib_mec.envs.vector import VectorTaskWindow
-from rllib_mec.simulator.scenario import Scenario
 
 
 class TaskWindowEnv(MecParallelEnv):
@@ -79,24 +76,9 @@ class TaskWindowEnv(MecParallelEnv):
     """
 
     metadata = {  # noqa: RUF012 - PettingZoo's convention
-        "name": "mec_task_window_v0",
+        "name": TaskWindowMDP.env_id,
         "render_modes": ["ansi", "rgb_array"],
         "is_parallelizable": True,
         "render_fps": 2,
     }
-    _step_name = "task window"
-
-    def __init__(self, *, render_mode: str | None = None, **scenario: Any):
-        """Make the environment.
-
-        Args:
-            render_mode: ``"ansi"``, ``"rgb_array"`` or ``None``.
-            **scenario: Fields of the scenario.
-
-        Raises:
-            MecError: An argument is unknown or bad.
-        """
-        super().__init__(Scenario.from_dict(scenario), render_mode)
-
-    def _make_worlds(self, num_tasks: int | None, distance_m: float | None) -> VectorTaskWindow:
-        return VectorTaskWindow(self.scenario, 1, num_tasks=num_tasks, distance_m=distance_m)
+    mdp_class = TaskWindowMDP

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from rllib_mec.envs.mdp import TimeSlotMDP
 from rllib_mec.envs.parallel import MecParallelEnv
-from rllib_mec.envs.vector_slots import MIN_MEAN_TASKS, VectorTimeSlot
-from rllib_mec.errors import MecError
-from rllib_mec.simulator.scenario import Scenario
 
 
 class TimeSlotEnv(MecParallelEnv):
@@ -92,50 +88,9 @@ class TimeSlotEnv(MecParallelEnv):
     """
 
     metadata = {  # noqa: RUF012 - PettingZoo's convention
-        "name": "mec_time_slot_v0",
+        "name": TimeSlotMDP.env_id,
         "render_modes": ["ansi", "rgb_array"],
         "is_parallelizable": True,
         "render_fps": 2,
     }
-    _step_name = "time slot"
-
-    def __init__(
-        self,
-        *,
-        slot_ms: float = 50.0,
-        min_mean_tasks: float = MIN_MEAN_TASKS,
-        observe_progress: bool = False,
-        render_mode: str | None = None,
-        **scenario: Any,
-    ):
-        """Make the environment.
-
-        Args:
-            slot_ms: τ.
-            min_mean_tasks: Floor of the mean number of finished tasks in the reward.
-            observe_progress: Whether observations have what is left of the tasks in flight.
-            render_mode: ``"ansi"``, ``"rgb_array"`` or ``None``.
-            **scenario: Fields of the scenario.
-
-        Raises:
-            MecError: An argument is unknown or bad.
-        """
-        if scenario.get("max_window", 1) != 1:
-            raise MecError(
-                f"max_window must be 1 in a time slot, but is {scenario['max_window']!r}; "
-                "task windows are mec_task_window_v0's"
-            )
-        self._slot: dict[str, Any] = {
-            "slot_ms": slot_ms,
-            "min_mean_tasks": min_mean_tasks,
-            "observe_progress": observe_progress,
-        }
-        fields = Scenario.from_dict({**scenario, "max_window": 1})
-        # The worlds check the slot's arguments, and know what they observe.
-        size = VectorTimeSlot(fields, 1, **self._slot).observation().shape[1]
-        super().__init__(fields, render_mode, state_size=size)
-
-    def _make_worlds(self, num_tasks: int | None, distance_m: float | None) -> VectorTimeSlot:
-        return VectorTimeSlot(
-            self.scenario, 1, num_tasks=num_tasks, distance_m=distance_m, **self._slot
-        )
+    mdp_class = TimeSlotMDP

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rllib_mec.envs.worlds import Actions, VectorStep, Worlds
-from rllib_mec.errors import MecError
-from rllib_mec.simulator.checks import positive_number
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.envs.worlds import Actions, Seed, VectorStep, Worlds
 from rllib_mec.simulator.slots import Flight, most_tasks, observe_progress, play_slots
 
-MIN_MEAN_TASKS = 0.8
-"""The floor of the mean number of finished tasks in MAHPPO's reward."""
+if TYPE_CHECKING:
+    from rllib_mec.envs.mdp import TimeSlotMDP
 
 
 class VectorTimeSlot(Worlds):
@@ -32,16 +29,9 @@ class VectorTimeSlot(Worlds):
       flight at its start first; a stage that goes on after the slot is recorded up to its end.
 
     Args:
-        scenario: What the worlds are; its ``max_window`` is taken as 1.
+        mdp: What the worlds are.
         num_worlds: B.
-        seed: See :class:`~rllib_mec.envs.worlds.Worlds`; so ``num_tasks`` and ``distance_m``.
-        slot_ms: τ.
-        min_mean_tasks: The reward -(τ + β/N · energy) / (mean number of finished tasks) takes the
-            latter to be no less than this.
-        observe_progress: Whether observations have, after the ``2N`` numbers of the task-window
-            MDP, what is left of each MD's task: the local stage of all MDs, then the bits, then the
-            server's part, each over its largest value. Without it a slot's outcome depends on more
-            than the state, as the paper criticises; MAHPPO has it.
+        seed: See :class:`~rllib_mec.envs.worlds.Worlds`.
         num_tasks: Tasks of every MD; drawn if ``None``.
         distance_m: Distance of every MD; drawn in every slot if ``None``.
 
@@ -51,32 +41,19 @@ class VectorTimeSlot(Worlds):
 
     def __init__(
         self,
-        scenario: Scenario,
+        mdp: TimeSlotMDP,
         num_worlds: int,
-        seed: int | Sequence[int] | np.ndarray = 0,
+        seed: Seed = 0,
         *,
-        slot_ms: float = 50.0,
-        min_mean_tasks: float = MIN_MEAN_TASKS,
-        observe_progress: bool = False,
         num_tasks: int | None = None,
         distance_m: float | None = None,
     ):
         """Make the worlds and begin their first episodes."""
-        self.slot_ms = positive_number("slot_ms", slot_ms)
-        self._min_mean_tasks = positive_number("min_mean_tasks", min_mean_tasks)
-        if not isinstance(observe_progress, bool):
-            raise MecError(f"observe_progress must be true or false, but is {observe_progress!r}")
-        self._observe_progress = observe_progress
-        super().__init__(
-            scenario.replace(max_window=1),
-            num_worlds,
-            seed,
-            num_tasks=num_tasks,
-            distance_m=distance_m,
-        )
-        self._records = most_tasks(self.slot_ms, self._physics.stage_work)
+        self.mdp = mdp
+        super().__init__(mdp.scenario, num_worlds, seed, num_tasks=num_tasks, distance_m=distance_m)
+        self._records = most_tasks(mdp.slot_ms, self._physics.stage_work)
 
-    def reset(self, seed: int | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    def reset(self, seed: Seed | None = None) -> np.ndarray:
         """Begin a new episode in every world, with no task in flight; see the base class."""
         self._flight = Flight.none(self.num_worlds, self.num_devices)
         return super().reset(seed)
@@ -84,7 +61,7 @@ class VectorTimeSlot(Worlds):
     def observation(self) -> np.ndarray:
         """The present observation, ``(B, 2N)`` float32, or ``(B, 5N)`` with the progress."""
         observation = super().observation()
-        if not self._observe_progress:
+        if not self.mdp.observe_progress:
             return observation
         progress = np.empty((self.num_worlds, 3 * self.num_devices), dtype=np.float32)
         observe_progress(self._flight, self._physics.stage_work, progress)
@@ -94,7 +71,7 @@ class VectorTimeSlot(Worlds):
         step = self._empty_step(self._records)
         play_slots(
             self._seeds, self._counters, self._queues, self._distances, self._flight, actions,
-            self._physics, self.slot_ms, self._min_mean_tasks, step,
+            self._physics, self.mdp.slot_ms, self.mdp.min_mean_tasks, step,
         )  # fmt: skip
         return step
 

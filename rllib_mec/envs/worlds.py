@@ -16,6 +16,7 @@ from rllib_mec.simulator.streams import world_seeds
 from rllib_mec.simulator.windows import Draws, Physics, begin_episodes, end_windows, observe
 
 Actions = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Seed = int | Sequence[int] | np.ndarray
 
 
 class VectorStep(NamedTuple):
@@ -70,7 +71,7 @@ class Worlds(abc.ABC):
         self,
         scenario: Scenario,
         num_worlds: int,
-        seed: int | Sequence[int] | np.ndarray = 0,
+        seed: Seed = 0,
         *,
         num_tasks: int | None = None,
         distance_m: float | None = None,
@@ -103,7 +104,7 @@ class Worlds(abc.ABC):
         """d_k, the distance of every MD to the base station, ``(B, N)``."""
         return self._distances.copy()
 
-    def reset(self, seed: int | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    def reset(self, seed: Seed | None = None) -> np.ndarray:
         """Begin a new episode in every world.
 
         Args:
