@@ -46,8 +46,8 @@ from rllib_mec.envs.episodes import (
     EpisodeTally,
     run_episodes,
 )
-from rllib_mec.envs.vector import VectorTaskWindow
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.envs.spaces import state_space
+from rllib_mec.registry import make_mdp
 
 COMPONENT_WORLDS = "worlds"
 
@@ -88,14 +88,15 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
 
     def make_env(self) -> None:
         """Make the batch of worlds from ``config.env_config``."""
-        self.scenario = Scenario.from_dict(self.config.env_config)
+        self.mdp = make_mdp(self.config.env, self.config.env_config)
+        self.scenario = self.mdp.scenario
         self._num_worlds = self.config.num_envs_per_env_runner
         entropy = [0 if self._seed is None else self._seed, self._index]
         if self._seed is None:
             entropy = list(np.random.SeedSequence().generate_state(2))
         # World b's seed is this plus b: spread the runners so far that they never share a world.
         self._world_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        self.env = VectorTaskWindow(self.scenario, self._num_worlds, self._world_seed)
+        self.env = self.mdp.make(self._num_worlds, self._world_seed)
         self._observation = self.env.reset()
         self._tally = EpisodeTally(self._num_worlds, self.scenario.num_devices)
         self._ended: list[EpisodeMetrics] = []
@@ -114,7 +115,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
 
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
         """Spaces of the global state and of the joint action."""
-        observation = gym.spaces.Box(0.0, np.inf, (2 * self.scenario.num_devices,), np.float32)
+        observation = state_space(self.mdp.observation_size)
         spaces = (observation, self.layout.joint_space())
         return {INPUT_ENV_SPACES: spaces, DEFAULT_MODULE_ID: spaces}
 
@@ -171,7 +172,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
 
         metrics = run_episodes(
             decide,
-            self.scenario,
+            self.mdp,
             num_episodes,
             seed=self._index,
             num_tasks=round(self.scenario.mean_tasks),
