@@ -1,6 +1,7 @@
 """Names of a train batch's columns, besides those of RLlib and of the action's heads."""
 
-TASK_LOGP = "task_logp"
-WINDOW_LOGP = "window_logp"
+from rllib_mec.algorithms.distributions import HEADS
+
+HEAD_LOGP = {head: f"{head}_logp" for head in HEADS}
 PLAYED = "played"
 WINDOW_ADVANTAGES = "window_advantages"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -11,8 +12,11 @@ import numpy as np
 import torch
 from ray.rllib.core.distribution.distribution import Distribution
 
-HEADS = ("partition", "channel", "server", "power", "window")
-"""Heads of an agent network: four per task slot and the window size (Eq. 7)."""
+TASK_HEADS = ("partition", "channel", "server", "power")
+"""Heads that decide about tasks."""
+
+HEADS = (*TASK_HEADS, "window")
+"""Heads of an agent network: four per decision about tasks, and the window size (Eq. 7)."""
 
 LOG_STD_RANGE = (-4.0, 0.5)
 
@@ -27,6 +31,8 @@ class HybridActionLayout:
         num_points: S, the partition points.
         num_channels: C.
         num_servers: M.
+        num_decisions: D, decisions of an MD about the tasks of a window: W_max, one for each, or 1,
+            which they all share.
     """
 
     num_devices: int
@@ -34,17 +40,25 @@ class HybridActionLayout:
     num_points: int
     num_channels: int
     num_servers: int
+    num_decisions: int
 
     @classmethod
     def from_space(cls, space: gym.spaces.Dict) -> HybridActionLayout:
         """The layout of the joint action space that :meth:`joint_space` makes."""
-        num_devices, max_window = space["power"].shape  # type: ignore[misc]
-        sizes = (int(space[head].nvec.flat[0]) for head in HEADS[:3])  # type: ignore[attr-defined]
-        return cls(num_devices, max_window, *sizes)
+        num_devices, num_decisions = space["power"].shape  # type: ignore[misc]
+        sizes = {head: int(space[head].nvec.flat[0]) for head in HEADS if head != "power"}  # type: ignore[attr-defined]
+        return cls(
+            num_devices=num_devices,
+            max_window=sizes["window"],
+            num_points=sizes["partition"],
+            num_channels=sizes["channel"],
+            num_servers=sizes["server"],
+            num_decisions=num_decisions,
+        )
 
     def joint_space(self) -> gym.spaces.Dict:
-        """The joint action of all MDs: arrays ``(N, W_max)``, and ``window`` ``(N,)``."""
-        shape = (self.num_devices, self.max_window)
+        """The joint action of all MDs: arrays ``(N, D)``, and ``window`` ``(N,)``."""
+        shape = (self.num_devices, self.num_decisions)
 
         def discrete(size: int, shape: tuple[int, ...] = shape) -> gym.spaces.MultiDiscrete:
             return gym.spaces.MultiDiscrete(np.full(shape, size))
@@ -58,14 +72,31 @@ class HybridActionLayout:
         )
 
     @property
-    def slot_sizes(self) -> tuple[int, ...]:
-        """Network outputs per task slot: logits of three heads, power's mean and log std."""
+    def decision_sizes(self) -> tuple[int, ...]:
+        """Network outputs per decision: logits of three heads, power's mean and log std."""
         return (self.num_points, self.num_channels, self.num_servers, 1, 1)
 
     @property
     def num_inputs(self) -> int:
         """Network outputs per MD."""
-        return self.max_window * sum(self.slot_sizes) + self.max_window
+        return self.num_decisions * sum(self.decision_sizes) + self.max_window
+
+    def playable(self, actions: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+        """Drawn actions as the worlds take them.
+
+        Args:
+            actions: As of :meth:`HybridActionDistribution.sample`.
+
+        Returns:
+            Arrays ``(..., N, W_max)``, and ``window`` ``(..., N)``: the power is clipped to [0, 1],
+            and a decision that all tasks share stands at each of them.
+        """
+        played = {"window": actions["window"].numpy()}
+        for head in TASK_HEADS:
+            values = actions[head]
+            shape = (*values.shape[:-1], self.max_window)
+            played[head] = values.expand(shape).numpy()
+        return {**played, "power": played["power"].clip(0.0, 1.0)}
 
 
 class HybridActionDistribution(Distribution):
@@ -83,8 +114,8 @@ class HybridActionDistribution(Distribution):
         """Split ``inputs`` into heads."""
         super().__init__()
         self.layout = layout
-        slots = inputs[..., : -layout.max_window].unflatten(-1, (layout.max_window, -1))
-        partition, channel, server, mean, log_std = slots.split(layout.slot_sizes, dim=-1)
+        decisions = inputs[..., : -layout.max_window].unflatten(-1, (layout.num_decisions, -1))
+        partition, channel, server, mean, log_std = decisions.split(layout.decision_sizes, dim=-1)
         self._log_probs = {
             "partition": partition.log_softmax(-1),
             "channel": channel.log_softmax(-1),
@@ -114,8 +145,8 @@ class HybridActionDistribution(Distribution):
             **kwargs: Unused, for RLlib's interface.
 
         Returns:
-            ``partition``, ``channel``, ``server`` and ``power`` as ``(..., N, W_max)``, ``window``
-            as ``(..., N)``.
+            ``partition``, ``channel``, ``server`` and ``power`` as ``(..., N, D)``, ``window`` as
+            ``(..., N)``.
         """
         actions = {}
         for head, log_probs in self._log_probs.items():
@@ -144,38 +175,36 @@ class HybridActionDistribution(Distribution):
         """This distribution with all its mass on :meth:`mode`, as RLlib asks for it."""
         return DeterministicHybridAction(self)
 
-    def task_logp(self, actions: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Log-probability of each task slot's decision (partition, channel, server, power).
+    def head_logp(self, actions: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Log-probability of each head's part of an action.
 
         Args:
             actions: Shaped as in :meth:`sample`.
 
         Returns:
-            ``(..., N, W_max)``.
+            ``(..., N, D)`` for each head, ``window`` ``(..., N)``.
         """
+        logp = {
+            head: _pick(log_probs, actions[head]) for head, log_probs in self._log_probs.items()
+        }
         z = (actions["power"] - self._mean) * torch.exp(-self._log_std)
-        logp = -0.5 * z.square() - self._log_std - 0.9189385332046727  # log sqrt(2 pi)
-        for head in HEADS[:3]:
-            logp = logp + _pick(self._log_probs[head], actions[head])
+        logp["power"] = -0.5 * z.square() - self._log_std - 0.9189385332046727  # log sqrt(2 pi)
         return logp
 
-    def window_logp(self, actions: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Log-probability of each MD's window size, ``(..., N)``."""
-        return _pick(self._log_probs["window"], actions["window"])
-
     def logp(self, value: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
-        """Log-probability of the joint action of all MDs and all slots, ``(...)``."""
-        return self.task_logp(value).sum((-1, -2)) + self.window_logp(value).sum(-1)
+        """Log-probability of the joint action of all MDs, ``(...)``."""
+        logp = self.head_logp(value)
+        return sum(logp[h].sum((-1, -2)) for h in TASK_HEADS) + logp["window"].sum(-1)  # type: ignore[return-value]
 
     def entropies(self) -> dict[str, torch.Tensor]:
-        """Entropy of each head in nats: ``(..., N, W_max)``, ``window`` ``(..., N)``."""
+        """Entropy of each head in nats: ``(..., N, D)``, ``window`` ``(..., N)``."""
         entropy = {head: -(lp.exp() * lp).sum(-1) for head, lp in self._log_probs.items()}
         return {**entropy, "power": self._log_std + 1.4189385332046727}  # + log sqrt(2 pi e)
 
     def entropy(self, **kwargs: Any) -> torch.Tensor:
-        """Entropy of the joint action of all MDs and all slots, ``(...)``."""
+        """Entropy of the joint action of all MDs, ``(...)``."""
         entropy = self.entropies()
-        tasks = sum(entropy[head] for head in HEADS[:4])
+        tasks = sum(entropy[head] for head in TASK_HEADS)
         return tasks.sum((-1, -2)) + entropy["window"].sum(-1)  # type: ignore[union-attr]
 
     def kl(self, other: Distribution, **kwargs: Any) -> torch.Tensor:

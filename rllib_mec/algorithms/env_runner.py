@@ -37,7 +37,7 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
-from rllib_mec.algorithms.columns import PLAYED, TASK_LOGP, WINDOW_LOGP
+from rllib_mec.algorithms.columns import HEAD_LOGP, PLAYED
 from rllib_mec.algorithms.distributions import HEADS, HybridActionDistribution, HybridActionLayout
 from rllib_mec.algorithms.gae import per_task_gae
 from rllib_mec.envs.episodes import (
@@ -106,6 +106,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             num_points=self.env.num_points,
             num_channels=self.scenario.num_channels,
             num_servers=self.scenario.num_servers,
+            num_decisions=self.scenario.max_window if self.config.decision_per_task else 1,
         )
 
     def make_module(self) -> None:
@@ -167,8 +168,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         """Episodes of the evaluation protocol, always the same channels."""
 
         def decide(observation: np.ndarray) -> dict[str, np.ndarray]:
-            actions = self._act(torch.from_numpy(observation), explore)[0]
-            return {head: value.numpy() for head, value in actions.items()}
+            return self._act(torch.from_numpy(observation), explore)[0]
 
         metrics = run_episodes(
             decide,
@@ -189,8 +189,9 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         for _ in range(num_steps):
             observation = torch.from_numpy(self._observation)
             played_actions, row = self._act(observation, explore)
-            step = self.env.step({h: value.numpy() for h, value in played_actions.items()})
-            row[PLAYED] = torch.from_numpy(step.played.astype(np.float32))
+            step = self.env.step(played_actions)
+            decided = step.played[..., : self.layout.num_decisions]
+            row[PLAYED] = torch.from_numpy(decided.astype(np.float32))
             for name, value in row.items():
                 columns.setdefault(name, []).append(value)
             observations.append(observation)
@@ -206,9 +207,10 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         stacked = torch.stack([*observations, torch.from_numpy(self._observation)])
         with torch.no_grad():
             values = self.module[DEFAULT_MODULE_ID].compute_values({Columns.OBS: stacked}).numpy()
-        advantages, targets = per_task_gae(
-            np.stack(rewards), values, np.stack(terminated), config.gamma, config.lambda_
-        )
+        streams = np.stack(rewards)
+        if values.shape[-1] == 1:  # a critic of whole windows
+            streams = streams.sum(axis=-1, keepdims=True)
+        advantages, targets = self.estimate_advantages(streams, values, np.stack(terminated))
         data = {name: torch.cat(parts).numpy() for name, parts in columns.items()}
         data[Columns.OBS] = stacked[:-1].flatten(0, 1).numpy()
         data[Columns.ADVANTAGES] = advantages.reshape(-1, advantages.shape[-1])
@@ -216,18 +218,32 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         batch = SampleBatch(data)
         return MultiAgentBatch({DEFAULT_MODULE_ID: batch}, env_steps=batch.count)
 
+    def estimate_advantages(
+        self, rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Advantages and value targets of the sampled windows (Eq. 18).
+
+        Args:
+            rewards: ``(T, B, V)``, V being the critic's outputs.
+            values: ``(T + 1, B, V)``.
+            terminated: ``(T, B)``.
+
+        Returns:
+            Both ``(T, B, V)``, float32.
+        """
+        return per_task_gae(rewards, values, terminated, self.config.gamma, self.config.lambda_)
+
     @torch.no_grad()
     def _act(
         self, observation: torch.Tensor, explore: bool
-    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    ) -> tuple[dict[str, np.ndarray], dict[str, torch.Tensor]]:
         """Actions to play, and the same as drawn with their log-probabilities, to learn from."""
         module = self.module[DEFAULT_MODULE_ID]
         outputs = module.forward_exploration({Columns.OBS: observation})
         dist = HybridActionDistribution(outputs[Columns.ACTION_DIST_INPUTS], self.layout)
         drawn = dist.sample(generator=self._generator) if explore else dist.mode()
-        played = {**drawn, "power": drawn["power"].clamp(0.0, 1.0)}
-        logp = {TASK_LOGP: dist.task_logp(drawn), WINDOW_LOGP: dist.window_logp(drawn)}
-        return played, {**{head: drawn[head] for head in HEADS}, **logp}
+        logp = {HEAD_LOGP[head]: value for head, value in dist.head_logp(drawn).items()}
+        return self.layout.playable(drawn), {**{head: drawn[head] for head in HEADS}, **logp}
 
     def _log_steps(self, num_steps: int) -> None:
         """Step counts; without the first, RLlib would sample for ever."""

@@ -1,4 +1,4 @@
-"""Generalised advantage estimation with one value per task slot (Eq. 18)."""
+"""Generalised advantage estimation with one value per task slot, or per window (Eq. 18)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import numpy as np
 from rllib_mec.checkpoints import read_info
 from rllib_mec.errors import MecError
 from rllib_mec.policies.policy import Policy
-from rllib_mec.registry import ENVIRONMENTS
+from rllib_mec.registry import ENVIRONMENTS, algorithm_name
 from rllib_mec.simulator.scenario import Scenario
 
 _MODULES = pathlib.Path("learner_group", "learner", "rl_module")
@@ -30,7 +30,7 @@ def load_policy(path: str | pathlib.Path) -> Policy:
     """
     from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
-    from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPORLModule
+    from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
 
     checkpoint = read_info(path)
     config = checkpoint.config
@@ -42,9 +42,10 @@ def load_policy(path: str | pathlib.Path) -> Policy:
     scenario = Scenario.from_dict(config.env_config)
     modules = MultiRLModule.from_checkpoint(checkpoint.path / _MODULES)
     module = modules[next(iter(modules.keys()))]
-    if isinstance(module, EMHPPORLModule):
-        return JointModulePolicy("EMH-PPO", scenario, module)
-    return AgentModulesPolicy(checkpoint.algorithm.__name__, scenario, modules, config)
+    name = algorithm_name(checkpoint.algorithm)
+    if isinstance(module, JointRLModule):
+        return JointModulePolicy(name, scenario, module)
+    return AgentModulesPolicy(name, scenario, modules, config)
 
 
 class JointModulePolicy(Policy):
@@ -72,8 +73,7 @@ class JointModulePolicy(Policy):
             outputs = self.module.forward_inference({Columns.OBS: obs})
         inputs = outputs[Columns.ACTION_DIST_INPUTS]
         dist = self.module.get_inference_action_dist_cls().from_logits(inputs)
-        action = {head: value.numpy() for head, value in dist.to_deterministic().sample().items()}
-        return {**action, "power": action["power"].clip(0.0, 1.0)}
+        return self.module.layout.playable(dist.to_deterministic().sample())
 
 
 class AgentModulesPolicy(Policy):

@@ -11,7 +11,12 @@ from rllib_mec.algorithms.distributions import (
 )
 
 LAYOUT = HybridActionLayout(
-    num_devices=2, max_window=3, num_points=4, num_channels=2, num_servers=5
+    num_devices=2,
+    max_window=3,
+    num_points=4,
+    num_channels=2,
+    num_servers=5,
+    num_decisions=3,
 )
 
 
@@ -68,7 +73,7 @@ def test_kl_is_zero_with_itself_and_positive_otherwise(dist):
 
 
 def test_samples_follow_the_probabilities():
-    layout = HybridActionLayout(1, 1, 2, 1, 1)
+    layout = HybridActionLayout(1, 1, 2, 1, 1, 1)
     inputs = torch.zeros(20_000, 1, layout.num_inputs)
     inputs[..., 0] = math.log(3)  # partition 0 three times as likely as partition 1
     sample = HybridActionDistribution(inputs, layout).sample(

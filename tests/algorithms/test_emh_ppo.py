@@ -76,7 +76,7 @@ def test_saved_restored_and_as_a_policy_it_acts_the_same(algorithm, tmp_path):
         for each in (algorithm, restored):
             played, _ = each.env_runner._act(torch.from_numpy(observation), explore=False)
             for head, value in policy.decide(observation).items():
-                np.testing.assert_array_equal(value, played[head].numpy(), err_msg=head)
+                np.testing.assert_array_equal(value, played[head], err_msg=head)
     finally:
         restored.stop()
 
@@ -201,9 +201,9 @@ def test_bad_configs_are_named_in_one_line(change, message):
 
 def test_a_run_without_samples_fails_instead_of_returning_nan(algorithm, monkeypatch):
     monkeypatch.setattr(
-        "rllib_mec.algorithms.emh_ppo.algorithm.synchronous_parallel_sample",
+        "rllib_mec.algorithms.joint_ppo.algorithm.synchronous_parallel_sample",
         lambda **kwargs: ([], []),
     )
-    monkeypatch.setattr("rllib_mec.algorithms.emh_ppo.algorithm.RESTART_PATIENCE_S", 1.0)
+    monkeypatch.setattr("rllib_mec.algorithms.joint_ppo.algorithm.RESTART_PATIENCE_S", 1.0)
     with pytest.raises(RuntimeError, match="no env runner has returned a sample for 1 s"):
         algorithm.training_step()

@@ -6,11 +6,11 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env import INPUT_ENV_SPACES
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from rllib_mec.algorithms.columns import PLAYED, TASK_LOGP, WINDOW_ADVANTAGES, WINDOW_LOGP
-from rllib_mec.algorithms.distributions import HybridActionDistribution
+from rllib_mec.algorithms.columns import HEAD_LOGP, PLAYED, WINDOW_ADVANTAGES
+from rllib_mec.algorithms.distributions import TASK_HEADS, HybridActionDistribution
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
-from rllib_mec.algorithms.emh_ppo.algorithm import make_train_batch
 from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
+from rllib_mec.algorithms.joint_ppo.train_batch import make_train_batch
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def test_clipping_stops_the_gradient_of_a_ratio_that_has_gone_far_enough(learner
     data[Columns.ADVANTAGES] = np.ones_like(data[Columns.ADVANTAGES])
     data[WINDOW_ADVANTAGES] = np.ones_like(data[WINDOW_ADVANTAGES])
     # As if the new policy were already e times as likely to do all this.
-    data[TASK_LOGP] = data[TASK_LOGP] - 1.0
-    data[WINDOW_LOGP] = data[WINDOW_LOGP] - 1.0
+    for head in ("partition", "window"):
+        data[HEAD_LOGP[head]] = data[HEAD_LOGP[head]] - 1.0
     _loss(learner, batch).backward()
     module = learner.module[DEFAULT_MODULE_ID]
     assert not any(p.grad.any() for p in module.agent_layers.parameters())
@@ -96,8 +96,8 @@ def test_updates_raise_the_probability_of_what_turned_out_well(learner, runner):
     def logp():
         with torch.no_grad():
             inputs = module.forward_train(tensors)[Columns.ACTION_DIST_INPUTS]
-        dist = HybridActionDistribution(inputs, module.layout)
-        return (dist.task_logp(tensors) * tensors[PLAYED]).sum((1, 2)).numpy()
+        logp = HybridActionDistribution(inputs, module.layout).head_logp(tensors)
+        return sum((logp[h] * tensors[PLAYED]).sum((1, 2)) for h in TASK_HEADS).numpy()
 
     before = logp()
     for _ in range(10):

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.ppo import PPO, PPOConfig
-from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
-from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.from_config import NotProvided
-from ray.rllib.utils.metrics import (
-    ENV_RUNNER_RESULTS,
-    ENV_RUNNER_SAMPLING_TIMER,
-    LEARNER_RESULTS,
-    LEARNER_UPDATE_TIMER,
-    NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    SYNCH_WORKER_WEIGHTS_TIMER,
-    TIMERS,
-)
+from typing_extensions import Self
 
-from rllib_mec.algorithms.columns import WINDOW_ADVANTAGES
 from rllib_mec.algorithms.emh_ppo.learner import EMHPPOTorchLearner
-from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPOModelConfig, EMHPPORLModule
-from rllib_mec.algorithms.env_runner import COMPONENT_WORLDS, TaskWindowEnvRunner
-from rllib_mec.errors import MecError
-from rllib_mec.registry import ENVIRONMENTS
-from rllib_mec.simulator.scenario import Scenario
-
-RESTART_PATIENCE_S = 120.0
-"""How long to wait for env runners to come back when none of them answers."""
-
-REMOTE_WORLDS = "remote_worlds"
+from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPORLModule
+from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
 
 
-class EMHPPOConfig(PPOConfig):
+class EMHPPOConfig(JointPPOConfig):
     """Defines a configuration from which an EMH-PPO algorithm can be built.
 
     .. code-block:: python
@@ -55,240 +29,43 @@ class EMHPPOConfig(PPOConfig):
         print(algorithm.train()["env_runners"]["reward"])
     """
 
+    rl_module_cls = EMHPPORLModule
+
     def __init__(self, algo_class: type[Algorithm] | None = None):
-        """Set the defaults of Table III, and those of ours that the paper leaves open."""
+        """Set the defaults."""
         super().__init__(algo_class=algo_class or EMHPPO)
-
-        # Table III and Section V-A.
-        self.gamma = 0.95
-        self.clip_param = 0.2
-        self.lr = 3e-4
-        # Left open by the paper.
-        self.lambda_ = 0.95
-        self.num_epochs = 4
-        self.train_batch_size_per_learner = 2048
-        self.minibatch_size = 512
-        self.entropy_coeff = 0.02
-        self.vf_loss_coeff = 0.5
-        self.grad_clip = 0.5
-        self.num_env_runners = 0
-        self.num_envs_per_env_runner = 128
-        self.env_runner_cls = TaskWindowEnvRunner
-        self.use_kl_loss = False
-
-        # EMH-PPO's own.
-        self.window_entropy_factor = 3.0
+        self.decision_per_task = True
         self.per_task_advantages = True
-        self.reward_clip = 90.0
-        self.reward_scale = 10.0
 
     def training(
         self,
         *,
-        window_entropy_factor: float = NotProvided,  # type: ignore[assignment]
         per_task_advantages: bool = NotProvided,  # type: ignore[assignment]
-        reward_clip: float = NotProvided,  # type: ignore[assignment]
-        reward_scale: float = NotProvided,  # type: ignore[assignment]
         **kwargs: Any,
-    ) -> EMHPPOConfig:
+    ) -> Self:
         """Sets the training related configuration.
 
         Args:
-            window_entropy_factor: How much more the window head's entropy counts than that of the
-                others, times ``entropy_coeff``. A window size that is given up early is hard to
-                find again, as it only pays together with other partition points.
             per_task_advantages: Whether a task slot's decision is credited with its own slot's
                 advantage (the paper's per-task critic) or with the sum over the window's slots.
-            reward_clip: Rewards below minus this count as this in training.
-            reward_scale: Rewards are divided by this in training, so that values are near 1.
-            **kwargs: Those of :meth:`PPOConfig.training`.
+            **kwargs: Those of :meth:`JointPPOConfig.training`.
 
         Returns:
             This updated config.
         """
         super().training(**kwargs)
-        own = {
-            "window_entropy_factor": window_entropy_factor,
-            "per_task_advantages": per_task_advantages,
-            "reward_clip": reward_clip,
-            "reward_scale": reward_scale,
-        }
-        for name, value in own.items():
-            if value is not NotProvided:
-                setattr(self, name, value)
+        self._set_provided(per_task_advantages=per_task_advantages)
         return self
-
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """The joint module of all MDs."""
-        return RLModuleSpec(module_class=EMHPPORLModule)
 
     def get_default_learner_class(self) -> type[EMHPPOTorchLearner]:
         """The learner with EMH-PPO's loss."""
         return EMHPPOTorchLearner
 
-    def build_learner_connector(self, *args: Any, **kwargs: Any) -> None:
-        """No connector: the env runner's batches are ready to learn from."""
-        return None
 
-    @property
-    def _model_config_auto_includes(self) -> dict[str, Any]:
-        return {}
-
-    def validate(self) -> None:
-        """Check the configuration.
-
-        Raises:
-            MecError: A value of ours is bad, or the env is not one of this package.
-        """
-        super().validate()
-        # The algorithm has one module for all MDs, whatever the env's own agents.
-        if self.env not in ENVIRONMENTS:
-            raise MecError(
-                f"EMH-PPO trains on {', '.join(ENVIRONMENTS)}, but env is {self.env!r}; "
-                "for other environments use an algorithm of RLlib's, such as PPO"
-            )
-        for name in ("reward_clip", "reward_scale"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise MecError(f"{name} must be a positive number, but is {value!r}")
-        if not self.window_entropy_factor >= 0:
-            raise MecError(
-                f"window_entropy_factor must not be negative, but is {self.window_entropy_factor}"
-            )
-        Scenario.from_dict(self.env_config)
-        EMHPPOModelConfig.from_dict(self.model_config)
-
-
-class EMHPPO(PPO):
-    """Embedded multi-agent hybrid PPO: sample task windows, update, sync weights (Algorithm 2)."""
-
-    config: EMHPPOConfig  # type: ignore[assignment]  # Ray's is optional before setup
-    env_runner_group: Any
-    learner_group: Any
+class EMHPPO(JointPPO):
+    """Embedded multi-agent hybrid PPO."""
 
     @classmethod
     def get_default_config(cls) -> EMHPPOConfig:
         """The config this algorithm is built from."""
         return EMHPPOConfig()
-
-    def training_step(self) -> None:
-        """One iteration: about ``train_batch_size`` windows, ``num_epochs`` passes over them."""
-        config = self.config
-        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            batches, results = self._sample()
-        self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
-
-        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-            num_learners = max(1, config.num_learners or 0)
-            batch = make_train_batch(batches, config.per_task_advantages, num_learners)
-            per_learner = batch.env_steps() // num_learners
-            minibatches = -(-per_learner * config.num_epochs // config.minibatch_size)
-            results = self.learner_group.update(
-                batch=batch,
-                timesteps={
-                    NUM_ENV_STEPS_SAMPLED_LIFETIME: self.metrics.peek(
-                        (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
-                    )
-                },
-                num_epochs=config.num_epochs,
-                minibatch_size=config.minibatch_size,
-                shuffle_batch_per_epoch=config.shuffle_batch_per_epoch,
-                # Learners that counted for themselves could wait for each other for ever.
-                num_total_minibatches=minibatches if num_learners > 1 else 0,
-            )
-            self.metrics.aggregate(results, key=LEARNER_RESULTS)
-
-        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group)
-
-    def _sample(self) -> tuple[list[MultiAgentBatch], list[dict[str, Any]]]:
-        """Batches and metrics of the env runners; waits for them if all have died.
-
-        RLlib would go on at once without a sample, for ever, reporting NaN.
-
-        Raises:
-            RuntimeError: No env runner has come back in time.
-        """
-        deadline = time.monotonic() + RESTART_PATIENCE_S
-        while True:
-            sampled: Any = synchronous_parallel_sample(
-                worker_set=self.env_runner_group,
-                max_env_steps=self.config.total_train_batch_size,
-                sample_timeout_s=self.config.sample_timeout_s,
-                _uses_new_env_runners=True,
-                _return_metrics=True,
-            )
-            if sampled[0]:
-                return sampled
-            if time.monotonic() > deadline:
-                raise RuntimeError(
-                    f"no env runner has returned a sample for {RESTART_PATIENCE_S:g} s; "
-                    "see the env runners' logs for the first error"
-                )
-            time.sleep(1.0)
-            self.restore_env_runners(self.env_runner_group)
-
-    def get_state(
-        self,
-        components: str | Collection[str] | None = None,
-        *,
-        not_components: str | Collection[str] | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """RLlib's state and the worlds of the remote env runners, so that a run resumes exactly."""
-        state = super().get_state(components, not_components=not_components, **kwargs)
-        if self.env_runner_group and self._check_component(
-            REMOTE_WORLDS, components, not_components
-        ):
-            state[REMOTE_WORLDS] = self.env_runner_group.foreach_env_runner(
-                lambda runner: runner.get_state(components=COMPONENT_WORLDS),
-                local_env_runner=False,
-            )
-        return state
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`get_state`; a runner takes the worlds that were its own."""
-        remote_worlds = state.get(REMOTE_WORLDS) or []
-        super().set_state({k: v for k, v in state.items() if k != REMOTE_WORLDS})
-        if remote_worlds and self.env_runner_group:
-            worlds = [runner_state[COMPONENT_WORLDS] for runner_state in remote_worlds]
-
-            def restore(runner: TaskWindowEnvRunner) -> None:
-                for own in worlds:
-                    runner.set_state({COMPONENT_WORLDS: own})
-
-            self.env_runner_group.foreach_env_runner(restore, local_env_runner=False)
-
-
-def make_train_batch(
-    batches: list[MultiAgentBatch], per_task_advantages: bool, num_learners: int = 1
-) -> MultiAgentBatch:
-    """Concatenate what the env runners sampled and standardise the advantages over all of it.
-
-    Args:
-        batches: The runners' batches.
-        per_task_advantages: Whether each task slot keeps its own advantage, or all slots get
-            that of the whole window.
-        num_learners: The rows are cut to a multiple of this.
-
-    Returns:
-        The batch, with ``advantages`` ``(B, W_max)`` and ``window_advantages`` ``(B,)``.
-    """
-    parts = [batch[DEFAULT_MODULE_ID] for batch in batches]
-    rows = sum(part.count for part in parts)
-    rows -= rows % num_learners
-    data = {name: np.concatenate([part[name] for part in parts])[:rows] for name in parts[0]}
-    tasks = data[Columns.ADVANTAGES]
-    window = _standardise(tasks.sum(axis=1))
-    data[WINDOW_ADVANTAGES] = window
-    data[Columns.ADVANTAGES] = (
-        _standardise(tasks)
-        if per_task_advantages
-        else np.broadcast_to(window[:, None], tasks.shape).copy()
-    )
-    return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(data)}, env_steps=rows)
-
-
-def _standardise(values: np.ndarray) -> np.ndarray:
-    """Zero mean and unit variance along the first axis."""
-    return ((values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)).astype(np.float32)

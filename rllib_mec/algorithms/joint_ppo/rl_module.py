@@ -1,0 +1,81 @@
+"""The interface of a joint actor-critic: one module that decides for all MDs."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from torch import nn
+from typing_extensions import Self
+
+from rllib_mec.algorithms.distributions import HybridActionLayout, hybrid_distribution_cls
+from rllib_mec.errors import unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of a module's networks; each algorithm has a subclass with its fields."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make the config from RLlib's ``model_config``.
+
+        Raises:
+            MecError: A key is unknown.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in names:
+                raise unknown("model_config key", key, names)
+        return cls(**values)
+
+
+class JointRLModule(TorchRLModule, ValueFunctionAPI):
+    """An actor-critic for all MDs at once.
+
+    Input is ``obs`` ``(B, 2N)``, the global state (X_n/λ of all MDs, then d_n/d_max of all MDs).
+    The forward methods return ``action_dist_inputs`` ``(B, N, layout.num_inputs)``, from which
+    :class:`~rllib_mec.algorithms.distributions.HybridActionDistribution` makes actions;
+    :meth:`compute_values` returns ``(B, W_max)``, or ``(B, 1)`` of a critic of whole windows.
+
+    A subclass builds :attr:`critic` in ``setup`` and implements :meth:`actor_outputs`.
+    """
+
+    model_config_cls: type[ModelConfig]
+    critic: nn.Module
+
+    @property
+    def layout(self) -> HybridActionLayout:
+        """Sizes of the joint action."""
+        return HybridActionLayout.from_space(self.action_space)  # type: ignore[arg-type]
+
+    @abc.abstractmethod
+    def actor_outputs(self, observation: torch.Tensor) -> torch.Tensor:
+        """Map observations ``(B, 2N)`` to the distribution's inputs."""
+
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {Columns.ACTION_DIST_INPUTS: self.actor_outputs(batch[Columns.OBS])}
+
+    def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
+        """The critic's values, V_ω(S_k) of Section IV-C.
+
+        Args:
+            batch: With ``obs`` ``(..., 2N)``.
+            embeddings: Unused: the critic shares nothing with the actor.
+
+        Returns:
+            ``(..., W_max)``, one per task slot; ``(..., 1)`` of a critic of whole windows.
+        """
+        return self.critic(batch[Columns.OBS])
+
+    def get_train_action_dist_cls(self) -> type:
+        """The hybrid distribution bound to this module's sizes."""
+        return hybrid_distribution_cls(self.layout)
+
+    get_exploration_action_dist_cls = get_train_action_dist_cls
+    get_inference_action_dist_cls = get_train_action_dist_cls
