@@ -178,7 +178,7 @@ def draw_band(
     looks: Mapping[str, Any] | None = None,
     markers: bool = False,
 ) -> None:
-    """Draw the mean over seeds with a band of its 95 % interval.
+    """Draw the mean over seeds with a band of its 95 % interval, and each seed as a thin line.
 
     The axes are scaled to the seeds' values: of two seeds the band is 13 times as wide as they are
     apart, and may leave the picture.
@@ -189,7 +189,8 @@ def draw_band(
         values: ``(seeds, points)``; see :func:`mean_and_half_width`.
         label: Its name in the legend.
         looks: Keywords of ``axes.plot``; by default those that :func:`look` has for the label.
-        markers: Whether each point is marked, as is right for a few measured ones.
+        markers: Whether each point is marked instead of each seed drawn, as is right for a few
+            measured ones.
     """
     values = np.atleast_2d(np.asarray(values, dtype=float))
     mean, half_width = mean_and_half_width(values)
@@ -197,6 +198,8 @@ def draw_band(
     if not markers:
         looks.pop("marker", None)
     axes.plot(x, mean, label=label, **looks)
+    if not markers and len(values) > 1:
+        axes.plot(x, values.T, color=looks["color"], alpha=0.5, linewidth=0.5)
     there = np.isfinite(values)
     axes.update_datalim(np.column_stack([np.broadcast_to(x, values.shape)[there], values[there]]))
     limits = axes.dataLim.frozen()

@@ -18,6 +18,7 @@ BAD_INPUT = 2
 
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "partition": ("rllib_mec.cli.partition", "tabulate where a DNN can be cut, and the best cut"),
+    "plot": ("rllib_mec.cli.plot", "draw training curves with bands over seeds"),
 }
 """The only object to edit to add a subcommand: its name, its module, one line of help."""
 

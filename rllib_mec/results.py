@@ -1,0 +1,202 @@
+"""Training curves from the result folders that Ray Tune leaves, also while it still runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rllib_mec import registry
+from rllib_mec.checkpoints import results
+from rllib_mec.errors import MecError
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_TRIAL_ID = re.compile(r"_[0-9a-f]{5,8}(_\d{5})?(_|$)")
+_MOST_DIFFERENCES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What a trial's folder holds.
+
+    Attributes:
+        folder: The folder.
+    """
+
+    folder: Path
+
+    @cached_property
+    def results(self) -> list[dict[str, float]]:
+        """The numbers of all results so far, under names such as ``env_runners/reward``."""
+        return [dict(_numbers(result)) for result in results(self.folder)]
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """What it was configured with, but for the seed, under names such as ``env_config/dnn``."""
+        return {key: value for key, value in self._params.items() if key != "seed"}
+
+    @property
+    def seed(self) -> str | None:
+        """Its seed, if it has one."""
+        seed = self._params.get("seed", "null")
+        return None if seed == "null" else seed
+
+    @cached_property
+    def algorithm(self) -> str:
+        """Name of its algorithm, as far as the folder's name tells it."""
+        name = self.folder.name
+        env = json.loads(self._params.get("env", "null"))
+        if isinstance(env, str) and f"_{env}_" in name:
+            name = name[: name.index(f"_{env}_")]
+        else:
+            name = _TRIAL_ID.split(name)[0]
+        ours = (n for n, path in registry.ALGORITHMS.items() if path.endswith(f":{name}"))
+        return next(ours, name)
+
+    @cached_property
+    def _params(self) -> dict[str, str]:
+        try:
+            params = json.loads((self.folder / "params.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # not there yet, or half written
+            return {}
+        return dict(_leaves(params)) if isinstance(params, dict) else {}
+
+    def curve(self, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
+        """A metric over another one.
+
+        Args:
+            x: Name of a number that rises, e.g. ``num_env_steps_sampled_lifetime``.
+            y: Name of a number.
+
+        Returns:
+            Both, ``(points,)``. Where a resumed trial did results again, the later ones count.
+        """
+        points: list[tuple[float, float]] = []
+        for result in self.results:
+            if math.isfinite(result.get(x, math.nan)):
+                while points and points[-1][0] >= result[x]:
+                    points.pop()
+                if math.isfinite(result.get(y, math.nan)):
+                    points.append((result[x], result[y]))
+        return np.array([p[0] for p in points]), np.array([p[1] for p in points])
+
+
+def find_trials(path: str | Path) -> list[Trial]:
+    """The trials below a folder that have results.
+
+    Args:
+        path: Folder of a trial, of an experiment, or of several of them.
+
+    Raises:
+        MecError: There is no such folder, or there are no results in it.
+    """
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        raise MecError(f"no such folder: {path}")
+    if not folder.is_dir():
+        raise MecError(f"{path} is a file, expected the folder of a trial or experiment")
+    trials = [Trial(file.parent) for file in sorted(folder.resolve().rglob("result.json"))]
+    found = [trial for trial in trials if trial.results]
+    if not found:
+        raise MecError(
+            f"no results in {path}: no result.json with a result in it, as `rllib train` writes it"
+        )
+    return found
+
+
+def group_by_seed(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+    """Trials that differ in their seed only, under a label that says what the group differs by.
+
+    Trials of equal settings and equal seeds are kept apart by their experiment; in one experiment
+    they would be the same, so the longest stands for all.
+
+    Args:
+        trials: At least one.
+    """
+    groups: list[list[Trial]] = []
+    for same in _split(trials, lambda t: (t.algorithm, tuple(sorted(t.settings.items())))):
+        seeds = [trial.seed for trial in same if trial.seed is not None]
+        if len(set(seeds)) == len(seeds):
+            groups.append(same)
+        else:
+            groups += [_one_of_each(g) for g in _split(same, lambda t: t.folder.parent)]
+    labels = [_label(group[0], [other[0] for other in groups]) for group in groups]
+    for i, label in enumerate(labels):
+        if labels.count(label) > 1:
+            labels[i] = f"{label}, {groups[i][0].folder.parent.name}"
+    for i, label in enumerate(labels):  # two experiments of one name
+        if labels.count(label) > 1:
+            labels[i] = f"{label} [{i + 1}]"
+    return dict(zip(labels, groups, strict=True))
+
+
+def _split(trials: Iterable[Trial], key: Any) -> list[list[Trial]]:
+    groups: dict[Any, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(key(trial), []).append(trial)
+    return list(groups.values())
+
+
+def _one_of_each(trials: list[Trial]) -> list[Trial]:
+    """The longest trial of each seed; of those without a seed, all."""
+    groups = _split(trials, lambda t: t.folder if t.seed is None else t.seed)
+    return [max(same, key=lambda t: len(t.results)) for same in groups]
+
+
+def _label(trial: Trial, others: Sequence[Trial]) -> str:
+    """The algorithm, if others have another one; then the settings in which trials differ.
+
+    Algorithms have different settings, so between them only those of the environment count.
+    """
+    own = [other for other in others if other.algorithm == trial.algorithm]
+    keys = _differing(own, "") + [k for k in _differing(others, "env") if k != "env_runner_cls"]
+    keys = list(dict.fromkeys(keys))
+    parts = [f"{_short(key, keys)}={_shown(trial.settings.get(key))}" for key in keys]
+    if len(parts) > _MOST_DIFFERENCES:
+        parts[_MOST_DIFFERENCES:] = ["…"]
+    if len(own) < len(others) or not parts:
+        parts.insert(0, trial.algorithm)
+    return ", ".join(parts)
+
+
+def _differing(trials: Sequence[Trial], prefix: str) -> list[str]:
+    keys = sorted({key for trial in trials for key in trial.settings if key.startswith(prefix)})
+    return [key for key in keys if len({trial.settings.get(key) for trial in trials}) > 1]
+
+
+def _short(key: str, keys: Sequence[str]) -> str:
+    """The last part of a key, if that is enough to tell it from the others."""
+    name = key.rpartition("/")[2]
+    alone = sum(other.rpartition("/")[2] == name for other in keys) == 1
+    return name.lstrip("_") if alone else key
+
+
+def _shown(value: str | None) -> str:
+    if value is None:
+        return "default"
+    text = value.strip('"')
+    return text if len(text) <= 24 else text[:23] + "…"
+
+
+def _leaves(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The settings as text that is equal for equal settings."""
+    for key, value in params.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", _ADDRESS.sub("", json.dumps(value, sort_keys=True))
+
+
+def _numbers(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in result.items():
+        if isinstance(value, dict) and key != "config":
+            yield from _numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{key}", float(value)
