@@ -13,14 +13,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rllib_mec import plotting
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.results import Trial, find_trials, group_by_seed
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 STEPS = "num_env_steps_sampled_lifetime"
 PAPER_METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms")
