@@ -15,9 +15,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, EpisodeMetrics, run_episodes
+from rllib_mec.envs.mdp import MDP, TaskWindowMDP, as_mdp
 from rllib_mec.errors import MecError
 from rllib_mec.policies.policy import Policy
-from rllib_mec.simulator.scenario import SHAPE_FIELDS, Scenario
+from rllib_mec.simulator.scenario import Scenario
 
 METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
 
@@ -50,7 +51,7 @@ class Evaluation:
 
     Attributes:
         policy: Its name.
-        scenario: What it was evaluated on.
+        mdp: What it was evaluated on.
         num_tasks: Tasks of every MD.
         distance_m: Distance of every MD to the base station.
         seed: Seed of the episodes.
@@ -58,11 +59,16 @@ class Evaluation:
     """
 
     policy: str
-    scenario: Scenario
+    mdp: MDP
     num_tasks: int
     distance_m: float
     seed: int
     episodes: EpisodeMetrics
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario it was evaluated on."""
+        return self.mdp.scenario
 
     def __getitem__(self, metric: str) -> Interval:
         """The interval of one of :data:`METRICS` over the episodes."""
@@ -72,6 +78,7 @@ class Evaluation:
         """Plain values, for JSON."""
         return {
             "policy": self.policy,
+            "env": self.mdp.env_id,
             "profile": self.scenario.profile,
             "dnn": self.scenario.dnn,
             "num_devices": self.scenario.num_devices,
@@ -85,7 +92,7 @@ class Evaluation:
 
 def evaluate(
     policy: Policy,
-    scenario: Scenario | None = None,
+    where: MDP | Scenario | None = None,
     *,
     episodes: int = NUM_EPISODES,
     seed: int = 0,
@@ -96,18 +103,18 @@ def evaluate(
 
     Args:
         policy: The policy.
-        scenario: Where; the policy's own scenario by default.
+        where: The MDP, or a scenario for its task-window MDP; the policy's own MDP by default.
         episodes: Number of episodes.
         seed: Seed of the episodes.
         num_tasks: Tasks of every MD; the scenario's mean by default.
         distance_m: Distance of every MD to the base station.
 
     Raises:
-        MecError: The policy was made for a scenario of another shape, or ``episodes`` is below 1.
+        MecError: The policy was made for an MDP of another shape, or ``episodes`` is below 1.
     """
-    scenario = policy.scenario if scenario is None else scenario
-    for field in SHAPE_FIELDS:
-        own, given = getattr(policy.scenario, field), getattr(scenario, field)
+    mdp = policy.mdp if where is None else as_mdp(where)
+    for field, given in mdp.shape.items():
+        own = policy.mdp.shape[field]
         if own != given:
             raise MecError(
                 f"the policy {policy.name!r} was made for {field}={own!r}, "
@@ -115,27 +122,29 @@ def evaluate(
             )
     if episodes < 1:
         raise MecError(f"episodes must be at least 1, but is {episodes!r}")
-    num_tasks = round(scenario.mean_tasks) if num_tasks is None else num_tasks
+    num_tasks = round(mdp.scenario.mean_tasks) if num_tasks is None else num_tasks
     metrics = run_episodes(
-        policy.decide, scenario, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m
+        policy.decide, mdp, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m
     )
-    return Evaluation(policy.name, scenario, num_tasks, distance_m, seed, metrics)
+    return Evaluation(policy.name, mdp, num_tasks, distance_m, seed, metrics)
 
 
-def paper_row(scenario: Scenario, num_tasks: int) -> dict[str, float] | None:
+def paper_row(where: MDP | Scenario, num_tasks: int) -> dict[str, float] | None:
     """What the paper's EMH-PPO reaches in this setting, from its Tables IV and V.
 
     Args:
-        scenario: Must be Table III but for N and the DNN.
+        where: Must be the task-window MDP, on Table III but for N and the DNN.
         num_tasks: Tasks of every MD.
 
     Returns:
         ``reward``, ``latency_ms`` and ``energy_j``, or ``None`` where the paper has no such row.
     """
+    mdp = as_mdp(where)
+    scenario = mdp.scenario
     table_iii = Scenario(
         dnn=scenario.dnn, num_devices=scenario.num_devices, partition=scenario.partition
     )
-    if scenario != table_iii:
+    if mdp != TaskWindowMDP(table_iii):
         return None
     vertical = scenario.partition == "vertical"
     if scenario.dnn == "resnet50" and scenario.num_devices == 3 and not vertical:
@@ -166,7 +175,7 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
     """A table of policies side by side, with their savings against local only.
 
     Args:
-        evaluations: All of one scenario; local only among them gives the savings.
+        evaluations: All of one MDP; local only among them gives the savings.
         paper: Whether to add the paper's row where it has one.
 
     Returns:
@@ -196,7 +205,7 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
                 f"{window.mean:.2f}",
             ]
         )
-    published = paper_row(first.scenario, first.num_tasks) if paper else None
+    published = paper_row(first.mdp, first.num_tasks) if paper else None
     if published is not None:
         latency_ms, energy_j = published["latency_ms"], published["energy_j"]
         rows.append(
@@ -226,8 +235,9 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
             lines.append(f"note: {evaluation.policy} runs every task locally: it has collapsed")
     lines.append(
         f"{scenario.dnn}, N={scenario.num_devices}, M={scenario.num_servers}, "
-        f"C={scenario.num_channels}, profile {scenario.profile!r}: mean ± 95 % interval over "
-        f"{len(first.episodes)} episodes (seed {first.seed}), {first.num_tasks} tasks an MD, "
+        f"C={scenario.num_channels}, profile {scenario.profile!r}, {first.mdp}: "
+        f"mean ± 95 % interval over {len(first.episodes)} episodes (seed {first.seed}), "
+        f"{first.num_tasks} tasks an MD, "
         f"{first.distance_m:g} m; % against local only"
     )
     return "\n".join(lines)

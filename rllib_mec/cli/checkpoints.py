@@ -8,9 +8,8 @@ from typing import Any
 from rllib_mec import registry
 from rllib_mec.checkpoints import CheckpointInfo, read_info
 from rllib_mec.cli.documents import add_to_path
-from rllib_mec.cli.names import algorithm_name, check_scenario
+from rllib_mec.cli.names import algorithm_name, check_mdp
 from rllib_mec.errors import MecError
-from rllib_mec.simulator.scenario import SHAPE_FIELDS
 
 
 def read_here(path: str | Path) -> CheckpointInfo:
@@ -44,9 +43,9 @@ def check_fits(path: str | Path, algorithm: Any, config: Any) -> Path:
             f"not of {algorithm_name(algorithm)}"
         )
     if config.env in registry.ENVIRONMENTS and info.config.env in registry.ENVIRONMENTS:
-        theirs, ours = (check_scenario(dict(c.env_config)) for c in (info.config, config))
-        for field in SHAPE_FIELDS:
-            then, now = getattr(theirs, field), getattr(ours, field)
+        theirs, ours = (check_mdp(c.env, c.env_config).shape for c in (info.config, config))
+        for field, then in theirs.items():
+            now = ours[field]
             if then != now:
                 raise MecError(
                     f"the checkpoint {path} was trained with {field}={then!r}, "

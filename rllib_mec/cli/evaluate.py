@@ -45,23 +45,23 @@ def evaluate(args: argparse.Namespace, verbosity: int) -> int:
     if is_ours(env):
         if not is_ours(info.config.env):
             raise MecError(f"the checkpoint was trained on {info.config.env!r}, not on {env!r}")
-        return _evaluate_ours(info, merged, args)
+        return _evaluate_ours(info, env, merged, args)
     env = names.environment(env, merged)
     return _evaluate_other(info, env, merged, args)
 
 
-def _evaluate_ours(info: CheckpointInfo, env_config: dict[str, Any], args: Any) -> int:
+def _evaluate_ours(info: CheckpointInfo, env: str, env_config: dict[str, Any], args: Any) -> int:
     """The paper's metrics beside local only."""
-    scenario = names.check_scenario(env_config)
+    mdp = names.check_mdp(env, env_config)
     from rllib_mec import evaluation
     from rllib_mec.policies import LocalOnly, load_policy
 
     policy = load_policy(str(info.path))
     episodes = args.episodes or _EPISODES_OURS
     evaluations = [
-        # The trained one first: it says if the scenario is not one of its own shape.
-        evaluation.evaluate(each, scenario, episodes=episodes, seed=args.seed)
-        for each in (policy, LocalOnly(scenario))
+        # The trained one first: it says if the MDP is not one of its own shape.
+        evaluation.evaluate(each, mdp, episodes=episodes, seed=args.seed)
+        for each in (policy, LocalOnly(mdp))
     ][::-1]
     if args.json:
         print(json.dumps([each.to_dict() for each in evaluations], indent=2))

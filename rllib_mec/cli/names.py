@@ -90,7 +90,7 @@ def environment(env: Any, env_config: dict[str, Any]) -> Any:
             return env
         raise MecError(f"env must be a name or a class path, got {env!r}")
     if env in registry.ENVIRONMENTS:
-        check_scenario(env_config)
+        check_mdp(env, env_config)
         return env
     from ray.tune.registry import ENV_CREATOR, _global_registry
 
@@ -102,17 +102,14 @@ def environment(env: Any, env_config: dict[str, Any]) -> Any:
     return env
 
 
-def check_scenario(env_config: dict[str, Any]) -> Any:
-    """The ``Scenario`` of one of our environments.
+def check_mdp(env: str, env_config: dict[str, Any]) -> Any:
+    """The ``MDP`` of one of our environments.
 
     Raises:
         MecError: Unknown key or a value out of its range.
     """
-    from rllib_mec.simulator.scenario import Scenario
-
-    settings = {key: value for key, value in env_config.items() if key != "render_mode"}
     try:
-        return Scenario.from_dict(settings)
+        return registry.make_mdp(env, env_config)
     except (TypeError, ValueError) as error:
         raise MecError(f"env_config: {one_line(error)}") from None
 

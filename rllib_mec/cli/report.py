@@ -29,8 +29,7 @@ def final_report(checkpoint_path: str | Path) -> str:
     from rllib_mec.policies import LocalOnly, load_policy
 
     policy = load_policy(str(checkpoint_path))
-    scenario = policy.scenario
-    evaluations = [evaluate(each, scenario) for each in (LocalOnly(scenario), policy)]
+    evaluations = [evaluate(each) for each in (LocalOnly(policy.mdp), policy)]
     return comparison_table(evaluations, paper=True)
 
 

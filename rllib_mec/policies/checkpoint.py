@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from rllib_mec.checkpoints import read_info
+from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError
 from rllib_mec.policies.policy import Policy
-from rllib_mec.registry import ENVIRONMENTS, algorithm_name
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
 
 _MODULES = pathlib.Path("learner_group", "learner", "rl_module")
 
@@ -23,7 +23,7 @@ def load_policy(path: str | pathlib.Path) -> Policy:
         path: As for :func:`rllib_mec.checkpoints.find_checkpoint`.
 
     Returns:
-        The policy; its ``scenario`` is the one it was trained on.
+        The policy; its ``mdp`` is the one it was trained on.
 
     Raises:
         MecError: There is no checkpoint, or it was trained on an env that is not of this package.
@@ -39,13 +39,13 @@ def load_policy(path: str | pathlib.Path) -> Policy:
             f"the checkpoint {checkpoint.path} was trained on {config.env!r}, "
             f"not on one of {', '.join(ENVIRONMENTS)}"
         )
-    scenario = Scenario.from_dict(config.env_config)
+    mdp = make_mdp(config.env, config.env_config)
     modules = MultiRLModule.from_checkpoint(checkpoint.path / _MODULES)
     module = modules[next(iter(modules.keys()))]
     name = algorithm_name(checkpoint.algorithm)
     if isinstance(module, JointRLModule):
-        return JointModulePolicy(name, scenario, module)
-    return AgentModulesPolicy(name, scenario, modules, config)
+        return JointModulePolicy(name, mdp, module)
+    return AgentModulesPolicy(name, mdp, modules, config)
 
 
 class JointModulePolicy(Policy):
@@ -53,13 +53,13 @@ class JointModulePolicy(Policy):
 
     Args:
         name: How tables call it.
-        scenario: What it was trained on.
+        mdp: What it was trained on.
         module: The joint module.
     """
 
-    def __init__(self, name: str, scenario: Scenario, module: Any):
+    def __init__(self, name: str, mdp: MDP, module: Any):
         """Wrap the module."""
-        super().__init__(scenario)
+        super().__init__(mdp)
         self.name = name
         self.module = module
 
@@ -81,18 +81,18 @@ class AgentModulesPolicy(Policy):
 
     Args:
         name: How tables call it.
-        scenario: What they were trained on.
+        mdp: What they were trained on.
         modules: The ``MultiRLModule``.
         config: The algorithm's config, for the mapping and how actions are scaled.
     """
 
-    def __init__(self, name: str, scenario: Scenario, modules: Any, config: Any):
+    def __init__(self, name: str, mdp: MDP, modules: Any, config: Any):
         """Wrap the modules."""
-        super().__init__(scenario)
+        super().__init__(mdp)
         self.name = name
         self._modules = modules
         self._normalize_actions = config.normalize_actions
-        agents = [f"md_{n}" for n in range(scenario.num_devices)]
+        agents = [f"md_{n}" for n in range(self.scenario.num_devices)]
         mapping = config.policy_mapping_fn if config.is_multi_agent else None
         self._module_ids = [
             next(iter(modules.keys())) if mapping is None else mapping(agent, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError
 from rllib_mec.policies.policy import Policy
 from rllib_mec.simulator import radio
@@ -26,7 +27,7 @@ class FullOffload(Policy):
     """Every task's input is sent, at a fixed power; MDs are dealt to channels and servers in turn.
 
     Args:
-        scenario: The scenario.
+        where: See :class:`Policy`.
         power_w: Transmit power of every MD.
 
     Raises:
@@ -35,12 +36,12 @@ class FullOffload(Policy):
 
     name = "full offload"
 
-    def __init__(self, scenario: Scenario, power_w: float = 0.02):
+    def __init__(self, where: MDP | Scenario, power_w: float = 0.02):
         """Turn the power into an action."""
-        super().__init__(scenario)
-        self._power = radio.power_action(power_w, scenario)
+        super().__init__(where)
+        self._power = radio.power_action(power_w, self.scenario)
         if not 0.0 <= self._power <= 1.0:
-            least, most = (radio.power_w(np.array(end), scenario) for end in (0.0, 1.0))
+            least, most = (radio.power_w(np.array(end), self.scenario) for end in (0.0, 1.0))
             raise MecError(f"power_w must lie in [{least:g}, {most:g}], but is {power_w!r}")
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
@@ -52,15 +53,15 @@ class RandomPolicy(Policy):
     """Every decision is drawn uniformly.
 
     Args:
-        scenario: The scenario.
+        where: See :class:`Policy`.
         seed: Seed of the draws.
     """
 
     name = "random"
 
-    def __init__(self, scenario: Scenario, seed: int = 0):
+    def __init__(self, where: MDP | Scenario, seed: int = 0):
         """Seed the draws."""
-        super().__init__(scenario)
+        super().__init__(where)
         self._rng = np.random.default_rng(seed)
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:

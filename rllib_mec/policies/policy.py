@@ -6,31 +6,39 @@ import abc
 
 import numpy as np
 
+from rllib_mec.envs.mdp import MDP, as_mdp
 from rllib_mec.simulator.scenario import Scenario
 
 
 class Policy(abc.ABC):
-    """Decides the next task window of every MD.
+    """Decides the next task window, or time slot, of every MD.
 
     Args:
-        scenario: The scenario it decides for.
+        where: The MDP it decides in; a scenario stands for its task-window MDP.
 
     Attributes:
         name: How tables call it.
+        mdp: The MDP.
     """
 
     name: str
 
-    def __init__(self, scenario: Scenario):
-        """Keep the scenario."""
-        self.scenario = scenario
+    def __init__(self, where: MDP | Scenario):
+        """Keep the MDP."""
+        self.mdp = as_mdp(where)
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario it decides for."""
+        return self.mdp.scenario
 
     @abc.abstractmethod
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
-        """Decide one task window in each of B worlds.
+        """Decide one step in each of B worlds.
 
         Args:
-            observation: ``(B, 2N)``: X_n/λ of all MDs, then d_n/d_max of all MDs.
+            observation: ``(B, mdp.observation_size)``: X_n/λ of all MDs, then d_n/d_max of all
+                MDs; then what the MDP has besides.
 
         Returns:
             ``partition``, ``channel``, ``server`` (int) and ``power`` (float in [0, 1]), each
