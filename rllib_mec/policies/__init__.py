@@ -2,6 +2,15 @@
 
 from rllib_mec.policies.checkpoint import load_policy
 from rllib_mec.policies.fixed import FullOffload, LocalOnly, RandomPolicy
+from rllib_mec.policies.planner import Planner, PlannerBudget
 from rllib_mec.policies.policy import Policy
 
-__all__ = ["FullOffload", "LocalOnly", "Policy", "RandomPolicy", "load_policy"]
+__all__ = [
+    "FullOffload",
+    "LocalOnly",
+    "Planner",
+    "PlannerBudget",
+    "Policy",
+    "RandomPolicy",
+    "load_policy",
+]

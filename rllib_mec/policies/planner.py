@@ -1,0 +1,163 @@
+"""A near-optimal, model-based reference: it plans, and learns nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
+from rllib_mec.envs.mdp import MDP, TaskWindowMDP
+from rllib_mec.errors import MecError
+from rllib_mec.policies.planner_episode import WindowCosts, best_windows
+from rllib_mec.policies.planner_search import (
+    Plans,
+    WindowSearch,
+    power_action,
+    window_shapes,
+)
+from rllib_mec.policies.policy import Policy
+from rllib_mec.simulator.scenario import Scenario
+
+_FOLLOWED = np.linspace(0.0, 1.0, 6)  # shares of the path loss that the power may make up for
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannerBudget:
+    """How long the planner searches.
+
+    Attributes:
+        refined: Window shapes whose plan is refined, the best ones of each number of MDs.
+        rounds: Rounds of refinement.
+        proposals: Changed copies of each plan in a round.
+        samples: Shadowing samples that plans are compared on.
+        final_samples: Fresh samples that the plans' costs are estimated on, so that the luckiest
+            of many plans is not taken for the best.
+        beam: Queue states kept for each number of windows by the search over the episode.
+    """
+
+    refined: int = 40
+    rounds: int = 120
+    proposals: int = 8
+    samples: int = 128
+    final_samples: int = 2048
+    beam: int = 64
+
+
+class Planner(Policy):
+    """Decides task windows by search in the simulator; near-optimal, slow to make, fast to ask.
+
+    It knows the model (Eq. 1 to 8) but, like every policy, not the shadowing of the window to come.
+    It is made in two steps. For each number of MDs with tasks left and each combination of window
+    sizes, a random local search looks for the partition points, channels, servers and powers of
+    least expected cost −r_k over sampled shadowing, at 50 m. Asked for a decision, it then looks
+    for the sequence of window sizes, down to empty queues, of least mean cost (the paper's average
+    reward is the mean over windows), larger windows going to longer queues. MDs nearer or farther
+    than 50 m make up for part of their path loss by power; which part is searched as well.
+
+    On small cases it can be compared to an enumeration of all decisions: see
+    ``tests/policies/test_planner.py``.
+
+    Args:
+        where: The scenario, or its task-window MDP.
+        seed: Seed of the search.
+        budget: How long to search; about 10 s for N = 3 and a minute for N = 6 by default.
+
+    Raises:
+        MecError: ``where`` is the time-slot MDP.
+    """
+
+    name = "planner"
+
+    def __init__(self, where: MDP | Scenario, seed: int = 0, budget: PlannerBudget | None = None):
+        """Search."""
+        super().__init__(where)
+        if not isinstance(self.mdp, TaskWindowMDP):
+            raise MecError("the planner plans task windows, not time slots")
+        scenario = self.scenario
+        self._budget = budget or PlannerBudget()
+        rng = np.random.default_rng(seed)
+        self._plans: list[Plans] = []
+        costs = []
+        for num_active in range(1, scenario.num_devices + 1):
+            search = WindowSearch(scenario, num_active, EVALUATION_DISTANCE_M, rng)
+            plans, cost = self._search(search)
+            self._plans.append(plans)
+            costs.append(cost)
+        self._costs = WindowCosts([plans.sizes for plans in self._plans], costs)
+        self._chosen: dict[tuple[int, ...], int] = {}  # falling queues -> row of the plans
+        self._followed = self._search_followed()
+
+    def _search(self, search: WindowSearch) -> tuple[Plans, np.ndarray]:
+        budget, seed = self._budget, 1
+        shapes = window_shapes(search.num_active, self.scenario.max_window)
+        plans = search.initial(shapes, budget.samples // 2, seed)
+        cost = search.cost(plans, budget.samples, seed)
+        best = np.argsort(cost)[: budget.refined]
+        refined, _ = search.refine(
+            plans.take(best), budget.rounds, budget.proposals, budget.samples, seed
+        )
+        plans.put(best, refined)
+        return plans, search.cost(plans, budget.final_samples, seed + budget.samples)
+
+    def expected_cost(self, window_sizes: np.ndarray) -> float:
+        """Expected −r_k at 50 m of the plan for a window of these sizes, 0 where an MD has none."""
+        sizes = np.sort(np.asarray(window_sizes))[::-1]
+        sizes = sizes[sizes > 0]
+        row = (self._costs.sizes[len(sizes) - 1] == sizes).all(1).argmax()
+        return float(self._costs.costs[len(sizes) - 1][row])
+
+    def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
+        """Plan one window in each of B worlds; see the base class."""
+        scenario = self.scenario
+        num_devices = scenario.num_devices
+        queues = np.rint(observation[:, :num_devices] * scenario.mean_tasks).astype(np.int64)
+        distances = observation[:, num_devices : 2 * num_devices] * scenario.distance_range_m[1]
+        order = np.argsort(-queues, axis=1, kind="stable")  # MDs by falling queue
+        falling = np.take_along_axis(queues, order, axis=1)
+
+        actions = self._same_for_all(observation, partition=0, power=0.0)
+        actions["window"][:] = 0
+        power_dbm = np.zeros(actions["power"].shape)
+        states, world_state = np.unique(falling, axis=0, return_inverse=True)
+        for index, state in enumerate(states):
+            num_active = np.count_nonzero(state)
+            if not num_active:
+                continue
+            worlds = np.flatnonzero(world_state.ravel() == index)[:, None]
+            devices = order[worlds[:, 0], :num_active]
+            plans, row = self._plans[num_active - 1], self._choose(state)
+            for head in ("partition", "channel", "server"):
+                actions[head][worlds, devices] = getattr(plans, head)[row]
+            power_dbm[worlds, devices] = plans.power_dbm[row]
+            actions["window"][worlds, devices] = plans.sizes[row] - 1
+        actions["power"] = power_action(power_dbm + self._compensation_db(distances), scenario)
+        return actions
+
+    def _choose(self, falling: np.ndarray) -> int:
+        """Row of the plan for these queues."""
+        key = tuple(falling.tolist())
+        if key not in self._chosen:
+            path = best_windows(falling, self._costs, self._budget.beam)
+            for state, row in path:
+                self._chosen.setdefault(state, row)
+        return self._chosen[key]
+
+    def _compensation_db(self, distances_m: np.ndarray) -> np.ndarray:
+        """What the powers found at 50 m change by at other distances, ``(B, N, 1)``, dB."""
+        scenario = self.scenario
+        loss = 10 * scenario.path_loss_exponent * np.log10(distances_m / EVALUATION_DISTANCE_M)
+        return self._followed * loss[..., None]
+
+    def _search_followed(self) -> float:
+        """The share of the path loss to make up for, best where distances are drawn."""
+        from rllib_mec.envs.vector import VectorTaskWindow
+
+        self._followed = 0.0
+        worlds = VectorTaskWindow(
+            self.scenario, self._budget.final_samples, num_tasks=4 * self.scenario.max_window
+        )
+        rewards = []
+        for self._followed in _FOLLOWED:
+            rewards.append(worlds.simulate(self.decide(worlds.observation())).reward.mean())
+        return float(_FOLLOWED[int(np.argmax(rewards))])
