@@ -29,6 +29,9 @@ ENVIRONMENTS: dict[str, str] = {
 ALGORITHMS: dict[str, str] = {
     "EMH-PPO": "rllib_mec.algorithms.emh_ppo.algorithm:EMHPPO",
     "EMHPPO": "rllib_mec.algorithms.emh_ppo.algorithm:EMHPPO",
+    "H-PPO": "rllib_mec.algorithms.h_ppo:HPPO",
+    "HPPO": "rllib_mec.algorithms.h_ppo:HPPO",
+    "MAHPPO": "rllib_mec.algorithms.mahppo:MAHPPO",
 }
 """Algorithm name -> ``module:class`` of the RLlib algorithm."""
 

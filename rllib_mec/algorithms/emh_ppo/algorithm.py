@@ -29,8 +29,6 @@ class EMHPPOConfig(JointPPOConfig):
         print(algorithm.train()["env_runners"]["reward"])
     """
 
-    rl_module_cls = EMHPPORLModule
-
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults."""
         super().__init__(algo_class=algo_class or EMHPPO)
@@ -56,6 +54,10 @@ class EMHPPOConfig(JointPPOConfig):
         super().training(**kwargs)
         self._set_provided(per_task_advantages=per_task_advantages)
         return self
+
+    def joint_module_class(self) -> type[EMHPPORLModule]:
+        """EMH-PPO's networks."""
+        return EMHPPORLModule
 
     def get_default_learner_class(self) -> type[EMHPPOTorchLearner]:
         """The learner with EMH-PPO's loss."""

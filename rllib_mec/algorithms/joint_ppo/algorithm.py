@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import time
 from collections.abc import Collection
 from typing import Any
@@ -38,11 +39,9 @@ REMOTE_WORLDS = "remote_worlds"
 class JointPPOConfig(PPOConfig):
     """Defines what EMH-PPO and its baselines have in common.
 
-    A subclass says what differs: the module (:attr:`rl_module_cls`), the loss
+    A subclass says what differs: the networks (:meth:`joint_module_class`), the loss
     (:meth:`get_default_learner_class`) and its own defaults.
     """
-
-    rl_module_cls: type[JointRLModule]
 
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults of Table III, and those of ours that the paper leaves open."""
@@ -109,9 +108,13 @@ class JointPPOConfig(PPOConfig):
             if value is not NotProvided:
                 setattr(self, name, value)
 
+    @abc.abstractmethod
+    def joint_module_class(self) -> type[JointRLModule]:
+        """The networks."""
+
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """The joint module of all MDs."""
-        return RLModuleSpec(module_class=self.rl_module_cls)
+        return RLModuleSpec(module_class=self.joint_module_class())
 
     def build_learner_connector(self, *args: Any, **kwargs: Any) -> None:
         """No connector: the env runner's batches are ready to learn from."""
@@ -143,7 +146,7 @@ class JointPPOConfig(PPOConfig):
                 f"window_entropy_factor must not be negative, but is {self.window_entropy_factor}"
             )
         make_mdp(str(self.env), self.env_config)
-        self.rl_module_cls.model_config_cls.from_dict(self.model_config)
+        self.joint_module_class().model_config_cls.from_dict(self.model_config)
 
 
 class JointPPO(PPO):

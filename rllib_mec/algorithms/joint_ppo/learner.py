@@ -173,7 +173,8 @@ def _clipped_loss(term: ClippedTerm, clip: float) -> torch.Tensor:
     surrogate = torch.minimum(
         ratio * term.advantages, ratio.clamp(1 - clip, 1 + clip) * term.advantages
     )
-    return -term.weight * (surrogate * term.mask).flatten(1).sum(1).mean()
+    total = (surrogate * term.mask).sum() / len(surrogate)
+    return -term.weight * total
 
 
 @torch.no_grad()
