@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
 
 import numpy as np
 
+from rllib_mec.cache import cache_folder
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
 from rllib_mec.envs.mdp import MDP, TaskWindowMDP
 from rllib_mec.errors import MecError
@@ -18,6 +25,7 @@ from rllib_mec.policies.planner_search import (
 )
 from rllib_mec.policies.policy import Policy
 from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.simulator.windows import Physics
 
 _FOLLOWED = np.linspace(0.0, 1.0, 6)  # shares of the path loss that the power may make up for
 
@@ -62,6 +70,7 @@ class Planner(Policy):
         where: The scenario, or its task-window MDP.
         seed: Seed of the search.
         budget: How long to search; about 10 s for N = 3 and a minute for N = 6 by default.
+        cache: Whether to keep the plans in the user's cache folder, and to take them from there.
 
     Raises:
         MecError: ``where`` is the time-slot MDP.
@@ -69,24 +78,45 @@ class Planner(Policy):
 
     name = "planner"
 
-    def __init__(self, where: MDP | Scenario, seed: int = 0, budget: PlannerBudget | None = None):
-        """Search."""
+    def __init__(
+        self,
+        where: MDP | Scenario,
+        seed: int = 0,
+        budget: PlannerBudget | None = None,
+        *,
+        cache: bool = True,
+    ):
+        """Search, or load what an equal search has found."""
         super().__init__(where)
         if not isinstance(self.mdp, TaskWindowMDP):
             raise MecError("the planner plans task windows, not time slots")
         scenario = self.scenario
         self._budget = budget or PlannerBudget()
-        rng = np.random.default_rng(seed)
-        self._plans: list[Plans] = []
-        costs = []
-        for num_active in range(1, scenario.num_devices + 1):
-            search = WindowSearch(scenario, num_active, EVALUATION_DISTANCE_M, rng)
-            plans, cost = self._search(search)
-            self._plans.append(plans)
-            costs.append(cost)
-        self._costs = WindowCosts([plans.sizes for plans in self._plans], costs)
+        file = self._cache_file(seed)
+        found = _load(file) if cache else None
+        if found is None:
+            rng = np.random.default_rng(seed)
+            found = [
+                self._search(WindowSearch(scenario, num_active, EVALUATION_DISTANCE_M, rng))
+                for num_active in range(1, scenario.num_devices + 1)
+            ]
+            if cache:
+                _save(file, found)
+        self._plans = [plans for plans, _ in found]
+        self._costs = WindowCosts([plans.sizes for plans in self._plans], [c for _, c in found])
         self._chosen: dict[tuple[int, ...], int] = {}  # falling queues -> row of the plans
         self._followed = self._search_followed()
+
+    def _cache_file(self, seed: int) -> Path:
+        """Where the plans of an equal search are kept."""
+        here = Path(__file__)
+        sources = [*here.parent.glob("planner*.py"), *here.parents[1].glob("simulator/*.py")]
+        physics = Physics.of(self.scenario)._asdict()
+        physics |= {name: physics[name].tolist() for name in ("stage_work", "local_energy_j")}
+        sizes = (self.scenario.num_devices, self.scenario.max_window)
+        key = json.dumps([physics, sizes, seed, dataclasses.astuple(self._budget)])
+        name = hashlib.sha256(key.encode()).hexdigest()[:24]
+        return cache_folder("plans", sources) / f"{name}.npz"
 
     def _search(self, search: WindowSearch) -> tuple[Plans, np.ndarray]:
         budget, seed = self._budget, 1
@@ -161,3 +191,31 @@ class Planner(Policy):
         for self._followed in _FOLLOWED:
             rewards.append(worlds.simulate(self.decide(worlds.observation())).reward.mean())
         return float(_FOLLOWED[int(np.argmax(rewards))])
+
+
+def _save(file: Path, found: list[tuple[Plans, np.ndarray]]) -> None:
+    """Write plans at once or not at all; without a place to write, do nothing."""
+    arrays = {}
+    for index, (plans, cost) in enumerate(found):
+        arrays |= {f"{index}_{name}": values for name, values in plans._asdict().items()}
+        arrays[f"{index}_cost"] = cost
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as draft:
+            np.savez_compressed(draft, **arrays)
+        os.replace(draft.name, file)
+    except OSError:
+        return
+
+
+def _load(file: Path) -> list[tuple[Plans, np.ndarray]] | None:
+    """Read plans; ``None`` where there are none."""
+    try:
+        with np.load(file) as arrays:
+            count = len(arrays.files) // (len(Plans._fields) + 1)
+            return [
+                (Plans(*(arrays[f"{i}_{name}"] for name in Plans._fields)), arrays[f"{i}_cost"])
+                for i in range(count)
+            ]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 import numba.core.config
+
+from rllib_mec.cache import cache_folder
 
 Kernel = TypeVar("Kernel", bound=Callable)
 
@@ -18,23 +18,10 @@ config: Any = numba.core.config
 njit: Any = numba.njit
 
 
-def _cache_folder() -> str:
-    """A folder named after the sources of all kernels.
-
-    Numba looks only at the file of the function that it compiled, so that a kernel would keep an
-    outdated copy of those it calls from other files. It also writes beside the sources, which may
-    be read-only. ``NUMBA_CACHE_DIR``, where set, is still the place.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    base = config.CACHE_DIR or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "rllib_mec"
-    )
-    return os.path.join(base, f"kernels-{digest.hexdigest()[:16]}")
-
-
-_CACHE_FOLDER = _cache_folder()
+# Named after the sources of all kernels: numba looks only at the file of the function that it
+# compiled, so that a kernel would keep an outdated copy of those it calls from other files. It also
+# writes beside the sources, which may be read-only. NUMBA_CACHE_DIR, where set, is still the place.
+_CACHE_FOLDER = str(cache_folder("kernels", Path(__file__).parent.glob("*.py"), config.CACHE_DIR))
 
 
 def compiled(function: Kernel) -> Kernel:
