@@ -24,12 +24,29 @@ SCENARIOS = [
 ]
 
 
+OWN_ARGUMENTS = {
+    "mec_time_slot_v0": [
+        {"slot_ms": 10.0},
+        {"slot_ms": 300.0, "min_mean_tasks": 0.5},
+        {"slot_ms": 10.0, "observe_progress": True},
+        {"slot_ms": 50.0, "observe_progress": True, "num_devices": 1, "profile": "si"},
+    ],
+}
+
+
 def scenario_id(scenario):
     return "-".join(f"{key}={value}" for key, value in scenario.items())
 
 
 every_env = pytest.mark.parametrize("name", ENVIRONMENTS)
-every_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=scenario_id)
+every_scenario = pytest.mark.parametrize(
+    ("name", "scenario"),
+    [
+        pytest.param(name, scenario, id=f"{name}-{scenario_id(scenario)}")
+        for name in ENVIRONMENTS
+        for scenario in SCENARIOS + OWN_ARGUMENTS.get(name, [])
+    ],
+)
 # A warning of the suite is a convention broken; but a hybrid action is a Dict, and queues, drawn
 # from a Poisson distribution, have no upper bound.
 pytestmark = pytest.mark.filterwarnings(
@@ -39,13 +56,11 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-@every_env
 @every_scenario
 def test_parallel_api(name, scenario):
     parallel_api_test(load(ENVIRONMENTS[name])(**SHORT, **scenario), num_cycles=40)
 
 
-@every_env
 @every_scenario
 def test_the_seed_determines_the_episode(name, scenario):
     parallel_seed_test(lambda: load(ENVIRONMENTS[name])(**SHORT, **scenario), num_cycles=40)
@@ -56,7 +71,6 @@ def aec_env(name, **kwargs):
     return importlib.import_module(module).env(**kwargs)
 
 
-@every_env
 @every_scenario
 def test_agent_environment_cycle_api(name, scenario):
     api_test(aec_env(name, **SHORT, **scenario), num_cycles=40)
