@@ -22,6 +22,9 @@ from rllib_mec.simulator.scenario import Scenario
 
 METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
 
+COSTS = ("reward", "latency_ms", "energy_j")
+"""What policies are compared by: with savings, the optimality gap, and the paper's numbers."""
+
 NUM_EPISODES = 200
 COLLAPSED_SHARE = 0.999
 
@@ -43,6 +46,11 @@ class Interval:
 
         error = float(values.std(ddof=1)) / math.sqrt(len(values))
         return cls(float(values.mean()), float(t.ppf(0.975, len(values) - 1)) * error)
+
+    def text(self, digits: int) -> str:
+        """The mean and, if there is one, the half width, with so many decimals."""
+        mean = f"{self.mean:.{digits}f}"
+        return mean if math.isnan(self.half_width) else f"{mean} ± {self.half_width:.{digits}f}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,55 +179,61 @@ def _read_csv(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
+def optimality_gap(evaluation: Evaluation, planner: Evaluation) -> dict[str, float]:
+    """How many times the planner's cost a policy has: 1 is near-optimal, more is worse.
+
+    Args:
+        evaluation: Of the policy.
+        planner: Of the planner, in the same setting.
+
+    Returns:
+        The ratios of ``reward``, ``latency_ms`` and ``energy_j``; without the reward if the policy
+        ran in another MDP, which rewards in another way.
+    """
+    return {
+        metric: evaluation[metric].mean / planner[metric].mean
+        for metric in COSTS
+        if metric != "reward" or evaluation.mdp.env_id == planner.mdp.env_id
+    }
+
+
 def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -> str:
     """A table of policies side by side, with their savings against local only.
 
     Args:
-        evaluations: All of one MDP; local only among them gives the savings.
+        evaluations: All of one scenario; local only among them gives the savings, the planner the
+            optimality gaps.
         paper: Whether to add the paper's row where it has one.
 
     Returns:
         Lines of text, without a newline at the end.
     """
     first = evaluations[0]
-    baseline = next((e for e in evaluations if e.policy == "local only"), None)
-    local = None if baseline is None else (baseline["latency_ms"].mean, baseline["energy_j"].mean)
-
-    def saving(value: float, of: int) -> str:
-        return "" if local is None else f"{100 * (value / local[of] - 1):+.1f} %"
-
-    rows = [
-        ["policy", "reward", "latency, ms", "", "energy, J/task", "", "waiting, ms/task", "window"]
-    ]
-    for evaluation in evaluations:
-        reward, latency, energy, waiting, window = (evaluation[m] for m in METRICS[:5])
-        rows.append(
-            [
-                evaluation.policy,
-                f"{reward.mean:.2f} ± {reward.half_width:.2f}",
-                f"{latency.mean:.2f} ± {latency.half_width:.2f}",
-                saving(latency.mean, 0),
-                f"{energy.mean:.4f} ± {energy.half_width:.4f}",
-                saving(energy.mean, 1),
-                f"{waiting.mean:.2f} ± {waiting.half_width:.2f}",
-                f"{window.mean:.2f}",
-            ]
-        )
+    by_name = {evaluation.policy: evaluation for evaluation in reversed(evaluations)}
+    baseline, planner = by_name.get("local only"), by_name.get("planner")
+    entries = [(e.policy, {m: e[m] for m in METRICS}, e.mdp.env_id) for e in evaluations]
     published = paper_row(first.mdp, first.num_tasks) if paper else None
     if published is not None:
-        latency_ms, energy_j = published["latency_ms"], published["energy_j"]
-        rows.append(
-            [
-                "the paper's EMH-PPO",
-                f"{published['reward']:.2f}",
-                f"{latency_ms:.2f}",
-                saving(latency_ms, 0),
-                f"{energy_j:.4f}",
-                saving(energy_j, 1),
-                "",
-                "",
-            ]
-        )
+        values = {metric: Interval(value, math.nan) for metric, value in published.items()}
+        entries.append(("the paper's EMH-PPO", values, first.mdp.env_id))
+
+    gap = [] if planner is None else ["/planner"]
+    rows = [["policy", "reward", *gap, "latency, ms", "", *gap, "energy, J/task", "", *gap]]
+    rows[0] += ["waiting, ms/task", "window"]
+    for name, values, env_id in entries:
+        row = [name]
+        for metric in COSTS:
+            value = values[metric]
+            row.append(value.text(4 if metric == "energy_j" else 2))
+            if metric != "reward":
+                saving = None if baseline is None else value.mean / baseline[metric].mean - 1
+                row.append("" if saving is None else f"{100 * saving:+.1f} %")
+            if planner is not None:
+                comparable = metric != "reward" or env_id == planner.mdp.env_id
+                row.append(f"{value.mean / planner[metric].mean:.2f}×" if comparable else "")
+        row.append(values["waiting_ms"].text(2) if "waiting_ms" in values else "")
+        row.append(f"{values['window_size'].mean:.2f}" if "window_size" in values else "")
+        rows.append(row)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -239,5 +253,6 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
         f"mean ± 95 % interval over {len(first.episodes)} episodes (seed {first.seed}), "
         f"{first.num_tasks} tasks an MD, "
         f"{first.distance_m:g} m; % against local only"
+        + ("" if planner is None else "; × of the planner's, where 1 is near-optimal")
     )
     return "\n".join(lines)
