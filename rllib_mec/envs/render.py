@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rllib_mec.errors import MecError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
 
 STAGES = ("local", "transmission", "server", "waiting")
 LETTERS = "LtS."
@@ -16,10 +20,10 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#DDDDDD")
 
 _TEXT_COLOURS = ("white", "black", "white", "black")
 _COLUMNS = 60
-_WAITING = STAGES.index("waiting")
+WAITING = STAGES.index("waiting")
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """A stretch of one MD's time."""
 
     device: int
@@ -50,7 +54,7 @@ def gantt_text(stage_ends: np.ndarray, window_size: np.ndarray, name: str = "tas
     num_devices = len(window_size)
     middles = (np.arange(_COLUMNS) + 0.5) * latency / _COLUMNS
     bars = np.full((num_devices, _COLUMNS), " ")
-    for block in _blocks(stage_ends, window_size):
+    for block in blocks_of(stage_ends, window_size):
         inside = (middles >= block.start_ms) & (middles < block.end_ms)
         bars[block.device, inside] = LETTERS[block.stage]
     margin = len(f"md_{num_devices - 1} |")
@@ -89,7 +93,6 @@ def _figure(stage_ends: np.ndarray, window_size: np.ndarray, name: str) -> Any:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-        from matplotlib.patches import Patch
     except ImportError as error:
         raise MecError(
             "drawing an image needs matplotlib: pip install 'rllib_mec[plot]'"
@@ -112,7 +115,22 @@ def _figure(stage_ends: np.ndarray, window_size: np.ndarray, name: str) -> Any:
     for n in range(num_devices):
         if latency and window_size[n] == 0:
             axes.text(latency / 2, n, "no tasks", ha="center", va="center", color="0.45")
-    blocks = list(_blocks(stage_ends, window_size))
+    blocks = list(blocks_of(stage_ends, window_size))
+    draw_bars(axes, blocks)
+    figure.legend(
+        legend_patches(), STAGES, loc="outside lower center", ncols=len(STAGES), frameon=False,
+        handlelength=1.4, fontsize=9,
+    )  # fmt: skip
+    figure.draw_without_rendering()  # lays it out, so that widths in pixels are known
+    pixels_per_ms = axes.get_window_extent().width / (latency or 1.0)
+    draw_numbers(axes, blocks, pixels_per_ms)
+    rows, tasks = np.nonzero(np.arange(stage_ends.shape[1]) < np.asarray(window_size)[:, None])
+    draw_task_ends(axes, rows, stage_ends[rows, tasks, 2], clip=False)
+    return figure
+
+
+def draw_bars(axes: Axes, blocks: Sequence[Block]) -> None:
+    """Draw blocks as bars, one row an MD."""
     for stage, colour in enumerate(COLOURS):
         mine = [block for block in blocks if block.stage == stage]
         axes.barh(
@@ -121,31 +139,40 @@ def _figure(stage_ends: np.ndarray, window_size: np.ndarray, name: str) -> Any:
             left=[block.start_ms for block in mine],
             height=0.66,
             color=colour,
-            hatch="////" if stage == _WAITING else None,
-            edgecolor="white" if stage == _WAITING else None,  # the colour of the hatching
+            hatch="////" if stage == WAITING else None,
+            edgecolor="white" if stage == WAITING else None,  # the colour of the hatching
             linewidth=0.0,
         )
-    patches = [
-        Patch(facecolor=colour, edgecolor="white", hatch="////" if i == _WAITING else None)
-        for i, colour in enumerate(COLOURS)
-    ]
-    figure.legend(
-        patches, STAGES, loc="outside lower center", ncols=len(STAGES), frameon=False,
-        handlelength=1.4, fontsize=9,
-    )  # fmt: skip
-    figure.draw_without_rendering()  # lays it out, so that widths in pixels are known
-    pixels_per_ms = axes.get_window_extent().width / (latency or 1.0)
-    for block in _numbered(blocks):
+
+
+def draw_numbers(axes: Axes, blocks: Sequence[Block], pixels_per_ms: float) -> None:
+    """Number the tasks, from 1, on the longest block of each, where there is room."""
+    for block in _longest(blocks):
         label = str(block.task + 1)
         if block.length_ms * pixels_per_ms >= 4 + 8 * len(label):
             axes.text(
                 (block.start_ms + block.end_ms) / 2, block.device, label, ha="center",
-                va="center_baseline", fontsize=9, color=_TEXT_COLOURS[block.stage],
+                va="center_baseline", fontsize=9, color=_TEXT_COLOURS[block.stage], clip_on=True,
             )  # fmt: skip
-    rows, tasks = np.nonzero(np.arange(stage_ends.shape[1]) < np.asarray(window_size)[:, None])
-    ends = stage_ends[rows, tasks, 2]
-    axes.vlines(ends, rows - 0.33, rows + 0.33, color="black", linewidth=1.2, clip_on=False)
-    return figure
+
+
+def draw_task_ends(
+    axes: Axes, devices: np.ndarray, ends_ms: np.ndarray, *, clip: bool = True
+) -> None:
+    """Mark where tasks end; without clipping also in full at the axes' end."""
+    axes.vlines(
+        ends_ms, devices - 0.33, devices + 0.33, color="black", linewidth=1.2, clip_on=clip
+    )
+
+
+def legend_patches() -> list[Patch]:
+    """What the legend shows of each of :data:`STAGES`."""
+    from matplotlib.patches import Patch
+
+    return [
+        Patch(facecolor=colour, edgecolor="white", hatch="////" if i == WAITING else None)
+        for i, colour in enumerate(COLOURS)
+    ]
 
 
 def _latency_ms(stage_ends: np.ndarray, window_size: np.ndarray) -> float:
@@ -155,7 +182,7 @@ def _latency_ms(stage_ends: np.ndarray, window_size: np.ndarray) -> float:
     )
 
 
-def _blocks(stage_ends: np.ndarray, window_size: np.ndarray) -> Iterator[_Block]:
+def blocks_of(stage_ends: np.ndarray, window_size: np.ndarray) -> Iterator[Block]:
     """All stages of some length, then each MD's waiting (as of its last task)."""
     latency = _latency_ms(stage_ends, window_size)
     for n, size in enumerate(window_size):
@@ -164,18 +191,18 @@ def _blocks(stage_ends: np.ndarray, window_size: np.ndarray) -> Iterator[_Block]
             for stage in range(3):
                 end = float(stage_ends[n, x, stage])
                 if end > clock:
-                    yield _Block(n, x, stage, clock, end)
+                    yield Block(n, x, stage, clock, end)
                     clock = end
         if size > 0 and clock < latency:
-            yield _Block(n, size - 1, _WAITING, clock, latency)
+            yield Block(n, size - 1, WAITING, clock, latency)
 
 
-def _numbered(blocks: list[_Block]) -> list[_Block]:
-    """The longest block of each task, which carries its number."""
-    longest: dict[tuple[int, int], _Block] = {}
+def _longest(blocks: Sequence[Block]) -> list[Block]:
+    """The longest block of each task."""
+    longest: dict[tuple[int, int], Block] = {}
     for block in blocks:
         key = block.device, block.task
-        if block.stage != _WAITING and (
+        if block.stage != WAITING and (
             key not in longest or block.length_ms > longest[key].length_ms
         ):
             longest[key] = block
