@@ -47,9 +47,13 @@ from rllib_mec.envs.episodes import (
     run_episodes,
 )
 from rllib_mec.envs.spaces import state_space
+from rllib_mec.policies.policy import Policy
 from rllib_mec.registry import make_mdp
 
 COMPONENT_WORLDS = "worlds"
+
+AVERAGE_REWARD_RATE = 0.1
+"""Step size of the running mean of the rewards, per sampled batch."""
 
 EPISODE_METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
 """Names under which the paper's metrics stand in a result's ``env_runners`` and in TensorBoard."""
@@ -100,6 +104,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         self._observation = self.env.reset()
         self._tally = EpisodeTally(self._num_worlds, self.scenario.num_devices)
         self._ended: list[EpisodeMetrics] = []
+        self._average_share: float | None = None
         self.layout = HybridActionLayout(
             num_devices=self.scenario.num_devices,
             max_window=self.scenario.max_window,
@@ -181,14 +186,20 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         self._ended.append(metrics)
         return MultiAgentBatch({}, env_steps=int(metrics.num_windows.sum()))
 
-    def _sample_windows(self, num_steps: int, explore: bool) -> MultiAgentBatch:
+    def _sample_windows(
+        self, num_steps: int, explore: bool, teacher: Policy | None = None
+    ) -> MultiAgentBatch:
         """``num_steps`` windows of every world, with advantages (Eq. 18)."""
         config = self.config
         columns: dict[str, list[torch.Tensor]] = {}
         observations, rewards, terminated = [], [], []
         for _ in range(num_steps):
             observation = torch.from_numpy(self._observation)
-            played_actions, row = self._act(observation, explore)
+            if teacher is None:
+                played_actions, row = self._act(observation, explore)
+            else:
+                played_actions = teacher.decide(self._observation)
+                row = {head: torch.from_numpy(played_actions[head]) for head in HEADS}
             step = self.env.step(played_actions)
             decided = step.played[..., : self.layout.num_decisions]
             row[PLAYED] = torch.from_numpy(decided.astype(np.float32))
@@ -208,15 +219,42 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         with torch.no_grad():
             values = self.module[DEFAULT_MODULE_ID].compute_values({Columns.OBS: stacked}).numpy()
         streams = np.stack(rewards)
+        if config.average_reward:
+            streams = streams - self._average_reward_shares(streams)
         if values.shape[-1] == 1:  # a critic of whole windows
             streams = streams.sum(axis=-1, keepdims=True)
-        advantages, targets = self.estimate_advantages(streams, values, np.stack(terminated))
+        if teacher is None:
+            advantages, targets = self.estimate_advantages(streams, values, np.stack(terminated))
+        else:  # discounted returns: the critic knows nothing yet
+            advantages, targets = per_task_gae(
+                streams, np.zeros_like(values), np.stack(terminated), config.gamma, 1.0
+            )
         data = {name: torch.cat(parts).numpy() for name, parts in columns.items()}
         data[Columns.OBS] = stacked[:-1].flatten(0, 1).numpy()
         data[Columns.ADVANTAGES] = advantages.reshape(-1, advantages.shape[-1])
         data[Columns.VALUE_TARGETS] = targets.reshape(-1, targets.shape[-1])
         batch = SampleBatch(data)
         return MultiAgentBatch({DEFAULT_MODULE_ID: batch}, env_steps=batch.count)
+
+    def _average_reward_shares(self, streams: np.ndarray) -> float:
+        """What to take off each share of a reward, so that windows earn what is above average."""
+        mean = float(streams.mean())
+        if self._average_share is None:
+            self._average_share = mean
+        self._average_share += AVERAGE_REWARD_RATE * (mean - self._average_share)
+        return self._average_share
+
+    def demonstrate(self, teacher: Policy, num_steps: int) -> MultiAgentBatch:
+        """Let another policy decide for ``num_steps`` windows of every world, to learn from it.
+
+        Args:
+            teacher: Decides; the batch has its actions, without log-probabilities.
+            num_steps: Windows of each world.
+
+        Returns:
+            The batch, with value targets.
+        """
+        return self._sample_windows(num_steps, explore=False, teacher=teacher)
 
     def estimate_advantages(
         self, rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray
@@ -299,6 +337,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
                 "worlds": self.env.get_state(),
                 "observation": self._observation.copy(),
                 "tally": self._tally.get_state(),
+                "average_share": self._average_share,
                 "generator": self._generator.get_state().numpy(),
             }
         return state
@@ -323,6 +362,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             self.env.set_state(worlds["worlds"])
             self._observation = worlds["observation"].copy()
             self._tally.set_state(worlds["tally"])
+            self._average_share = worlds["average_share"]
             self._generator.set_state(torch.from_numpy(worlds["generator"].copy()))
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.policy.sample_batch import concat_samples
 from ray.rllib.utils.from_config import NotProvided
 from typing_extensions import Self
 
 from rllib_mec.algorithms.emh_ppo.learner import EMHPPOTorchLearner
 from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPORLModule
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
+from rllib_mec.envs.mdp import TaskWindowMDP
+from rllib_mec.errors import MecError
+from rllib_mec.policies.planner import Planner
+from rllib_mec.registry import make_mdp
+from rllib_mec.simulator.checks import whole_number
 
 
 class EMHPPOConfig(JointPPOConfig):
@@ -34,11 +40,15 @@ class EMHPPOConfig(JointPPOConfig):
         super().__init__(algo_class=algo_class or EMHPPO)
         self.decision_per_task = True
         self.per_task_advantages = True
+        self.demonstrations = 0
+        self.imitation_epochs = 10
 
     def training(
         self,
         *,
         per_task_advantages: bool = NotProvided,  # type: ignore[assignment]
+        demonstrations: int = NotProvided,  # type: ignore[assignment]
+        imitation_epochs: int = NotProvided,  # type: ignore[assignment]
         **kwargs: Any,
     ) -> Self:
         """Sets the training related configuration.
@@ -46,14 +56,33 @@ class EMHPPOConfig(JointPPOConfig):
         Args:
             per_task_advantages: Whether a task slot's decision is credited with its own slot's
                 advantage (the paper's per-task critic) or with the sum over the window's slots.
+            demonstrations: Task windows of a :class:`~rllib_mec.policies.Planner` that actor and
+                critic imitate before the first iteration; 0 starts from scratch, as the paper does.
+                They are not counted as env steps.
+            imitation_epochs: Passes over the demonstrations.
             **kwargs: Those of :meth:`JointPPOConfig.training`.
 
         Returns:
             This updated config.
         """
         super().training(**kwargs)
-        self._set_provided(per_task_advantages=per_task_advantages)
+        self._set_provided(
+            per_task_advantages=per_task_advantages,
+            demonstrations=demonstrations,
+            imitation_epochs=imitation_epochs,
+        )
         return self
+
+    def validate(self) -> None:
+        """Check the configuration; see the base class."""
+        super().validate()
+        whole_number("demonstrations", self.demonstrations, least=0)
+        whole_number("imitation_epochs", self.imitation_epochs)
+        if self.demonstrations and self.env != TaskWindowMDP.env_id:
+            raise MecError(
+                f"demonstrations are of {TaskWindowMDP.env_id}, which the planner plans for: "
+                f"expected 0 for {self.env}, but demonstrations is {self.demonstrations}"
+            )
 
     def joint_module_class(self) -> type[EMHPPORLModule]:
         """EMH-PPO's networks."""
@@ -66,6 +95,28 @@ class EMHPPOConfig(JointPPOConfig):
 
 class EMHPPO(JointPPO):
     """Embedded multi-agent hybrid PPO."""
+
+    config: EMHPPOConfig
+
+    def training_step(self) -> None:
+        """One iteration; before the first one, the warm start, if there is to be one."""
+        if self.config.demonstrations and not self.iteration:
+            self._imitate_planner()
+        super().training_step()
+
+    def _imitate_planner(self) -> None:
+        config = self.config
+        planner = Planner(make_mdp(str(config.env), config.env_config))
+        num_runners = max(1, config.num_env_runners or 0)
+        worlds = num_runners * config.num_envs_per_env_runner
+        num_steps = -(-config.demonstrations // worlds)
+        batches = self.env_runner_group.foreach_env_runner(
+            lambda runner: runner.demonstrate(planner, num_steps),
+            local_env_runner=not config.num_env_runners,
+        )
+        batch = concat_samples(batches)
+        self.learner_group.foreach_learner(lambda learner: learner.imitate(batch))
+        self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group)
 
     @classmethod
     def get_default_config(cls) -> EMHPPOConfig:

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from ray.rllib.core.columns import Columns
+from ray.rllib.policy.sample_batch import MultiAgentBatch
 
 from rllib_mec.algorithms.columns import WINDOW_ADVANTAGES
 from rllib_mec.algorithms.distributions import TASK_HEADS
+from rllib_mec.algorithms.emh_ppo.imitation import imitate
 from rllib_mec.algorithms.joint_ppo.learner import (
     POLICY_LOSS,
     ClippedTerm,
@@ -20,6 +22,18 @@ WINDOW_LOSS = "window_loss"
 
 class EMHPPOTorchLearner(JointPPOTorchLearner):
     """Every task slot of every MD has its own probability ratio and its own advantage."""
+
+    def imitate(self, batch: MultiAgentBatch) -> None:
+        """Warm start the module; every learner does the same, so that they stay equal."""
+        config = self.config
+        for module_id, part in batch.policy_batches.items():
+            imitate(
+                self.module[module_id].unwrapped(),
+                part,
+                num_epochs=config.imitation_epochs,
+                minibatch_size=config.minibatch_size,
+                seed=config.seed or 0,
+            )
 
     def policy_terms(
         self, log_ratio: dict[str, torch.Tensor], played: torch.Tensor, batch: dict[str, Any]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from ray.rllib.core.columns import Columns
 from torch import nn
 
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule, ModelConfig
 from rllib_mec.algorithms.networks import agent_heads, agent_layers, mlp
+
+COMPARED_SHARE = 0.1
+"""Queues and their differences are told apart up to this share of the mean number of tasks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +25,16 @@ class EMHPPOModelConfig(ModelConfig):
         embedding_hiddens: GELU layers of the embedding shared by all MDs.
         agent_hiddens: ReLU layers of each MD's agent network.
         critic_hiddens: ReLU layers of the critic.
+        compare_queues: Whether both networks see, besides the state, how the queues compare: who
+            has the longer one by how many tasks is the difference of numbers near 1, which is hard
+            to tell for a network, but decides who may take a small window and work locally. The
+            paper's networks see the state alone.
     """
 
     embedding_hiddens: Sequence[int] = (512, 256)
     agent_hiddens: Sequence[int] = (256, 128, 64)
     critic_hiddens: Sequence[int] = (256, 128, 64)
+    compare_queues: bool = True
 
 
 class EMHPPORLModule(JointRLModule):
@@ -41,6 +51,8 @@ class EMHPPORLModule(JointRLModule):
         config = EMHPPOModelConfig.from_dict(self.model_config)
         layout = self.layout
         num_inputs = self.observation_space.shape[0]  # type: ignore[union-attr,index]
+        self._compared = layout.num_devices if config.compare_queues else 0
+        num_inputs += self._compared * (self._compared + 1)
         sizes = [config.embedding_hiddens[-1], *config.agent_hiddens]
 
         self.embedding = mlp([num_inputs, *config.embedding_hiddens], nn.GELU, out_gain=None)
@@ -52,7 +64,19 @@ class EMHPPORLModule(JointRLModule):
 
     def actor_outputs(self, observation: torch.Tensor) -> torch.Tensor:
         """Map observations ``(B, 2N)`` to the distribution's inputs."""
-        x = self.embedding(observation).expand(len(self.agent_heads.weight), -1, -1)
+        x = self.embedding(self._features(observation)).expand(len(self.agent_heads.weight), -1, -1)
         for layer in self.agent_layers:
             x = torch.relu(layer(x))
         return self.agent_heads(x).transpose(0, 1)
+
+    def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
+        """The critic's values, one per task slot; see the base class."""
+        return self.critic(self._features(batch[Columns.OBS]))
+
+    def _features(self, observation: torch.Tensor) -> torch.Tensor:
+        """The state and the comparison of the queues in it, ``(..., 2N + N² + N)``."""
+        if not self._compared:
+            return observation
+        queues = observation[..., : self._compared] / COMPARED_SHARE
+        differences = (queues.unsqueeze(-1) - queues.unsqueeze(-2)).clamp(-1.0, 1.0).flatten(-2)
+        return torch.cat([observation, differences, queues.clamp(max=1.0)], dim=-1)

@@ -68,6 +68,7 @@ class JointPPOConfig(PPOConfig):
         self.window_entropy_factor = 3.0
         self.reward_clip = 90.0
         self.reward_scale = 10.0
+        self.average_reward = False
 
         # Of the algorithm, not for the user to set: one decision for all tasks of a window.
         self.decision_per_task = False
@@ -79,6 +80,7 @@ class JointPPOConfig(PPOConfig):
         window_entropy_factor: float = NotProvided,  # type: ignore[assignment]
         reward_clip: float = NotProvided,  # type: ignore[assignment]
         reward_scale: float = NotProvided,  # type: ignore[assignment]
+        average_reward: bool = NotProvided,  # type: ignore[assignment]
         **kwargs: Any,
     ) -> Self:
         """Sets the training related configuration.
@@ -89,6 +91,10 @@ class JointPPOConfig(PPOConfig):
                 find again, as it only pays together with other partition points.
             reward_clip: Rewards below minus this count as this in training.
             reward_scale: Rewards are divided by this in training, so that values are near 1.
+            average_reward: Whether to maximise the mean reward of a window instead of the
+                discounted sum: rewards are counted from their running mean. Eq. (8) is a cost per
+                task, so that a sum over windows prefers few large windows to cheap ones, whereas
+                the paper's average reward, and the total latency, do not.
             **kwargs: Those of :meth:`PPOConfig.training`.
 
         Returns:
@@ -99,6 +105,7 @@ class JointPPOConfig(PPOConfig):
             window_entropy_factor=window_entropy_factor,
             reward_clip=reward_clip,
             reward_scale=reward_scale,
+            average_reward=average_reward,
         )
         return self
 
