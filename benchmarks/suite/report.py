@@ -1,0 +1,162 @@
+"""From results to files: CSV, a Markdown page, a picture."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from machine import commit, processor
+
+from rllib_mec.evaluation import METRICS, Interval
+from suite.cells import SOURCES, Budget, Cell, Results
+from suite.paper import statements
+from suite.store import source_fingerprint
+
+TITLES = {
+    "reward": "Average reward",
+    "latency_ms": "Total inference latency, ms",
+    "energy_j": "Energy, J a task",
+    "waiting_ms": "Waiting time, ms a task",
+}
+DIGITS = {"reward": 2, "latency_ms": 1, "energy_j": 4, "waiting_ms": 2}
+_SAVINGS = ("latency_ms", "energy_j")
+_RATIOS = ("reward", "latency_ms", "energy_j")
+
+
+def results_csv(results: Results) -> str:
+    """One row per trial: its setting, policy, seed and metrics."""
+    columns = list(dict.fromkeys(name for cell in results.cells for name in cell.where))
+    rows = [[*columns, "policy", "seed", *METRICS]]
+    for cell in results.cells:
+        setting = [str(cell.where.get(column, "")) for column in columns]
+        for trial, row in zip(cell.trials, results.rows(cell), strict=True):
+            seed = "" if trial.seed is None else str(trial.seed)
+            rows.append([*setting, cell.policy, seed, *(f"{row[m]:.6g}" for m in METRICS)])
+    return _csv(rows)
+
+
+def curves_csv(results: Results) -> str:
+    """One row per trial and point of its training curve."""
+    columns = list(dict.fromkeys(name for cell in results.cells for name in cell.where))
+    rows: list[list[str]] = []
+    for cell in results.of():
+        setting = [str(cell.where.get(column, "")) for column in columns]
+        for trial in cell.trials:
+            for point in results.store.curve(trial):
+                if not rows:
+                    rows.append([*columns, "policy", "seed", *point])
+                values = [f"{value:.6g}" for value in point.values()]
+                rows.append([*setting, cell.policy, str(trial.seed), *values])
+    return _csv(rows)
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    import csv
+
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def header(results: Results, budget: Budget, name: str, jobs: int) -> str:
+    """What the numbers are and where they come from."""
+    records = results.records()
+    commits = ", ".join(sorted({record["commit"] for record in records}))
+    stale = sum(record["sources"] != source_fingerprint() for record in records)
+    if stale:
+        commits += f" ({stale} of {len(records)} results by other code than {commit()}'s)"
+    steps = sorted({record["steps"] for record in records if "steps" in record})
+    minutes = sum(record["seconds"] for record in records) / 60
+    episodes = results.cells[0].protocol.episodes
+    lines = [
+        f"- command: `python benchmarks/reproduce.py --only {name} --budget {budget.name}`",
+        f"- machine: {processor()}",
+        f"- commit: {commits}",
+        f"- budget: {budget.name}; training seeds: {', '.join(map(str, budget.seeds))}; "
+        f"{' or '.join(f'{count:,}' for count in steps)} env steps; "
+        f"{episodes} seeded evaluation episodes",
+        f"- time: {minutes:.1f} min of one core in all for {len(results.trials())} trials; with "
+        f"{jobs} at a time about {minutes / jobs:.1f} min",
+    ]
+    return "\n".join(lines)
+
+
+def metric_table(results: Results, metric: str) -> str:
+    """A policy's metric beside the paper's, the planner's and local only's."""
+    cells = results.of()
+    columns = list(dict.fromkeys(name for cell in cells for name in cell.where))
+    digits = DIGITS[metric]
+    head = [*columns, "policy", "paper", "here", "planner"]
+    head += ["here/planner"] if metric in _RATIOS else []
+    head += ["local only"] + (["saved of local"] if metric in _SAVINGS else [])
+    rows = []
+    for cell in cells:
+        own = results.interval(cell, metric)
+        planner, local = (_reference(results, name, cell, metric) for name in _REFERENCES)
+        row = [str(cell.where.get(column, "")) for column in columns]
+        row += [cell.policy, _number(cell.paper.get(metric), digits), with_interval(own, digits)]
+        row += [_number(planner, digits)]
+        row += [_number(ratio(own.mean, planner), 3)] if metric in _RATIOS else []
+        row += [_number(local, digits)]
+        if metric in _SAVINGS:
+            row += ["" if local is None else f"{100 * (1 - own.mean / local):.1f} %"]
+        rows.append(row)
+    return table(head, rows)
+
+
+_REFERENCES = ("planner", "local only")
+
+
+def _reference(results: Results, name: str, cell: Cell, metric: str) -> float | None:
+    own = results.find(name, **cell.where)
+    return None if own is None else results.interval(own, metric).mean
+
+
+def ratio(value: float, planner: float | None) -> float | None:
+    """A cost over the planner's, rewards being negative costs: above 1 is worse."""
+    return None if planner is None or planner == 0 else value / planner
+
+
+def statement_table(name: str, ours: Mapping[str, float]) -> str:
+    """The numbers in the paper's text beside ours."""
+    rows, above = [], ""
+    for statement in statements(name):
+        unit = {"%": " %", "x": "×", "ms": " ms"}[statement.unit]
+        digits = 2 if abs(statement.value) < 5 else 1
+        quote = f"“{statement.quote}” ({statement.section})"
+        rows.append(
+            [
+                _in_words(statement.quantity),
+                f"{statement.value:g}{unit}",
+                f"{ours[statement.quantity]:.{digits}f}{unit}",
+                "as above" if quote == above else quote,
+            ]
+        )
+        above = quote
+    return table(["quantity", "paper", "here", "the paper says"], rows)
+
+
+def _in_words(quantity: str) -> str:
+    for policy, source in SOURCES.items():
+        quantity = quantity.replace(source, policy)
+    return quantity.replace("_ms", " ms").replace("_", " ")
+
+
+def with_interval(interval: Interval, digits: int) -> str:
+    """``mean ± half width``; of a single value just that."""
+    mean = f"{interval.mean:.{digits}f}"
+    if math.isnan(interval.half_width):
+        return mean
+    return f"{mean} ± {interval.half_width:.{digits}f}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
