@@ -62,7 +62,9 @@ class TimeSlotEnv(MecParallelEnv):
     ### Reward
 
     As in MAHPPO, every agent gets -(τ + β/N times the energy of all MDs in the slot, in J) over the
-    mean number of tasks that an MD finished in it, taken as ``min_mean_tasks`` if it is less.
+    mean number of tasks that an MD finished in it, taken as ``min_mean_tasks`` if it is less. The
+    last slot counts τ in full. In slots so short that no decision can finish ``min_mean_tasks``,
+    latency shows in the number of slots alone, which a discounted return hardly sees.
 
     ### Infos
 
