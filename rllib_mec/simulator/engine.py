@@ -14,8 +14,10 @@ import numpy as np
 from rllib_mec.simulator.compiled import compiled
 from rllib_mec.simulator.radio import rate_bps
 
-IDLE, LOCAL, TRANSMISSION, SERVER = 0, 1, 2, 3
-"""Stages of an MD; ``stage_ends[..., stage - 1]`` is when a task's stage ended."""
+IDLE, LOCAL, TRANSMISSION, SERVER, JOIN = 0, 1, 2, 3, 4
+"""Stages of an MD. While a task's features are on their way and served, the CPU may work on the
+rest of them; ``JOIN`` is what is left of that when the server's result is there.
+"""
 
 _NO_RESOURCE = 0  # resources: 0 the MD's own CPU, then the channels, then the servers
 _SAME_INSTANT = 1.0 + 1e-12  # events this close are one: rounding must not make two of them
@@ -41,6 +43,7 @@ def advance(
     stage,
     task,
     work,
+    cut_at,
     num_tasks,
     partition,
     channel,
@@ -55,7 +58,7 @@ def advance(
 ):
     """Advance one world from event to event until its MDs are done or the horizon is reached.
 
-    The arguments from ``stage`` to ``work`` are the resumable state and, like the records
+    The arguments from ``stage`` to ``cut_at`` are the resumable state and, like the records
     ``stage_ends`` and ``transmission_s``, are changed in place: a call with a finite horizon leaves
     tasks in flight, and the next call carries them on. Stages of no length are passed at once.
 
@@ -67,16 +70,19 @@ def advance(
         stage: Stage of each MD, ``(N,)`` int.
         task: Index of each MD's current task, ``(N,)`` int.
         work: Work left in the stage, ``(N,)``: ms of CPU, bits, or ms of an unshared server.
+        cut_at: When each MD's current task was past its first stage, ``(N,)``, ms.
         num_tasks: Tasks of each MD, ``(N,)`` int.
         partition: Partition point of each task, ``(N, W)`` int; so ``channel`` and ``server``.
         channel: See ``partition``.
         server: See ``partition``.
         power_w: Transmit power of each task, ``(N, W)``, W.
         gain: Channel gain of each MD, ``(N,)``.
-        stage_ends: Record of when each task's stages ended, ``(N, W, 3)``, ms.
+        stage_ends: Record of when each task's local stage and transmission ended, and the task
+            itself, ``(N, W, 3)``, ms.
         transmission_s: Record of each task's time on air, ``(N, W)``, in real seconds whatever the
             profile; added to what it holds.
-        stage_work: Work of each stage at each partition point, ``(3, S)``: ms, bits, ms.
+        stage_work: Work at each partition point, ``(4, S)``: ms of CPU up to the cut, bits, ms of
+            server, and ms of CPU beside the last two.
         radio: ``(bandwidth_hz, noise_w, min_efficiency, num_channels, ms_per_s)``.
         scratch: From :func:`make_scratch`.
 
@@ -114,7 +120,7 @@ def advance(
                 continue
             x = min(task[n], last)
             if stage[n] != IDLE:
-                stage_ends[n, x, stage[n] - 1] = clock
+                stage_ends[n, x, min(stage[n], SERVER) - 1] = clock
                 if stage[n] == TRANSMISSION:
                     transmission_s[n, x] += (clock - since[n]) / ms_per_s
                 load[resource[n]] -= 1
@@ -123,7 +129,7 @@ def advance(
                 load[_NO_RESOURCE] += 1
             speed[n] = 1.0
             while left[n] <= 0.0:
-                if stage[n] == SERVER:
+                if stage[n] == JOIN:
                     stage[n] = IDLE
                     task[n] += 1
                     x = min(task[n], last)
@@ -132,9 +138,13 @@ def advance(
                     break
                 stage[n] += 1
                 left[n] = stage_work[stage[n] - 1, partition[n, x]]
+                if stage[n] == TRANSMISSION:
+                    cut_at[n] = clock
+                elif stage[n] == JOIN:
+                    left[n] -= clock - cut_at[n]
                 if left[n] <= 0.0:
-                    stage_ends[n, x, stage[n] - 1] = clock
-            if stage[n] >= TRANSMISSION:
+                    stage_ends[n, x, min(stage[n], SERVER) - 1] = clock
+            if stage[n] == TRANSMISSION or stage[n] == SERVER:
                 if stage[n] == TRANSMISSION:
                     resource[n] = 1 + channel[n, x]
                     own[n] = power_w[n, x] * gain[n]

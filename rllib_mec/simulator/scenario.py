@@ -51,6 +51,7 @@ _POSITIVE = (
     "reference_distance_m",
     "server_latency_ms",
     "local_slowdown",
+    "remote_feature_share",
 )
 _LARGEST = {
     "mean_tasks": 1e5,  # the table of the Poisson distribution
@@ -58,8 +59,9 @@ _LARGEST = {
     "min_spectral_efficiency": 100.0,
     "path_loss_exponent": 20.0,
     "max_power_dbm": 200.0,
+    "remote_feature_share": 1.0,  # all of them
 }
-"""Far beyond what makes sense, but still what the arithmetic can bear."""
+"""But for the last, far beyond what makes sense, though still what the arithmetic can bear."""
 _NON_NEGATIVE = (
     "shadowing_std_db",
     "min_spectral_efficiency",
@@ -105,6 +107,9 @@ class Scenario:
         local_slowdown: How many times slower an MD is than a server.
         server_model: ``"constant"``: a server takes L0 whatever the cut (Eq. 2); ``"share"``: L0
             times the share of MACs left to do.
+        remote_feature_share: Share of the features at the cut that go to a server. On the others
+            the MD meanwhile runs a copy of the rest of the DNN, and a task ends when both are done
+            (AgileNN, with 0.5); 1: the server gets all of them.
         device_profile: Absolute path of a JSON file of latencies measured on the MD (``rllib-mec
             partition --measure``), instead of MAC-proportional ones.
         server_profile: The same of the server.
@@ -137,6 +142,7 @@ class Scenario:
     server_latency_ms: float = None  # type: ignore[assignment]  # the DNN's
     local_slowdown: float = 5.0
     server_model: str = None  # type: ignore[assignment]  # the profile's
+    remote_feature_share: float = 1.0
     device_profile: str | None = None
     server_profile: str | None = None
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rllib_mec.simulator.compiled import compiled
-from rllib_mec.simulator.engine import IDLE, LOCAL, advance, make_scratch
+from rllib_mec.simulator.engine import IDLE, JOIN, LOCAL, SERVER, advance, make_scratch
 from rllib_mec.simulator.radio import transmit_power_w
 from rllib_mec.simulator.streams import stream
 from rllib_mec.simulator.windows import draw_gains
@@ -21,6 +21,8 @@ class Flight(NamedTuple):
     Attributes:
         stage: Stage of the MD's current task, ``(B, N)`` int; 0 if it has none.
         work: Work left in that stage, ``(B, N)``: ms of CPU, bits, or ms of an unshared server.
+        cut_at: When the task was past its first stage, ``(B, N)``, ms after the slot's start and so
+            never positive.
         partition: Its partition point, ``(B, N)`` int; so ``channel`` and ``server``.
         channel: See ``partition``.
         server: See ``partition``.
@@ -29,6 +31,7 @@ class Flight(NamedTuple):
 
     stage: np.ndarray
     work: np.ndarray
+    cut_at: np.ndarray
     partition: np.ndarray
     channel: np.ndarray
     server: np.ndarray
@@ -39,7 +42,15 @@ class Flight(NamedTuple):
         """No task in flight."""
         shape = (num_worlds, num_devices)
         whole, real = np.zeros(shape, dtype=np.int64), np.zeros(shape)
-        return cls(whole.copy(), real.copy(), whole.copy(), whole.copy(), whole.copy(), real.copy())
+        return cls(
+            stage=whole.copy(),
+            work=real.copy(),
+            cut_at=real.copy(),
+            partition=whole.copy(),
+            channel=whole.copy(),
+            server=whole.copy(),
+            power_w=real.copy(),
+        )
 
     def copy(self) -> Flight:
         """A copy that shares no memory."""
@@ -48,19 +59,28 @@ class Flight(NamedTuple):
 
 def most_tasks(slot_ms: float, stage_work: np.ndarray) -> int:
     """The most tasks an MD can have in a slot: one in flight, those that fit, and one begun."""
-    fastest = float((stage_work[0] + stage_work[2]).min())
+    fastest = float((stage_work[0] + np.maximum(stage_work[2], stage_work[3])).min())
     fit = slot_ms / fastest if fastest > 0.0 else _MOST_RECORDS
     return int(min(2 + fit, _MOST_RECORDS))
 
 
 @compiled
-def _local_share_done(stage, work, whole):
-    """How much of its local stage, of ``whole`` ms, a task is through."""
+def _cpu_ms_left(stage, work, since_cut_ms, stage_work, point):
+    """What a task has left to do on its MD's CPU, before and beside what is done elsewhere."""
     if stage == IDLE:
         return 0.0
     if stage == LOCAL:
-        return 1.0 - work / whole
-    return 1.0
+        return work + stage_work[JOIN - 1, point]
+    return max(stage_work[JOIN - 1, point] - since_cut_ms, 0.0)
+
+
+@compiled
+def _cpu_share_done(stage, work, since_cut_ms, stage_work, point):
+    """Which share of its work on its MD's CPU a task in flight has done."""
+    whole = stage_work[LOCAL - 1, point] + stage_work[JOIN - 1, point]
+    if whole <= 0.0:
+        return 1.0
+    return 1.0 - _cpu_ms_left(stage, work, since_cut_ms, stage_work, point) / whole
 
 
 @compiled
@@ -103,6 +123,7 @@ def play_slots(
     for b in range(num_worlds):
         stage = flight.stage[b]
         work = flight.work[b]
+        cut_at = flight.cut_at[b]
         energy = 0.0
         on_air_s[:] = 0.0
         for n in range(num_devices):
@@ -118,14 +139,14 @@ def play_slots(
                 channel[n, 0] = flight.channel[b, n]
                 server[n, 0] = flight.server[b, n]
                 power_w[n, 0] = flight.power_w[b, n]
-                # Earlier slots have paid for this part of the local stage.
-                done = _local_share_done(stage[n], work[n], physics.stage_work[0, s])
+                # Earlier slots have paid for this part of the MD's computing.
+                done = _cpu_share_done(stage[n], work[n], -cut_at[n], physics.stage_work, s)
                 energy -= physics.local_energy_j[s] * done
         key = stream(seeds[b], counters[b, 0], counters[b, 1])
         draw_gains(key, 0, distances[b], physics.fading, gain)
         elapsed = advance(
-            0.0, slot_ms, stage, task, work, queues[b], partition, channel, server, power_w, gain,
-            out.stage_ends[b], on_air_s, physics.stage_work, physics.radio, scratch,
+            0.0, slot_ms, stage, task, work, cut_at, queues[b], partition, channel, server, power_w,
+            gain, out.stage_ends[b], on_air_s, physics.stage_work, physics.radio, scratch,
         )  # fmt: skip
         finished = 0
         local = 0
@@ -140,17 +161,18 @@ def play_slots(
             for x in range(records):
                 energy += power_w[n, x] * on_air_s[n, x]
             begun = task[n]
+            cut_at[n] -= elapsed
             if stage[n] != IDLE:
                 begun += 1
                 x = min(task[n], last)
                 s = partition[n, x]
-                done = _local_share_done(stage[n], work[n], physics.stage_work[0, s])
+                done = _cpu_share_done(stage[n], work[n], -cut_at[n], physics.stage_work, s)
                 energy += physics.local_energy_j[s] * done
                 flight.partition[b, n] = s
                 flight.channel[b, n] = channel[n, x]
                 flight.server[b, n] = server[n, x]
                 flight.power_w[b, n] = power_w[n, x]
-                for k in range(stage[n] - 1, 3):  # a stage in flight is recorded up to here
+                for k in range(min(stage[n], SERVER) - 1, 3):  # in flight: recorded up to here
                     out.stage_ends[b, n, x, k] = elapsed
             out.played[b, n, 0] = begun > (1 if was_flying[n] else 0)
         mean_tasks = max(finished / num_devices, min_mean_tasks)
@@ -167,13 +189,18 @@ def play_slots(
 def observe_progress(flight, stage_work, progress):
     """Write how much of its task every MD has still to do, ``(B, 3N)``.
 
-    First the local stage of all MDs, over the whole DNN's local latency; then the bits, over the
+    First the work on the MDs' CPUs, over the whole DNN's local latency; then the bits, over the
     input's; then the server's part, over its latency for the whole DNN.
     """
     num_worlds, num_devices = flight.stage.shape
+    whole_local = (stage_work[LOCAL - 1] + stage_work[JOIN - 1]).max()
     for b in range(num_worlds):
         for n in range(num_devices):
-            for k in range(3):
+            progress[b, n] = _cpu_ms_left(
+                flight.stage[b, n], flight.work[b, n], -flight.cut_at[b, n], stage_work,
+                flight.partition[b, n],
+            ) / whole_local  # fmt: skip
+            for k in range(1, 3):
                 left = 0.0
                 if flight.stage[b, n] == k + 1:
                     left = flight.work[b, n]

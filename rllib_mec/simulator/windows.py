@@ -28,8 +28,9 @@ class Physics(NamedTuple):
     """A scenario's numbers as the kernels take them.
 
     Attributes:
-        stage_work: Work of each stage at each partition point, ``(3, S)``: ms, bits, ms.
-        local_energy_j: Energy of the local stage at each partition point, ``(S,)``.
+        stage_work: Work at each partition point, ``(4, S)``; see
+            :func:`~rllib_mec.simulator.engine.advance`.
+        local_energy_j: Energy of the MD's computing at each partition point, ``(S,)``.
         radio: See :func:`~rllib_mec.simulator.engine.advance`.
         num_servers: M.
         fading: Shadowing's standard deviation in dB, reference distance in m, path loss exponent.
@@ -49,11 +50,16 @@ class Physics(NamedTuple):
     def of(cls, scenario: Scenario) -> Physics:
         """The numbers of ``scenario``; traces its DNN on the first use."""
         table = scenario.table
+        local_ms, local_mmacs = np.array([table.local_latency_ms, table.local_mmacs], dtype=float)
+        bits, server_ms = np.array([table.bits, table.server_latency_ms], dtype=float)
+        # Of what comes after the cut, the MD keeps this share to itself.
+        remote = scenario.remote_feature_share
+        kept_ms, kept_mmacs = ((1.0 - remote) * (v[-1] - v) for v in (local_ms, local_mmacs))
+        if scenario.server_model == "share":
+            server_ms = remote * server_ms
         return cls(
-            stage_work=np.array(
-                [table.local_latency_ms, table.bits, table.server_latency_ms], float
-            ),
-            local_energy_j=scenario.energy_per_mmac_j * np.array(table.local_mmacs, dtype=float),
+            stage_work=np.array([local_ms, remote * bits, server_ms, kept_ms]),
+            local_energy_j=scenario.energy_per_mmac_j * (local_mmacs + kept_mmacs),
             radio=(
                 scenario.bandwidth_hz,
                 scenario.noise_w,
@@ -203,6 +209,7 @@ def play_windows(
     stage = np.empty(num_devices, dtype=np.int64)
     task = np.empty(num_devices, dtype=np.int64)
     work = np.empty(num_devices)
+    cut_at = np.empty(num_devices)
     gain = np.empty(num_devices)
     power_w = np.empty((num_devices, max_window))
     transmission_s = np.empty((num_devices, max_window))
@@ -229,7 +236,7 @@ def play_windows(
         key = stream(seeds[b], counters[b, 0], counters[b, 1])
         draw_gains(key, shadowing_sample, distances[b], physics.fading, gain)
         advance(
-            0.0, math.inf, stage, task, work, out.window_size[b], partition[b], channel[b],
+            0.0, math.inf, stage, task, work, cut_at, out.window_size[b], partition[b], channel[b],
             server[b], power_w, gain, out.stage_ends[b], transmission_s, physics.stage_work,
             physics.radio, scratch,
         )  # fmt: skip

@@ -16,7 +16,10 @@ from rllib_mec.simulator.engine import advance, make_scratch
 
 @dataclasses.dataclass
 class World:
-    """One window: decisions ``(N, W)``, gains ``(N,)``, and work of each stage ``(3, S)``."""
+    """One window: decisions ``(N, W)``, gains ``(N,)``, and work of each stage ``(3, S)``.
+
+    ``beside_ms`` ``(S,)`` is what the MD's CPU does beside a task's last two stages.
+    """
 
     num_tasks: np.ndarray
     partition: np.ndarray
@@ -31,6 +34,7 @@ class World:
     num_channels: int = 2
     num_servers: int = 2
     ms_per_s: float = 1000.0
+    beside_ms: np.ndarray | float = 0.0
 
     def permuted(self, order: Sequence[int]) -> World:
         """The same window with its MDs in another order."""
@@ -51,6 +55,9 @@ def run_engine(world: World, horizons: Sequence[float] = (math.inf,)) -> Records
     stage = np.zeros(num_devices, dtype=np.int64)
     task = np.zeros(num_devices, dtype=np.int64)
     work = np.zeros(num_devices)
+    cut_at = np.zeros(num_devices)
+    beside_ms = np.broadcast_to(world.beside_ms, world.stage_work.shape[1])
+    stage_work = np.vstack([world.stage_work, beside_ms])
     stage_ends = np.zeros((num_devices, slots, 3))
     transmission_s = np.zeros((num_devices, slots))
     radio = (
@@ -64,47 +71,76 @@ def run_engine(world: World, horizons: Sequence[float] = (math.inf,)) -> Records
     clock = 0.0
     for horizon in horizons:
         clock = advance(
-            clock, float(horizon), stage, task, work, world.num_tasks, world.partition,
+            clock, float(horizon), stage, task, work, cut_at, world.num_tasks, world.partition,
             world.channel, world.server, world.power_w, world.gain, stage_ends, transmission_s,
-            world.stage_work, radio, scratch,
+            stage_work, radio, scratch,
         )  # fmt: skip
     return Records(clock, stage_ends, transmission_s)
+
+
+class _Task:
+    """A task under way: its stages one after the other, and the CPU's work beside the last two."""
+
+    def __init__(self, world: World, n: int, x: int):
+        point = world.partition[n, x]
+        self.x = x
+        self.stages = [[kind, float(world.stage_work[kind, point])] for kind in range(3)]
+        self.beside = float(np.broadcast_to(world.beside_ms, world.stage_work.shape[1])[point])
+
+    @property
+    def is_cut(self) -> bool:
+        return not self.stages or self.stages[0][0] > 0
+
+    @property
+    def is_done(self) -> bool:
+        return not self.stages and self.beside <= 0.0
+
+    @property
+    def is_at_a_stages_end(self) -> bool:
+        return bool(self.stages) and self.stages[0][1] <= 0.0
 
 
 def run_reference(world: World) -> Records:
     """The same, with every speed worked out afresh in every interval."""
     num_devices, slots = world.partition.shape
-    todo = [
-        [
-            [x, kind, float(world.stage_work[kind, world.partition[n, x]])]
-            for x in range(world.num_tasks[n])
-            for kind in range(3)
-        ]
-        for n in range(num_devices)
-    ]
+    queues = [[_Task(world, n, x) for x in range(world.num_tasks[n])] for n in range(num_devices)]
     stage_ends = np.zeros((num_devices, slots, 3))
     transmission_s = np.zeros((num_devices, slots))
     clock = 0.0
     while True:
-        for n, stages in enumerate(todo):
-            while stages and stages[0][2] <= 0.0:
-                x, kind, _ = stages.pop(0)
-                stage_ends[n, x, kind] = clock
-        now = {n: stages[0] for n, stages in enumerate(todo) if stages}
-        if not now:
+        for n, tasks in enumerate(queues):
+            while tasks and (tasks[0].is_done or tasks[0].is_at_a_stages_end):
+                task = tasks[0]
+                if task.stages:
+                    kind, _ = task.stages.pop(0)
+                    stage_ends[n, task.x, kind] = clock
+                if task.is_done:
+                    stage_ends[n, task.x, 2] = clock
+                    tasks.pop(0)
+        current = {n: tasks[0] for n, tasks in enumerate(queues) if tasks}
+        if not current:
             return Records(clock, stage_ends, transmission_s)
+        now = {n: (task.x, *task.stages[0]) for n, task in current.items() if task.stages}
         speeds = {n: _speed(world, now, n) for n in now}
-        first = min(now, key=lambda n: now[n][2] / speeds[n])
-        step = now[first][2] / speeds[first]
+        ends = [work / speeds[n] for n, (_, _, work) in now.items()]
+        ends += [task.beside for task in current.values() if task.is_cut and task.beside > 0.0]
+        step = min(ends)
         clock += step
+        for task in current.values():
+            if task.is_cut:
+                task.beside = _less(task.beside, step)
         for n, (x, kind, work) in now.items():
-            left = work - step * speeds[n]
-            now[n][2] = 0.0 if n == first or left < 1e-9 * work else left
+            current[n].stages[0][1] = _less(work, step * speeds[n])
             if kind == 1:
                 transmission_s[n, x] += step / world.ms_per_s
 
 
-def _speed(world: World, now: dict[int, list], n: int) -> float:
+def _less(work: float, done: float) -> float:
+    """What is left of some work, without the crumbs of rounding."""
+    return work - done if work - done >= 1e-9 * work else 0.0
+
+
+def _speed(world: World, now: dict[int, tuple], n: int) -> float:
     """Work per ms of MD n, given what all others do now."""
     x, kind, _ = now[n]
     if kind == 0:
