@@ -32,6 +32,7 @@ ALGORITHMS: dict[str, str] = {
     "H-PPO": "rllib_mec.algorithms.h_ppo:HPPO",
     "HPPO": "rllib_mec.algorithms.h_ppo:HPPO",
     "MAHPPO": "rllib_mec.algorithms.mahppo:MAHPPO",
+    "AgileNN": "rllib_mec.algorithms.agile_nn:AgileNN",
 }
 """Algorithm name -> ``module:class`` of the RLlib algorithm."""
 
