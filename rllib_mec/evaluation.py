@@ -87,6 +87,7 @@ class Evaluation:
         return {
             "policy": self.policy,
             "env": self.mdp.env_id,
+            **self.mdp.settings,
             "profile": self.scenario.profile,
             "dnn": self.scenario.dnn,
             "num_devices": self.scenario.num_devices,

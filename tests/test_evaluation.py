@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from rllib_mec.envs import TimeSlotMDP
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation import Interval, comparison_table, evaluate, paper_row
 from rllib_mec.policies import FullOffload, LocalOnly
@@ -26,6 +27,17 @@ def test_local_only_is_the_papers_row_exactly(num_devices):
     assert evaluation["local_share"].mean == 1.0
 
 
+def test_local_only_takes_the_same_in_time_slots():
+    slots = TimeSlotMDP(Scenario(), slot_ms=300.0)
+    evaluation = evaluate(LocalOnly(slots), episodes=3)
+    assert evaluation["latency_ms"].mean == pytest.approx(2150.75, abs=1e-9)
+    assert round(evaluation["energy_j"].mean, 4) == 0.0409
+    assert evaluation["window_size"].mean == 50 / 8
+    assert evaluation.to_dict()["env"] == "mec_time_slot_v0"
+    assert evaluation.to_dict()["slot_ms"] == 300.0
+    assert paper_row(slots, 50) is None
+
+
 def test_the_same_seed_gives_the_same_episodes_and_another_seed_others():
     policy = FullOffload(Scenario())
     first, again, other = (evaluate(policy, episodes=5, seed=s) for s in (1, 1, 2))
@@ -42,6 +54,8 @@ def test_episode_i_does_not_depend_on_how_many_there_are():
 def test_a_policy_of_another_scenario_is_refused():
     with pytest.raises(MecError, match=r"made for num_devices=2, but .* has num_devices=3"):
         evaluate(LocalOnly(Scenario(num_devices=2)), Scenario(num_devices=3))
+    with pytest.raises(MecError, match=r"made for max_window=5, but .* has max_window=1"):
+        evaluate(LocalOnly(Scenario()), TimeSlotMDP(Scenario()))
     with pytest.raises(MecError, match="episodes must be at least 1"):
         evaluate(LocalOnly(Scenario()), episodes=0)
 

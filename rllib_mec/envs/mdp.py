@@ -46,13 +46,22 @@ class MDP(abc.ABC):
         """
         if not isinstance(env_config, Mapping):
             raise MecError(f"env_config must be a mapping, but is {env_config!r}")
-        own = [field.name for field in dataclasses.fields(cls) if field.name != "scenario"]
+        own = cls._own_fields()
         of_scenario = [field.name for field in dataclasses.fields(Scenario)]
         for key in env_config:
             if key not in own and key not in of_scenario:
                 raise unknown(f"argument of {cls.env_id}", key, [*own, *of_scenario])
         scenario = Scenario.from_dict({k: v for k, v in env_config.items() if k not in own})
         return cls(scenario, **{k: v for k, v in env_config.items() if k in own})
+
+    @classmethod
+    def _own_fields(cls) -> list[str]:
+        return [field.name for field in dataclasses.fields(cls) if field.name != "scenario"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its own fields, without the scenario."""
+        return {name: getattr(self, name) for name in self._own_fields()}
 
     @property
     def observation_size(self) -> int:

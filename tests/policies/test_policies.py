@@ -4,9 +4,10 @@ import torch
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.distribution.torch.torch_distribution import TorchDeterministic
 
-from rllib_mec.envs import VectorTaskWindow
+from rllib_mec.envs import TaskWindowMDP, TimeSlotMDP
 from rllib_mec.errors import MecError
 from rllib_mec.policies import FullOffload, LocalOnly, RandomPolicy, load_policy
+from rllib_mec.registry import ENVIRONMENTS, make_mdp
 from rllib_mec.simulator.scenario import Scenario
 
 
@@ -15,11 +16,21 @@ def scenario():
     return Scenario(num_devices=4, max_window=3)
 
 
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 @pytest.mark.parametrize("make", [LocalOnly, FullOffload, RandomPolicy])
-def test_decisions_can_be_played(make, scenario):
-    worlds = VectorTaskWindow(scenario, 6)
-    step = worlds.step(make(scenario).decide(worlds.reset()))
+def test_decisions_can_be_played(make, name):
+    mdp = make_mdp(name, {"num_devices": 4})
+    worlds = mdp.make(6)
+    step = worlds.step(make(mdp).decide(worlds.reset()))
     assert (step.reward < 0).all()
+
+
+def test_a_scenario_stands_for_its_task_windows(scenario):
+    policy = LocalOnly(scenario)
+    assert policy.mdp == TaskWindowMDP(scenario) and policy.scenario is scenario
+    slots = LocalOnly(TimeSlotMDP(scenario))
+    assert slots.scenario == scenario.replace(max_window=1)
+    assert slots.decide(np.zeros((2, 8), np.float32))["partition"].shape == (2, 4, 1)
 
 
 def test_full_offload_sends_the_input_and_deals_devices_in_turn(scenario):
