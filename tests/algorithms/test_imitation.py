@@ -1,0 +1,150 @@
+"""The warm start from a planner, what the networks see, and the average-reward objective."""
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+
+from rllib_mec.algorithms.columns import PLAYED
+from rllib_mec.algorithms.distributions import HEADS
+from rllib_mec.algorithms.emh_ppo import EMHPPOConfig, algorithm
+from rllib_mec.algorithms.emh_ppo.imitation import imitate
+from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
+from rllib_mec.envs.mdp import TaskWindowMDP
+from rllib_mec.errors import MecError
+from rllib_mec.policies import Planner, PlannerBudget
+from rllib_mec.simulator.scenario import Scenario
+
+QUICK = PlannerBudget(refined=2, rounds=5, proposals=2, samples=16, final_samples=32, beam=8)
+SCENARIO = {"num_devices": 2, "mean_tasks": 10}
+
+
+def config(**training) -> EMHPPOConfig:
+    return (
+        EMHPPOConfig()
+        .environment("mec_task_window_v0", env_config=SCENARIO)
+        .env_runners(num_envs_per_env_runner=8)
+        .training(train_batch_size_per_learner=128, minibatch_size=64, num_epochs=1, **training)
+        .debugging(seed=3)
+    )
+
+
+def runner(**training) -> TaskWindowEnvRunner:
+    return TaskWindowEnvRunner(config=config(**training), worker_index=0, num_workers=0)
+
+
+def test_demonstrations_hold_the_planners_decisions_and_discounted_returns():
+    planner = Planner(Scenario(**SCENARIO), budget=QUICK, cache=False)
+    batch = runner(gamma=0.5).demonstrate(planner, 30)[DEFAULT_MODULE_ID]
+    decisions = planner.decide(batch[Columns.OBS])
+    for head in HEADS:
+        np.testing.assert_array_equal(batch[head], decisions[head])
+    queues = np.rint(batch[Columns.OBS][:, :2] * 10)
+    np.testing.assert_array_equal(
+        batch[PLAYED].sum(-1), np.minimum(queues, decisions["window"] + 1)
+    )
+    # World 0 stands in every eighth row; its return is its reward and half of the next return.
+    targets = batch[Columns.VALUE_TARGETS][::8].sum(1)
+    ended = queues[::8].sum(1)[1:] > queues[::8].sum(1)[:-1]
+    worlds = TaskWindowMDP(Scenario(**SCENARIO)).make(8, runner()._world_seed)
+    for t in range(10):
+        reward = worlds.step(planner.decide(worlds.observation())).reward[0] / 10.0
+        going_on = 0.0 if ended[t] else 0.5
+        assert targets[t] == pytest.approx(reward + going_on * targets[t + 1], abs=1e-4)
+
+
+def test_imitation_makes_the_policy_decide_as_demonstrated():
+    planner = Planner(Scenario(**SCENARIO), budget=QUICK, cache=False)
+    learner_of = runner()
+    batch = learner_of.demonstrate(planner, 200)[DEFAULT_MODULE_ID]
+    module = learner_of.module[DEFAULT_MODULE_ID]
+
+    observation = torch.from_numpy(batch[Columns.OBS])
+    played = batch[PLAYED] > 0
+
+    def errors() -> tuple[float, float]:
+        """Of the critic's values, squared, and of the powers."""
+        with torch.no_grad():
+            values = module.compute_values({Columns.OBS: observation}).numpy()
+        powers = learner_of._act(observation, explore=False)[0]["power"]
+        return (
+            float(np.square(values - batch[Columns.VALUE_TARGETS]).mean()),
+            float(np.abs(powers - batch["power"])[played].mean()),
+        )
+
+    before = errors()
+    imitate(module, batch, num_epochs=15, minibatch_size=64, seed=0)
+    after = errors()
+    assert after[0] < 0.5 * before[0]
+    assert after[1] < 0.7 * before[1]
+    actions, _ = learner_of._act(observation, explore=False)
+    for head in ("partition", "channel", "server"):
+        assert (actions[head] == batch[head])[played].mean() > 0.9, head
+    assert (actions["window"] == batch["window"])[played[..., 0]].mean() > 0.8
+
+
+def test_the_networks_see_how_the_queues_compare():
+    module = runner().module[DEFAULT_MODULE_ID]
+    observation = torch.tensor([[1.0, 0.98, 0.3, 0.4]])
+    features = module._features(observation)
+    # X_i - X_j in tenths of the mean number of tasks, at most 1; then short queues, at most 1.
+    expected = [1.0, 0.98, 0.3, 0.4, 0.0, 0.2, -0.2, 0.0, 1.0, 1.0]
+    np.testing.assert_allclose(features.numpy(), [expected], atol=1e-5)
+
+    paper = config().rl_module(model_config={"compare_queues": False})
+    plain = TaskWindowEnvRunner(config=paper, worker_index=0, num_workers=0)
+    assert plain.module[DEFAULT_MODULE_ID]._features(observation) is observation
+
+
+def test_average_reward_counts_rewards_from_their_running_mean():
+    centred, plain = runner(average_reward=True, lambda_=1.0), runner(lambda_=1.0)
+    batches = [r.sample(num_timesteps=240)[0][DEFAULT_MODULE_ID] for r in (centred, plain)]
+    np.testing.assert_array_equal(batches[0]["window"], batches[1]["window"])
+    share = centred._average_share
+    assert share is not None and share < 0
+    # The last window before the end of the batch: the same value follows it in both.
+    advantages = [b[Columns.ADVANTAGES][-8:] for b in batches]
+    np.testing.assert_allclose(advantages[0], advantages[1] - share, atol=1e-4)
+
+    state = centred.get_state()
+    other = runner(average_reward=True)
+    other.set_state(state)
+    assert other._average_share == share
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_an_algorithm_imitates_once_before_its_first_iteration(monkeypatch, tmp_path):
+    made = []
+
+    def planner(mdp):
+        made.append(mdp)
+        return Planner(mdp, budget=QUICK, cache=False)
+
+    monkeypatch.setattr(algorithm, "Planner", planner)
+    warm = config(demonstrations=400, imitation_epochs=10, lr=0.0).build_algo()
+    cold = config(lr=0.0).build_algo()
+    try:
+        result, other = warm.train(), cold.train()
+        assert len(made) == 1
+        steps = result["env_runners"]["num_env_steps_sampled_lifetime"]
+        assert steps == other["env_runners"]["num_env_steps_sampled_lifetime"] == 128
+        kinds = ("entropy_window", "entropy_partition")
+        losses = [r["learners"][DEFAULT_MODULE_ID] for r in (result, other)]
+        for kind in kinds:
+            assert losses[0][kind] < 0.7 * losses[1][kind]
+        path = warm.save_to_path(tmp_path / "checkpoint")
+        Algorithm.from_checkpoint(path).train()
+        assert len(made) == 1
+    finally:
+        warm.stop()
+        cold.stop()
+
+
+def test_bad_values_are_told_in_one_line():
+    with pytest.raises(MecError, match="demonstrations must be"):
+        config(demonstrations=-1).validate()
+    slots = config(demonstrations=10).environment("mec_time_slot_v0", env_config={"num_devices": 2})
+    with pytest.raises(MecError, match="expected 0 for mec_time_slot_v0"):
+        slots.validate()
