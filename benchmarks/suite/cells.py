@@ -16,6 +16,9 @@ from suite.trial import Protocol, Trial
 SOURCES = {"EMH-PPO": "emh_ppo", "MAHPPO": "mahppo", "H-PPO": "h_ppo", "AgileNN": "agile_nn"}
 """The paper's learned policies -> their file in ``tuned_configs/``."""
 
+REFERENCES = {"planner": "planner", "local only": "local-only"}
+"""What stands beside every result -> its name in the registry."""
+
 BASELINES = ("MAHPPO", "H-PPO", "AgileNN")
 
 
@@ -97,8 +100,8 @@ def references(
 ) -> list[Cell]:
     """The planner and local only, which stand beside every result."""
     return [
-        Cell(name, (Trial(name, scenario or {}),), where or {}, protocol)
-        for name in ("planner", "local only")
+        Cell(name, (Trial(source, scenario or {}),), where or {}, protocol)
+        for name, source in REFERENCES.items()
     ]
 
 
@@ -141,7 +144,7 @@ class Results:
     def of(self, policies: Iterable[str] | None = None) -> list[Cell]:
         """The cells of some policies; by default all but the references."""
         if policies is None:
-            return [c for c in self.cells if c.policy not in ("planner", "local only")]
+            return [c for c in self.cells if c.policy not in REFERENCES]
         return [cell for cell in self.cells if cell.policy in policies]
 
     def rows(self, cell: Cell) -> list[dict[str, float]]:

@@ -10,7 +10,7 @@ from typing import Any
 from machine import commit, processor
 
 from rllib_mec.evaluation import METRICS, Interval
-from suite.cells import SOURCES, Budget, Cell, Results
+from suite.cells import REFERENCES, SOURCES, Budget, Cell, Results
 from suite.paper import statements
 from suite.store import source_fingerprint
 
@@ -94,7 +94,7 @@ def metric_table(results: Results, metric: str) -> str:
     rows = []
     for cell in cells:
         own = results.interval(cell, metric)
-        planner, local = (_reference(results, name, cell, metric) for name in _REFERENCES)
+        planner, local = (_reference(results, name, cell, metric) for name in REFERENCES)
         row = [str(cell.where.get(column, "")) for column in columns]
         row += [cell.policy, _number(cell.paper.get(metric), digits), with_interval(own, digits)]
         row += [_number(planner, digits)]
@@ -104,9 +104,6 @@ def metric_table(results: Results, metric: str) -> str:
             row += ["" if local is None else f"{100 * (1 - own.mean / local):.1f} %"]
         rows.append(row)
     return table(head, rows)
-
-
-_REFERENCES = ("planner", "local only")
 
 
 def _reference(results: Results, name: str, cell: Cell, metric: str) -> float | None:

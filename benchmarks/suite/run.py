@@ -60,13 +60,14 @@ def left_to_do(wanted: Iterable[tuple[Trial, Protocol]], store: Store) -> list[W
         store: What has been done.
 
     Returns:
-        In the order of the first mention.
+        In the order of the first mention, but those without training first: a planner keeps its
+        plans, from which trainings may begin.
     """
     work: dict[str, Work] = {}
     for trial, protocol in wanted:
         if not store.has(trial, protocol):
             work.setdefault(trial.key, Work(trial, set())).protocols.add(protocol)
-    return list(work.values())
+    return sorted(work.values(), key=lambda each: each.trial.is_trained)
 
 
 def run(

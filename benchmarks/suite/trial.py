@@ -14,16 +14,11 @@ from typing import Any
 from rllib_mec.cli import experiment
 from rllib_mec.cli.stop_criteria import STEPS
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
-from rllib_mec.errors import MecError
-from rllib_mec.policies import LocalOnly, Planner
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.envs.mdp import MDP, TaskWindowMDP
+from rllib_mec.errors import MecError, unknown
+from rllib_mec.registry import ENVIRONMENTS, POLICIES, make_mdp
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "tuned_configs"
-
-UNTRAINED = {"local only": LocalOnly, "planner": Planner}
-"""Policies that need no training, by the name that tables give them."""
-
-_SCENARIO_FIELDS = {field.name for field in dataclasses.fields(Scenario)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +49,8 @@ class Trial:
     so that figures share them.
 
     Attributes:
-        source: A file of ``tuned_configs/`` without its ``.yaml``, or a key of :data:`UNTRAINED`.
+        source: A file of ``tuned_configs/`` without its ``.yaml``, or the registry's name of a
+            policy that needs no training.
         scenario: Changes to the file's ``env_config``, or to Table III.
         settings: Changes to the file's ``config``.
         seed: Training seed; None of an untrained policy.
@@ -71,7 +67,7 @@ class Trial:
     @property
     def is_trained(self) -> bool:
         """Whether it has to be trained."""
-        return self.source not in UNTRAINED
+        return self.source not in POLICIES
 
     @property
     def label(self) -> str:
@@ -88,7 +84,8 @@ class Trial:
             MecError: There is no such file, or it has no number of steps to stop at.
         """
         if not self.is_trained:
-            return {"policy": self.source, "env_config": dict(self.scenario)}
+            env = TaskWindowMDP.env_id
+            return {"policy": self.source, "env": env, "config": {"env_config": self.scenario}}
         _, spec = experiment.read_spec(str(CONFIGS / f"{self.source}.yaml"))
         spec = copy.deepcopy(spec)
         whole = (spec.get("stop") or {}).get(STEPS)
@@ -102,25 +99,34 @@ class Trial:
         return {**spec, "config": config, "stop": {STEPS: steps}}
 
     @cached_property
+    def mdp(self) -> MDP:
+        """Where it decides.
+
+        Raises:
+            MecError: As :attr:`spec`, or a field is unknown or bad.
+        """
+        env = self.spec.get("env")
+        if env not in ENVIRONMENTS:
+            raise unknown("environment", env, ENVIRONMENTS)
+        return make_mdp(env, self.spec["config"]["env_config"])
+
+    @cached_property
     def key(self) -> str:
         """A readable name with a hash of all that determines the policy.
 
         Raises:
-            MecError: As :attr:`spec`, or a field of the scenario is bad.
+            MecError: As :attr:`mdp`.
         """
-        config = dict(self.spec.get("config", {}))
-        env_config = config.pop("env_config", None) or self.spec.get("env_config", {})
-        own = {key: value for key, value in env_config.items() if key in _SCENARIO_FIELDS}
+        config = {k: v for k, v in self.spec["config"].items() if k != "env_config"}
         content = {
             "what": [self.spec.get(key) for key in ("policy", "run", "env", "stop")],
             "config": config,
             # Filled in: a default that is written out makes no other trial.
-            "scenario": Scenario.from_dict(own).to_dict(),
-            "env": {key: value for key, value in env_config.items() if key not in own},
+            "mdp": dataclasses.asdict(self.mdp),
         }
         text = json.dumps(content, sort_keys=True)
         seed = "" if self.seed is None else f"_seed{self.seed}"
-        name = self.source.replace("/", "_").replace(" ", "_")
+        name = self.source.replace("/", "_")
         return f"{name}{seed}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def experiment(self) -> experiment.Experiment:

@@ -14,9 +14,9 @@ from machine import commit
 from rllib_mec.cli.stop_criteria import STEPS, is_met, lookup
 from rllib_mec.evaluation import evaluate
 from rllib_mec.policies import Policy, load_policy
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.registry import make_policy
 from suite.store import Store, source_fingerprint
-from suite.trial import UNTRAINED, Protocol, Trial
+from suite.trial import Protocol, Trial
 
 CURVE_POINTS = 40
 CURVE_EPISODES = 100
@@ -44,7 +44,7 @@ def do(trial: Trial, protocols: Iterable[Protocol], store: Store, report: Report
         if store.evaluation(trial, protocol) is not None:
             continue
         began = time.monotonic()
-        policy = policy or make_policy(trial, store)
+        policy = policy or policy_of(trial, store)
         result = evaluate(
             policy,
             episodes=protocol.episodes,
@@ -55,11 +55,11 @@ def do(trial: Trial, protocols: Iterable[Protocol], store: Store, report: Report
         store.write_evaluation(trial, protocol, record)
 
 
-def make_policy(trial: Trial, store: Store) -> Policy:
+def policy_of(trial: Trial, store: Store) -> Policy:
     """The policy that a trial stands for, out of its checkpoint if it is trained."""
     if trial.is_trained:
         return load_policy(store.checkpoint(trial))
-    return UNTRAINED[trial.source](Scenario.from_dict(trial.scenario))
+    return make_policy(trial.source, trial.mdp)
 
 
 def train(trial: Trial, store: Store, report: Report) -> None:
