@@ -10,21 +10,18 @@ rllib-mec partition resnet50 --profile resnet50.json --device-slowdown 5 --bandw
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from rllib_mec.cli.dnn_arguments import input_shape
 from rllib_mec.dnn import CODECS, OperatorGraph, PartitionTable, Profile, partition_table
 from rllib_mec.dnn.partition import METHODS, SERVER_MODELS
 from rllib_mec.errors import MecError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 _DEFAULT_SERVER_MS_PER_MAC = 8.603 / 4_089_184_256  # ResNet-50 in the paper (Table IV)
 
@@ -108,46 +105,18 @@ def run(arguments: argparse.Namespace) -> int:
 def _graph(arguments: argparse.Namespace) -> OperatorGraph:
     """The DNN to partition: with weights only if it is to be timed."""
     from rllib_mec.dnn import build_model, model_graph, trace
+    from rllib_mec.dnn.models import model_from_factory
 
     if bool(arguments.dnn) == bool(arguments.model):
         raise MecError("give either a torchvision model's name or --model PKG.MODULE:FACTORY")
-    try:
-        shape = tuple(int(size) for size in arguments.input.split(","))
-    except ValueError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise MecError(f"--input must be sizes such as 3,224,224, got {arguments.input!r}")
+    shape = input_shape(arguments.input)
     if arguments.dnn and not arguments.measure:
         return model_graph(arguments.dnn, shape)
     import torch
 
     name = arguments.dnn or arguments.model.partition(":")[2]
-    module = build_model(arguments.dnn) if arguments.dnn else _user_module(arguments.model)
+    module = build_model(arguments.dnn) if arguments.dnn else model_from_factory(arguments.model)
     return trace(module, torch.randn(1, *shape), name=name)
-
-
-def _user_module(path: str) -> nn.Module:
-    """Call the factory that a ``pkg.module:factory`` path names."""
-    from torch import nn
-
-    module_name, _, factory_name = path.partition(":")
-    if not module_name or not factory_name:
-        raise MecError(f"--model must be PKG.MODULE:FACTORY, got {path!r}")
-    sys.path.insert(0, "")  # a console script does not look into the current folder by itself
-    try:
-        factory: Any = importlib.import_module(module_name)
-        for attribute in factory_name.split("."):
-            factory = getattr(factory, attribute)
-        made = factory()
-    except (ImportError, AttributeError) as error:
-        raise MecError(f"--model {path}: {error}") from None
-    except TypeError as error:
-        raise MecError(f"--model {path}: the factory must take no arguments: {error}") from None
-    finally:
-        sys.path.remove("")
-    if not isinstance(made, nn.Module):
-        raise MecError(f"--model {path} made a {type(made).__name__}, expected a torch.nn.Module")
-    return made.eval()
 
 
 def _measure(graph: OperatorGraph, path: str) -> Profile:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from rllib_mec.dnn.graph import OperatorGraph
-from rllib_mec.errors import unknown
+from rllib_mec.errors import MecError, unknown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,6 +56,40 @@ def build_model(name: str, device: str = "cpu") -> nn.Module:
         with _parameters_on_meta():
             model = torchvision.models.get_model(name, **arguments).to(device)
     return model.eval()
+
+
+def model_from_factory(path: str) -> nn.Module:
+    """Make a DNN of the user's own.
+
+    Args:
+        path: ``PKG.MODULE:FACTORY`` of what returns the module, also one in the current folder.
+
+    Returns:
+        The module, in eval mode.
+
+    Raises:
+        MecError: There is no such factory, or it does not make a module.
+    """
+    from torch import nn
+
+    module_name, _, factory_name = path.partition(":")
+    if not module_name or not factory_name:
+        raise MecError(f"--model must be PKG.MODULE:FACTORY, got {path!r}")
+    sys.path.insert(0, "")  # a console script does not look into the current folder by itself
+    try:
+        factory: Any = importlib.import_module(module_name)
+        for attribute in factory_name.split("."):
+            factory = getattr(factory, attribute)
+        made = factory()
+    except (ImportError, AttributeError) as error:
+        raise MecError(f"--model {path}: {error}") from None
+    except TypeError as error:
+        raise MecError(f"--model {path}: the factory must take no arguments: {error}") from None
+    finally:
+        sys.path.remove("")
+    if not isinstance(made, nn.Module):
+        raise MecError(f"--model {path} made a {type(made).__name__}, expected a torch.nn.Module")
+    return made.eval()
 
 
 def _parameters_on_meta() -> Any:

@@ -1,0 +1,277 @@
+"""HTTP to a MEC server with the standard library alone: hello, frames, and the scheduler's JSON."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any, cast
+
+from rllib_mec.errors import MecError, one_line
+from rllib_mec.testbed.frames import ERROR, FrameError, decode
+from rllib_mec.testbed.link import Link, LinkSocket
+
+FRAME_TYPE, JSON_TYPE = "application/vnd.rllib-mec.frame", "application/json"
+_MAX_JSON_BYTES = 2**20
+BUSY = 503
+
+
+class ServerLost(Exception):
+    """The server cannot be reached, does not answer in time, or answers what is no answer."""
+
+
+class ServerBusy(Exception):
+    """The server's queue is full; it may be asked again."""
+
+
+class ServerRefused(Exception):
+    """The server understood and said no.
+
+    Args:
+        status: The HTTP status.
+        message: The server's reason.
+    """
+
+    def __init__(self, status: int, message: str):
+        """Keep both."""
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a server says of itself.
+
+    Attributes:
+        model: Name of its DNN.
+        input_shape: Shape of an input without the batch dimension.
+        heads: Bit set of each partition point's head.
+        codec: What its points' sizes are counted in.
+        fingerprint: Of DNN, weights and points.
+        result_digest: SHA-256 of its result for an input of zeros.
+        max_frame_bytes: Longest frame that it takes.
+        exact: Whether float32 results are bit for bit those of a single run.
+        scheduler: Whether it decides, too.
+    """
+
+    model: str
+    input_shape: tuple[int, ...]
+    heads: tuple[int, ...]
+    codec: str
+    fingerprint: bytes
+    result_digest: str
+    max_frame_bytes: int
+    exact: bool
+    scheduler: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; bit sets and bytes in hexadecimal."""
+        return {
+            **self.__dict__,
+            "heads": [f"{head:x}" for head in self.heads],
+            "fingerprint": self.fingerprint.hex(),
+        }
+
+    @classmethod
+    def from_json(cls, values: Any) -> Hello:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ServerLost: They are none.
+        """
+        try:
+            return cls(
+                model=str(values["model"]),
+                input_shape=tuple(int(size) for size in values["input_shape"]),
+                heads=tuple(int(head, 16) for head in values["heads"]),
+                codec=str(values["codec"]),
+                fingerprint=bytes.fromhex(values["fingerprint"]),
+                result_digest=str(values["result_digest"]),
+                max_frame_bytes=int(values["max_frame_bytes"]),
+                exact=bool(values["exact"]),
+                scheduler=bool(values["scheduler"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServerLost(f"its hello is not one of a MEC server: {one_line(error)}") from None
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``.
+
+    Raises:
+        MecError: It is none.
+    """
+    host, colon, port = address.strip().rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise MecError(f"expected HOST:PORT, got {address!r}")
+    return host.strip("[]"), int(port)
+
+
+class ServerClient:
+    """A kept-alive connection to one server; not for use by several threads at once.
+
+    Args:
+        address: ``HOST:PORT``.
+        link: What requests go through.
+
+    Raises:
+        MecError: The address is none.
+    """
+
+    def __init__(self, address: str, link: Link | None = None):
+        """Connect at the first request."""
+        self.address = address
+        self._host, self._port = parse_address(address)
+        self._link = link or Link()
+        self._connection: _Connection | None = None
+
+    def hello(self, timeout_s: float) -> Hello:
+        """Ask what the server serves.
+
+        Raises:
+            ServerLost: As :meth:`request`.
+            ServerBusy: As :meth:`request`.
+            ServerRefused: As :meth:`request`.
+        """
+        return Hello.from_json(self.get_json("/hello", timeout_s))
+
+    def get_json(self, path: str, timeout_s: float) -> Any:
+        """GET a JSON document; raises what :meth:`request` does."""
+        return _parsed(self.request("GET", path, b"", JSON_TYPE, timeout_s, _MAX_JSON_BYTES))
+
+    def post_json(self, path: str, values: Any, timeout_s: float) -> Any:
+        """POST JSON and return the reply's; raises what :meth:`request` does."""
+        body = json.dumps(values).encode()
+        return _parsed(self.request("POST", path, body, JSON_TYPE, timeout_s, _MAX_JSON_BYTES))
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        content_type: str,
+        timeout_s: float,
+        max_bytes: int,
+    ) -> bytes:
+        """Send one request and return the body of its reply.
+
+        Args:
+            method: GET or POST.
+            path: Of the route.
+            body: What to send.
+            content_type: Of the body.
+            timeout_s: For all of it: connecting, sending over the link, and the whole reply.
+            max_bytes: Longest reply to take.
+
+        Raises:
+            ServerLost: No such reply within the time.
+            ServerBusy: The server's queue is full.
+            ServerRefused: The server said no.
+        """
+        deadline = time.monotonic() + timeout_s
+        reused = self._connection is not None
+        try:
+            try:
+                status, reply = self._exchange(
+                    method, path, body, content_type, deadline, max_bytes
+                )
+            except (http.client.RemoteDisconnected, ConnectionError):
+                if not reused:
+                    raise
+                # The server closes idle connections; asking again is safe for every route.
+                self.close()
+                status, reply = self._exchange(
+                    method, path, body, content_type, deadline, max_bytes
+                )
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            raise ServerLost(_reason(error)) from None
+        if status == BUSY:
+            raise ServerBusy("the server's queue is full")
+        if status >= 500:
+            self.close()
+            raise ServerLost(f"it failed with HTTP status {status}")
+        if status != 200:
+            raise ServerRefused(status, _refusal(status, reply))
+        return reply
+
+    def _exchange(
+        self, method: str, path: str, body: bytes, content_type: str, deadline: float, most: int
+    ) -> tuple[int, bytes]:
+        if self._connection is None:
+            self._connection = _Connection(self._host, self._port, self._link)
+        self._connection.deadline = deadline
+        self._connection.request(method, path, body or None, {"Content-Type": content_type})
+        response = self._connection.getresponse()
+        reply = response.read(most + 1)
+        if len(reply) > most:
+            raise http.client.HTTPException(f"its reply is longer than {most} bytes")
+        if response.length:
+            raise http.client.IncompleteRead(reply, response.length)
+        response.close()
+        if response.will_close:
+            self.close()
+        return response.status, reply
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection whose socket goes through a link and has one deadline a request."""
+
+    def __init__(self, host: str, port: int, link: Link):
+        super().__init__(host, port)
+        self.deadline = 0.0
+        self._link = link
+
+    def connect(self) -> None:
+        left = max(self.deadline - time.monotonic(), 1e-3)
+        sock = socket.create_connection((self.host, self.port), left)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = cast(Any, LinkSocket(sock, self._link, self.deadline))
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        sock = cast(LinkSocket, self.sock)
+        sock.deadline = self.deadline
+        sock.sendall(data)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it did not answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "it refuses connections"
+    if isinstance(error, socket.gaierror):
+        return f"its host is not known: {error.strerror}"
+    if isinstance(error, OSError) or isinstance(error, http.client.RemoteDisconnected):
+        return f"the connection broke: {one_line(error)}"
+    return f"it answered garbage: {type(error).__name__}: {one_line(error)}"
+
+
+def _refusal(status: int, reply: bytes) -> str:
+    """The reason in an error frame or a JSON reply; else the status."""
+    try:
+        frame = decode(reply)
+        if frame.kind == ERROR:
+            return one_line(frame.message)
+    except FrameError:
+        pass
+    try:
+        return one_line(json.loads(reply)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP status {status}"
+
+
+def _parsed(reply: bytes) -> Any:
+    try:
+        return json.loads(reply)
+    except ValueError:
+        raise ServerLost("it answered garbage: its reply is no JSON") from None

@@ -1,0 +1,143 @@
+"""What a MEC server is started with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rllib_mec.errors import MecError, unknown
+
+if TYPE_CHECKING:
+    from rllib_mec.policies import Policy
+    from rllib_mec.testbed.split_model import SplitModel
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerOptions:
+    """A MEC server's DNN, its scheduler, and how much of it there is.
+
+    The field names are also the keys of ``args`` in a Ray Serve config file.
+
+    Attributes:
+        model: A torchvision model's name or ``PKG.MODULE:FACTORY``; None: the checkpoint's.
+        input_shape: Shape of one input without the batch dimension.
+        seed: Seed of the random weights.
+        weights: File of a state dict instead.
+        method: Which partition points are on offer, as in :func:`rllib_mec.dnn.partition_table`;
+            with a checkpoint, they are its scenario's.
+        codec: What the points' sizes are counted in; with a checkpoint, as its scenario's.
+        server_model: As in :func:`rllib_mec.dnn.partition_table`; likewise.
+        heads: Bit set of each point's head, instead of the three above.
+        replicas: Processes that run tails.
+        max_batch: Most requests of a partition point that run together.
+        batch_float32: Run float32 requests together too, which changes the last bits of results.
+        max_queue: Requests that may wait for a replica; beyond, the server is busy (status 503).
+        threads: Threads of a replica. Results depend on it in the last bits: device alike.
+        checkpoint: Of EMH-PPO or another algorithm, to decide with; None: no scheduler.
+        devices: N that the checkpoint must have; None: any.
+        deadline_s: How long the first device that asks for a window waits for the others.
+
+    Raises:
+        MecError: A number that is out of range, or neither model nor checkpoint.
+    """
+
+    model: str | None = None
+    input_shape: tuple[int, ...] = (3, 224, 224)
+    seed: int = 0
+    weights: str | None = None
+    method: str = "pareto"
+    codec: str = "float32"
+    server_model: str = "constant"
+    heads: tuple[int, ...] | None = None
+    replicas: int = 1
+    max_batch: int = 4
+    batch_float32: bool = False
+    max_queue: int = 32
+    threads: int = 1
+    checkpoint: str | None = None
+    devices: int | None = None
+    deadline_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.model is None and self.checkpoint is None:
+            raise MecError("give a model or a checkpoint")
+        for name in ("replicas", "max_batch", "max_queue", "threads", "devices"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise MecError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if not 0 < self.deadline_s < float("inf"):
+            raise MecError(f"deadline_s must be a positive number, got {self.deadline_s!r}")
+        if self.devices is not None and self.checkpoint is None:
+            raise MecError("devices is for the scheduler: give a checkpoint too")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ServerOptions:
+        """Options of a Ray Serve config file.
+
+        Raises:
+            MecError: An unknown key, or what the constructor raises.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in names:
+                raise unknown("server option", key, names)
+        lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+        return cls(**{**values, **lists})
+
+    def resolved(self) -> ServerOptions:
+        """The same with the DNN and the partition points of the checkpoint's scenario, if any.
+
+        Raises:
+            MecError: The checkpoint is of another DNN or another number of devices.
+        """
+        if self.checkpoint is None:
+            return self
+        scenario = self.load_policy().scenario
+        if self.model not in (None, scenario.dnn):
+            raise MecError(
+                f"the checkpoint {self.checkpoint} was trained for {scenario.dnn!r},"
+                f" not for {self.model!r}"
+            )
+        if self.devices not in (None, scenario.num_devices):
+            raise MecError(
+                f"the checkpoint {self.checkpoint} was trained for {scenario.num_devices} devices,"
+                f" not for {self.devices}"
+            )
+        codec = {32: "float32", 16: "float16", 8: "int8", 4: "int4"}.get(scenario.feature_bits)
+        if codec is None:
+            raise MecError(
+                f"the checkpoint {self.checkpoint} was trained with feature_bits"
+                f" {scenario.feature_bits}, for which there is no codec"
+            )
+        return dataclasses.replace(
+            self,
+            model=scenario.dnn,
+            codec=codec,
+            heads=tuple(point.head for point in scenario.table.points),
+            devices=scenario.num_devices,
+        )
+
+    def load_model(self) -> SplitModel:
+        """The DNN, of resolved options; raises what :meth:`SplitModel.load` does."""
+        from rllib_mec.testbed.split_model import SplitModel
+
+        assert self.model is not None, "resolve the options first"
+        return SplitModel.load(
+            self.model,
+            self.input_shape,
+            seed=self.seed,
+            weights=self.weights,
+            method=self.method,
+            codec=self.codec,
+            server_model=self.server_model,
+            heads=self.heads,
+        )
+
+    def load_policy(self) -> Policy:
+        """The checkpoint's policy; raises what :func:`rllib_mec.policies.load_policy` does."""
+        from rllib_mec.policies import load_policy
+
+        assert self.checkpoint is not None, "there is no checkpoint"
+        return load_policy(self.checkpoint)

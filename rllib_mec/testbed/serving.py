@@ -1,0 +1,166 @@
+"""Starting the MEC server on this machine, or on a Ray cluster, and stopping it again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rllib_mec.errors import MecError, one_line
+from rllib_mec.testbed.options import ServerOptions
+
+TAIL, SCHEDULER = "tail", "scheduler"
+"""Names of the two Serve applications."""
+
+_REQUEST_TIMEOUT_S = 30.0  # a request that is still not whole by then is dropped
+_KEEP_ALIVE_S = 65
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that is ready.
+
+    Attributes:
+        host: Where it listens.
+        port: Where it listens.
+        metrics_port: Where Ray exports its metrics, in Prometheus' format, at ``/metrics``; None:
+            where the cluster does.
+        model: Name of its DNN.
+        num_points: Partition points on offer.
+        devices: How many devices it decides for; None: it has no scheduler.
+    """
+
+    host: str
+    port: int
+    metrics_port: int | None
+    model: str
+    num_points: int
+    devices: int | None
+
+    @property
+    def address(self) -> str:
+        """``HOST:PORT``."""
+        return f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        """One line for people."""
+        decides = f", scheduler for {self.devices} devices" if self.devices else ""
+        metrics = f", metrics at {self.host}:{self.metrics_port}" if self.metrics_port else ""
+        return f"{self.model} at {self.address}, {self.num_points} points{decides}{metrics}"
+
+
+@contextlib.contextmanager
+def serving(
+    options: ServerOptions,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    ray_address: str | None = None,
+    metrics_port: int | None = None,
+    verbose: bool = False,
+) -> Iterator[RunningServer]:
+    """Run the MEC server while a block runs.
+
+    Args:
+        options: What to serve.
+        host: Address to listen on; ``0.0.0.0`` for all.
+        port: Port to listen on; 0: a free one.
+        ray_address: Cluster to run on; None: a Ray of our own on this machine.
+        metrics_port: Where to export metrics; None: a free port.
+        verbose: Show what Ray and the replicas log.
+
+    Yields:
+        The server, ready for requests.
+
+    Raises:
+        MecError: The port is in use, Ray cannot start, or the options are bad.
+    """
+    port = _checked_port(host, port)
+    options = options.resolved()
+    model = options.load_model()  # here, so that what is wrong with it is said before Ray starts
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default would starve the server
+    try:
+        import ray
+        from ray import serve
+        from ray.serve.config import HTTPOptions
+        from ray.serve.schema import LoggingConfig
+
+        from rllib_mec.testbed.server import bind_scheduler, bind_tails
+    except ImportError as error:
+        raise MecError(f"{error}: pip install 'rllib_mec[testbed]'") from None
+
+    is_ours = not ray.is_initialized()
+    metrics_port = metrics_port or _free_port(host)
+    level = logging.INFO if verbose else logging.ERROR
+    logging.getLogger("ray.serve").setLevel(level)
+    quiet = LoggingConfig(log_level=level, enable_access_log=False)
+    try:
+        if is_ours and ray_address:
+            ray.init(address=ray_address, log_to_driver=verbose, logging_level=level)
+        elif is_ours:
+            cores = options.replicas * options.threads
+            ray.init(
+                address="local",
+                num_cpus=max(cores, os.cpu_count() or 1),
+                include_dashboard=False,
+                log_to_driver=verbose,
+                logging_level=level,
+                _metrics_export_port=metrics_port,
+            )
+        http = HTTPOptions(
+            host=host,
+            port=port,
+            request_timeout_s=_REQUEST_TIMEOUT_S + options.deadline_s,
+            keep_alive_timeout_s=_KEEP_ALIVE_S,
+        )
+        serve.start(http_options=http, logging_config=quiet)
+        serve.run(bind_tails(options), name=TAIL, route_prefix="/", logging_config=quiet)
+        if options.checkpoint:
+            serve.run(
+                bind_scheduler(options),
+                name=SCHEDULER,
+                route_prefix="/schedule",
+                logging_config=quiet,
+            )
+    except Exception as error:
+        if is_ours:
+            ray.shutdown()
+        raise MecError(f"the server cannot start: {one_line(error)}") from None
+    try:
+        yield RunningServer(
+            host,
+            port,
+            None if ray_address else metrics_port,
+            model.name,
+            model.num_points,
+            options.devices,
+        )
+    finally:
+        for name in (TAIL, SCHEDULER):
+            with contextlib.suppress(Exception):  # Ray may be gone already
+                serve.delete(name)
+        if is_ours:
+            ray.shutdown()
+
+
+def _checked_port(host: str, port: int) -> int:
+    """The port, or a free one for 0.
+
+    Raises:
+        MecError: It is in use, or the host is not one of this machine.
+    """
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            return probe.getsockname()[1]
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MecError(f"cannot listen on {host}:{port}: {reason}") from None
+
+
+def _free_port(host: str) -> int:
+    return _checked_port(host, 0)

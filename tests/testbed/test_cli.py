@@ -1,0 +1,156 @@
+"""``rllib-mec device`` and ``rllib-mec server``: what they print, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import tiny_model
+import torch
+from fake_server import fails, fake_server
+
+from rllib_mec.cli.mec import main
+from rllib_mec.testbed.records import read_json
+
+FORBIDDEN = ("ray", "pettingzoo", "gymnasium", "numba", "scipy", "networkx", "fastapi")
+"""What a small board need not have."""
+
+
+@pytest.fixture
+def server(tiny):
+    with fake_server(tiny) as server:
+        yield server
+
+
+def run_without(modules, arguments, environment):
+    script = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({modules!r}))\n"  # importing them raises ImportError
+        "from rllib_mec.cli.mec import main\n"
+        f"sys.exit(main({arguments!r}))"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    path = os.pathsep.join((root, environment["PYTHONPATH"]))
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={**environment, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_device_works_where_only_torch_and_numpy_are(server, server_environment, tmp_path):
+    table = str(tmp_path / "tasks.json")
+    arguments = ["device", "--server", server.address, "--tasks", "7", "--verify", "--json", table]
+    done = run_without(FORBIDDEN, arguments, server_environment)
+    assert done.returncode == 0, done.stderr
+    assert "7 of 7 results equal the whole DNN's" in done.stdout
+    assert server.answered == 7
+    assert [record.fell_back for record in read_json(table)] == [False] * 7
+
+
+def test_the_summary_says_why_tasks_fell_back(server, capsys):
+    server.misbehave = fails
+    assert main(["device", "--server", server.address, "--tasks", "3"]) == 0
+    captured = capsys.readouterr()
+    assert "100% local (100% fell back)" in captured.out
+    assert "1 fell back: the server: it failed with HTTP status 500" in captured.out
+    assert "going on locally" in captured.err
+
+
+def test_a_fixed_point_and_codec_are_used(server, capsys, tmp_path):
+    table = str(tmp_path / "tasks.json")
+    command = ["device", "--server", server.address, "--tasks", "2", "--json", table]
+    assert (
+        main([*command, "--decide", "1", "--codec", "int8", "--csv", str(tmp_path / "x.csv")]) == 0
+    )
+    assert {(r["point"], r["codec"]) for r in json.loads(open(table).read())["tasks"]} == {
+        (1, "int8")
+    }
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == 3
+    assert main([*command, "--decide", "local"]) == 0
+    assert all(record.bytes_sent == 0 for record in read_json(table))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tasks", "0"], "--tasks must be at least 1"),
+        (["--tasks", "many"], "invalid int value"),
+        (["--decide", "ofload"], "unknown decision 'ofload': did you mean 'offload'?"),
+        (["--decide", "99"], "--decide 99: the server has points 0 to"),
+        (["--decide", "server"], "has no scheduler: it was started without a checkpoint"),
+        (["--codec", "int9"], "unknown codec 'int9': did you mean 'int8'?"),
+        (["--model", "resnet50"], "has no DNN 'resnet50': it serves 'tiny_model:TinyNet'"),
+        (["--seed", "5"], "other weights: give both sides the same --seed or --weights"),
+        (["--weights", "/nowhere.pt"], "cannot read the weights '/nowhere.pt'"),
+        (["--seed", "5", "--weights", "x"], "not allowed with argument"),
+        (["--slowdown", "0.1"], "slowdown must be a number of at least 1"),
+        (["--bandwidth-mbps", "-1"], "bandwidth_mbps must be a positive number"),
+        (["--timeout-ms", "nan"], "--timeout-ms must be a positive number"),
+        (["--csv", "/nowhere/x.csv"], "--csv: there is no folder '/nowhere'"),
+        (["--server", "nonsense"], "expected HOST:PORT, got 'nonsense'"),
+        (["--server", "127.0.0.1:1"], "the server 127.0.0.1:1: it refuses connections"),
+        (["--server", "no.such.host.invalid:80"], "its host is not known"),
+        (["--unknown"], "unrecognized arguments: --unknown"),
+    ],
+)
+def test_a_device_refuses_bad_input_in_one_line(server, capsys, arguments, message):
+    assert main(["device", "--server", server.address, "--tasks", "1", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+TINY = ["--model", tiny_model.PATH, "--input", "3,16,16"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give a model or a checkpoint"),
+        (["--model", "mobilenet_v3"], "unknown DNN 'mobilenet_v3': did you mean 'mobilenet_v2'?"),
+        (["--model", "no.such:thing"], "--model no.such:thing: No module named 'no'"),
+        ([*TINY, "--input", "3,16"], "cannot run on an input of this shape"),
+        ([*TINY, "--input", "3,x"], "--input must be sizes such as 3,224,224, got '3,x'"),
+        ([*TINY, "--weights", "/nowhere.pt"], "cannot read the weights '/nowhere.pt'"),
+        ([*TINY, "--method", "paretto"], "unknown partition method 'paretto': did you mean"),
+        ([*TINY, "--codec", "int9"], "unknown codec 'int9'"),
+        ([*TINY, "--replicas", "0"], "replicas must be a whole number of at least 1"),
+        ([*TINY, "--devices", "3"], "devices is for the scheduler: give a checkpoint too"),
+        ([*TINY, "--deadline-ms", "0"], "deadline_s must be a positive number"),
+        ([*TINY, "--port", "99999"], "cannot listen on 127.0.0.1:99999"),
+        ([*TINY, "--host", "203.0.113.1"], "cannot listen on 203.0.113.1:"),
+        (["--checkpoint", "/nowhere"], "no such checkpoint: /nowhere"),
+    ],
+)
+def test_a_server_refuses_bad_input_in_one_line(capsys, arguments, message):
+    assert main(["server", "--port", "0", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_a_port_in_use_is_said_in_one_line(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["server", *TINY, "--port", str(port)]) == 2
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
+
+
+def test_threads_are_set(server, capsys):
+    before = torch.get_num_threads()
+    try:
+        assert main(["device", "--server", server.address, "--tasks", "1", "--threads", "2"]) == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
