@@ -47,6 +47,11 @@ class Interval:
         error = float(values.std(ddof=1)) / math.sqrt(len(values))
         return cls(float(values.mean()), float(t.ppf(0.975, len(values) - 1)) * error)
 
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain values, for JSON, which knows no NaN: of one value there is no half width."""
+        half_width = None if math.isnan(self.half_width) else self.half_width
+        return {"mean": self.mean, "half_width": half_width}
+
     def text(self, digits: int) -> str:
         """The mean and, if there is one, the half width, with so many decimals."""
         mean = f"{self.mean:.{digits}f}"
@@ -95,7 +100,7 @@ class Evaluation:
             "distance_m": self.distance_m,
             "seed": self.seed,
             "episodes": len(self.episodes),
-            **{metric: dataclasses.asdict(self[metric]) for metric in METRICS},
+            **{metric: self[metric].to_dict() for metric in METRICS},
         }
 
 

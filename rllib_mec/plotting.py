@@ -223,25 +223,33 @@ def add_legend(figure: Figure, axes: Axes, *, columns: int = 4) -> None:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(handles)))
 
 
-def check_target(path: str | Path, suffixes: Sequence[str] | None = None) -> Path:
+def suffixes() -> list[str]:
+    """The suffixes of files that matplotlib can draw into, with their dots.
+
+    Raises:
+        MecError: matplotlib is not installed.
+    """
+    with style():
+        from matplotlib.backend_bases import FigureCanvasBase
+
+        return [f".{name}" for name in sorted(FigureCanvasBase.filetypes)]
+
+
+def check_target(path: str | Path, allowed: Sequence[str] | None = None) -> Path:
     """The path of a picture to be written, if it can be written; ask before long work.
 
     Args:
         path: The file.
-        suffixes: Allowed ones, with their dots; default: those that matplotlib draws.
+        allowed: Suffixes with their dots; by default :func:`suffixes`.
 
     Raises:
-        MecError: The suffix is unknown, or there is no such folder.
+        MecError: The suffix is another one, or there is no such folder.
     """
     file = Path(path).expanduser()
-    if suffixes is None:
-        with style():
-            from matplotlib.backend_bases import FigureCanvasBase
-
-            suffixes = [f".{name}" for name in sorted(FigureCanvasBase.filetypes)]
-    if file.suffix.lower() not in suffixes:
+    allowed = suffixes() if allowed is None else allowed
+    if file.suffix.lower() not in allowed:
         raise MecError(
-            f"cannot draw into {str(path)!r}: its name must end with {', '.join(suffixes)}"
+            f"cannot draw into {str(path)!r}: its name must end with one of {', '.join(allowed)}"
         )
     if not file.absolute().parent.is_dir():
         raise MecError(f"there is no folder {str(file.parent)!r}")

@@ -1,7 +1,7 @@
-"""The table of everything that has a name: environments and algorithms.
+"""The table of everything that has a name: environments, algorithms, policies without training.
 
-To add one, add a line to :data:`ENVIRONMENTS` or :data:`ALGORITHMS`; nothing else needs to
-be edited.
+To add one, add a line to :data:`ENVIRONMENTS`, :data:`ALGORITHMS` or :data:`POLICIES`; nothing else
+needs to be edited.
 
 Ray is not imported here. Our names enter Ray's own tables when Ray is imported, now or later, so
 that ``import rllib_mec`` stays fast and ``PPOConfig().environment("mec_task_window_v0")`` works in
@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
+from rllib_mec.errors import unknown
+
 if TYPE_CHECKING:
     from rllib_mec.envs.mdp import MDP
+    from rllib_mec.policies.policy import Policy
+    from rllib_mec.simulator.scenario import Scenario
 
 ENVIRONMENTS: dict[str, str] = {
     "mec_task_window_v0": "rllib_mec.envs.task_window_v0:parallel_env",
@@ -35,6 +39,14 @@ ALGORITHMS: dict[str, str] = {
     "AgileNN": "rllib_mec.algorithms.agile_nn:AgileNN",
 }
 """Algorithm name -> ``module:class`` of the RLlib algorithm."""
+
+POLICIES: dict[str, str] = {
+    "local-only": "rllib_mec.policies.fixed:LocalOnly",
+    "full-offload": "rllib_mec.policies.fixed:FullOffload",
+    "random": "rllib_mec.policies.fixed:RandomPolicy",
+    "planner": "rllib_mec.policies.planner:Planner",
+}
+"""Name of a policy that needs no training -> ``module:class`` of the policy."""
 
 
 def load(path: str) -> Any:
@@ -55,6 +67,21 @@ def make_mdp(name: str, env_config: Mapping[str, Any]) -> MDP:
     """
     fields = {key: value for key, value in env_config.items() if key != "render_mode"}
     return load(ENVIRONMENTS[name]).mdp_class.from_dict(fields)
+
+
+def make_policy(name: str, where: MDP | Scenario) -> Policy:
+    """Make a policy that needs no training.
+
+    Args:
+        name: A key of :data:`POLICIES`.
+        where: The MDP it decides in; a scenario stands for its task-window MDP.
+
+    Raises:
+        MecError: There is no policy of that name, or it cannot decide there.
+    """
+    if name not in POLICIES:
+        raise unknown("policy", name, POLICIES)
+    return load(POLICIES[name])(where)
 
 
 def algorithm_name(algorithm: type | None) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -93,6 +94,26 @@ def read_json_object(flag: str, text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MecError(f"{flag} must be a JSON object like '{{\"key\": 1}}', got {text}")
     return value
+
+
+def read_settings(flag: str, pairs: Sequence[str]) -> dict[str, Any]:
+    """Parse what was given to a flag as ``key=value``, each value as in a YAML file.
+
+    Raises:
+        MecError: Not ``key=value``, a value that is no YAML, or a key that is given twice.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not key or not equals or not text:
+            raise MecError(f"{flag} takes key=value, got {pair!r}")
+        if key in settings:
+            raise MecError(f"{flag}: {key!r} is given twice")
+        try:
+            settings[key] = yaml.load(text, Loader=_Loader)  # a SafeLoader
+        except (yaml.YAMLError, ValueError):  # the latter from dates such as 2001-99-99
+            raise MecError(f"{flag}: the value of {key!r} is not valid YAML: {text!r}") from None
+    return settings
 
 
 def add_to_path(folder: Path) -> None:

@@ -160,9 +160,7 @@ def draw_task_ends(
     axes: Axes, devices: np.ndarray, ends_ms: np.ndarray, *, clip: bool = True
 ) -> None:
     """Mark where tasks end; without clipping also in full at the axes' end."""
-    axes.vlines(
-        ends_ms, devices - 0.33, devices + 0.33, color="black", linewidth=1.2, clip_on=clip
-    )
+    axes.vlines(ends_ms, devices - 0.33, devices + 0.33, color="black", linewidth=1.2, clip_on=clip)
 
 
 def legend_patches() -> list[Patch]:

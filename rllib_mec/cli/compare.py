@@ -1,0 +1,142 @@
+"""Compare policies by the paper's protocol, and to the planner's near-optimal one.
+
+rllib-mec compare
+rllib-mec compare --policies local-only,planner --scenario num_devices=4 profile=si
+rllib-mec compare --checkpoint ~/ray_results/emh-ppo ~/ray_results/mahppo --json table.json
+
+Of a folder of results the newest checkpoint of the best trial is taken. All policies face the same
+channels. "/planner" says how many times the planner's reward, latency or energy a policy has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rllib_mec.cli import scenarios
+from rllib_mec.envs.mdp import TaskWindowMDP
+from rllib_mec.errors import MecError, unknown
+from rllib_mec.registry import POLICIES, make_policy
+from rllib_mec.simulator.scenario import Scenario
+
+if TYPE_CHECKING:
+    from rllib_mec.evaluation import Evaluation
+    from rllib_mec.policies import Policy
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add = parser.add_argument
+    names = ",".join(POLICIES)
+    add("--policies", default=names, metavar="NAME,...", help=f"those of {names} (default all)")
+    add(
+        "--checkpoint",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PATH",
+        help="of a trained policy; or the folder of a trial or experiment",
+    )
+    scenarios.add_scenario_arguments(parser)
+    add("--episodes", type=int, default=200, metavar="E", help="default 200")
+    add("--json", metavar="FILE", help="write the numbers there as well; - prints them instead")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table.
+
+    Returns:
+        0.
+
+    Raises:
+        MecError: Something wrong with an argument.
+    """
+    scenarios.check_counts(arguments, ("episodes", "num_tasks"))
+    names = _policy_names(arguments.policies)
+    if not names and not arguments.checkpoint:
+        raise MecError("nothing to compare: give --policies or --checkpoint")
+    if arguments.json and not Path(arguments.json).absolute().parent.is_dir():
+        raise MecError(f"--json: there is no folder {str(Path(arguments.json).parent)!r}")
+    changes = scenarios.settings_of(arguments)
+    trained = [scenarios.load_trained(path) for path in arguments.checkpoint]
+    scenario = _common_scenario(trained).replace(**changes)
+    # Checked before the planner searches.
+    places = [
+        scenarios.mdp_for(policy, scenario, path)
+        for policy, path in zip(trained, arguments.checkpoint, strict=True)
+    ]
+    for policy, name in zip(trained, _distinct_names(trained), strict=True):
+        policy.name = name
+    from rllib_mec.evaluation import comparison_table, evaluate
+
+    policies = [make_policy(name, scenario) for name in names]
+    places = [policy.mdp for policy in policies] + places
+    evaluations = [
+        evaluate(
+            policy,
+            place,
+            episodes=arguments.episodes,
+            seed=arguments.seed,
+            num_tasks=arguments.num_tasks,
+        )
+        for policy, place in zip(policies + trained, places, strict=True)
+    ]
+    if arguments.json:
+        _write_json(evaluations, arguments.json)
+    if arguments.json != "-":
+        print(comparison_table(evaluations))
+        for policy, path in zip(trained, arguments.checkpoint, strict=True):
+            print(f"{policy.name}: {path}")
+    return 0
+
+
+def _policy_names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in POLICIES:
+            raise unknown("policy", name, POLICIES)
+    return list(dict.fromkeys(names))
+
+
+def _common_scenario(trained: Sequence[Policy]) -> Scenario:
+    """The first checkpoint's scenario; Table III without one.
+
+    In time slots W_max is 1, so it is taken from the first that decides task windows.
+    """
+    if not trained:
+        return Scenario()
+    windows = (p.scenario.max_window for p in trained if isinstance(p.mdp, TaskWindowMDP))
+    return trained[0].scenario.replace(max_window=next(windows, Scenario.max_window))
+
+
+def _distinct_names(trained: Sequence[Policy]) -> list[str]:
+    """The policies' names, with the length of their time slots, and numbers where still equal."""
+    names = [
+        policy.name if isinstance(policy.mdp, TaskWindowMDP) else f"{policy.name}, {policy.mdp}"
+        for policy in trained
+    ]
+    return [
+        f"{name} [{names[:i].count(name) + 1}]" if names.count(name) > 1 else name
+        for i, name in enumerate(names)
+    ]
+
+
+def _write_json(evaluations: Sequence[Evaluation], path: str) -> None:
+    """Write all numbers, with the optimality gaps if the planner is there; ``-`` is stdout."""
+    from rllib_mec.evaluation import optimality_gap
+
+    planner = next((e for e in evaluations if e.policy == "planner"), None)
+    found = [evaluation.to_dict() for evaluation in evaluations]
+    if planner is not None:
+        for entry, evaluation in zip(found, evaluations, strict=True):
+            entry["of_planner"] = optimality_gap(evaluation, planner)
+    text = json.dumps(found, indent=1)
+    if path == "-":
+        print(text)
+    else:
+        Path(path).write_text(f"{text}\n")
+        print(f"wrote {path}", file=sys.stderr)
