@@ -6,6 +6,7 @@ import numpy as np
 
 _HASH = np.random.default_rng(0).integers(1, 2**63, size=4096, dtype=np.uint64) | np.uint64(1)
 _ROUNDS = 2
+_SHAPES = 40  # the cheapest that a state's queues allow
 
 
 class WindowCosts:
@@ -96,11 +97,14 @@ def _expand(
     active = np.count_nonzero(states, axis=1)
     for num_active in np.unique(active):
         index = np.flatnonzero(active == num_active)
-        sizes = costs.sizes[num_active - 1]
-        after = np.repeat(states[index][:, None], len(sizes), axis=1)
-        after[:, :, :num_active] -= sizes
-        parent, row = np.nonzero((after >= 0).all(2))
-        after = -np.sort(-after[parent, row], axis=1)
+        by_cost = np.argsort(costs.costs[num_active - 1], kind="stable")
+        sizes = costs.sizes[num_active - 1][by_cost]
+        possible = (states[index][:, None, :num_active] >= sizes).all(2)
+        parent, rank = np.nonzero(possible & (possible.cumsum(1) <= _SHAPES))
+        after = states[index[parent]]
+        after[:, :num_active] -= sizes[rank]
+        after = -np.sort(-after, axis=1)
+        row = by_cost[rank]
         total = sums[index[parent]] + costs.costs[num_active - 1][row]
         parts.append((after, total, index[parent], row))
     after, total, parent, row = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

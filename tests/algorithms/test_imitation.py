@@ -89,8 +89,10 @@ def test_the_networks_see_how_the_queues_compare():
     module = runner().module[DEFAULT_MODULE_ID]
     observation = torch.tensor([[1.0, 0.98, 0.3, 0.4]])
     features = module._features(observation)
-    # X_i - X_j in tenths of the mean number of tasks, at most 1; then short queues, at most 1.
-    expected = [1.0, 0.98, 0.3, 0.4, 0.0, 0.2, -0.2, 0.0, 1.0, 1.0]
+    state, ranks = [1.0, 0.98, 0.3, 0.4], [1.0, 0.0, 0.0, 1.0]
+    # In falling order, in tenths of the mean number of tasks: the queues (at most 1), and by how
+    # much they exceed the shortest.
+    expected = [*state, *ranks, 1.0, 1.0, 0.2, 0.0]
     np.testing.assert_allclose(features.numpy(), [expected], atol=1e-5)
 
     paper = config().rl_module(model_config={"compare_queues": False})

@@ -13,8 +13,8 @@ from torch import nn
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule, ModelConfig
 from rllib_mec.algorithms.networks import agent_heads, agent_layers, mlp
 
-COMPARED_SHARE = 0.1
-"""Queues and their differences are told apart up to this share of the mean number of tasks."""
+SEEN_SHARE = 0.1
+"""Queues and their differences are seen up to this share of the mean number of tasks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +25,10 @@ class EMHPPOModelConfig(ModelConfig):
         embedding_hiddens: GELU layers of the embedding shared by all MDs.
         agent_hiddens: ReLU layers of each MD's agent network.
         critic_hiddens: ReLU layers of the critic.
-        compare_queues: Whether both networks see, besides the state, how the queues compare: who
-            has the longer one by how many tasks is the difference of numbers near 1, which is hard
-            to tell for a network, but decides who may take a small window and work locally. The
-            paper's networks see the state alone.
+        compare_queues: Whether the networks also see the MDs in the order of their queues. Who has
+            the shortest queue decides who may take a small window and work locally, but is a
+            difference between numbers near 1, which a network hardly learns to tell. The paper's
+            networks see the state alone.
     """
 
     embedding_hiddens: Sequence[int] = (512, 256)
@@ -52,8 +52,8 @@ class EMHPPORLModule(JointRLModule):
         layout = self.layout
         num_inputs = self.observation_space.shape[0]  # type: ignore[union-attr,index]
         self._compared = layout.num_devices if config.compare_queues else 0
-        num_inputs += self._compared * (self._compared + 1)
-        sizes = [config.embedding_hiddens[-1], *config.agent_hiddens]
+        num_inputs += self._compared * (self._compared + 2)
+        sizes = [config.embedding_hiddens[-1] + self._compared, *config.agent_hiddens]
 
         self.embedding = mlp([num_inputs, *config.embedding_hiddens], nn.GELU, out_gain=None)
         self.agent_layers = agent_layers(layout.num_devices, sizes)
@@ -65,6 +65,8 @@ class EMHPPORLModule(JointRLModule):
     def actor_outputs(self, observation: torch.Tensor) -> torch.Tensor:
         """Map observations ``(B, 2N)`` to the distribution's inputs."""
         x = self.embedding(self._features(observation)).expand(len(self.agent_heads.weight), -1, -1)
+        if self._compared:
+            x = torch.cat([x, self._ranks(observation).transpose(0, 1)], dim=-1)
         for layer in self.agent_layers:
             x = torch.relu(layer(x))
         return self.agent_heads(x).transpose(0, 1)
@@ -74,9 +76,15 @@ class EMHPPORLModule(JointRLModule):
         return self.critic(self._features(batch[Columns.OBS]))
 
     def _features(self, observation: torch.Tensor) -> torch.Tensor:
-        """The state and the comparison of the queues in it, ``(..., 2N + N² + N)``."""
+        """The state, each MD's rank, and the queues in falling order, ``(..., 2N + N² + 2N)``."""
         if not self._compared:
             return observation
-        queues = observation[..., : self._compared] / COMPARED_SHARE
-        differences = (queues.unsqueeze(-1) - queues.unsqueeze(-2)).clamp(-1.0, 1.0).flatten(-2)
-        return torch.cat([observation, differences, queues.clamp(max=1.0)], dim=-1)
+        falling = observation[..., : self._compared].sort(dim=-1, descending=True).values
+        ahead = falling - falling[..., -1:]
+        seen = torch.cat([falling, ahead], dim=-1).clamp(max=SEEN_SHARE) / SEEN_SHARE
+        return torch.cat([observation, self._ranks(observation).flatten(-2), seen], dim=-1)
+
+    def _ranks(self, observation: torch.Tensor) -> torch.Tensor:
+        """Each MD's place in the order of falling queues, one-hot, ``(..., N, N)``."""
+        order = observation[..., : self._compared].argsort(dim=-1, descending=True, stable=True)
+        return nn.functional.one_hot(order.argsort(dim=-1), self._compared).to(observation.dtype)
