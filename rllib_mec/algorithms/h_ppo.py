@@ -49,6 +49,8 @@ class HPPOConfig(JointPPOConfig):
         print(algorithm.train()["env_runners"]["reward"])
     """
 
+    switches = (*JointPPOConfig.switches, "separate_ratios")
+
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults."""
         super().__init__(algo_class=algo_class or HPPO)

@@ -56,6 +56,14 @@ class MAHPPOConfig(JointPPOConfig):
     draws actions (``evaluation_config={"explore": True}``).
     """
 
+    switches = (
+        *JointPPOConfig.switches,
+        "ratio_per_head",
+        "gae_without_gamma",
+        "one_step_targets",
+        "cut_ends_episode",
+    )
+
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults."""
         super().__init__(algo_class=algo_class or MAHPPO)

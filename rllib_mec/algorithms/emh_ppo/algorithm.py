@@ -35,6 +35,8 @@ class EMHPPOConfig(JointPPOConfig):
         print(algorithm.train()["env_runners"]["reward"])
     """
 
+    switches = (*JointPPOConfig.switches, "per_task_advantages")
+
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults."""
         super().__init__(algo_class=algo_class or EMHPPO)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import time
 from collections.abc import Collection
-from typing import Any
+from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
@@ -41,7 +41,12 @@ class JointPPOConfig(PPOConfig):
 
     A subclass says what differs: the networks (:meth:`joint_module_class`), the loss
     (:meth:`get_default_learner_class`) and its own defaults.
+
+    Attributes:
+        switches: Class attribute, names of the settings that are true or false.
     """
+
+    switches: ClassVar[tuple[str, ...]] = ("average_reward",)
 
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults of Table III, and those of ours that the paper leaves open."""
@@ -148,6 +153,9 @@ class JointPPOConfig(PPOConfig):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
                 raise MecError(f"{name} must be a positive number, but is {value!r}")
+        for name in self.switches:
+            if not isinstance(getattr(self, name), bool):
+                raise MecError(f"{name} must be true or false, but is {getattr(self, name)!r}")
         if not self.window_entropy_factor >= 0:
             raise MecError(
                 f"window_entropy_factor must not be negative, but is {self.window_entropy_factor}"
