@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,25 +19,27 @@ Times = dict[str, list[float]]
 class _Clock(fx.Interpreter):
     """Adds up, for each operator, the milliseconds that its nodes take in one run."""
 
-    def __init__(self, program: Program, synchronise: Any) -> None:
+    def __init__(
+        self, program: Program, synchronise: Callable[[], None], clock: Callable[[], float]
+    ) -> None:
         super().__init__(program.module)
         self._owner = {node: op for op, nodes in program.groups.items() for node in nodes}
-        self._synchronise = synchronise
+        self._synchronise, self._clock = synchronise, clock
         self.spent: dict[str, float] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         owner = self._owner.get(n.name)
         if owner is None:
             return super().run_node(n)
-        start = time.perf_counter()
+        start = self._clock()
         value = super().run_node(n)
         self._synchronise()
-        self.spent[owner] = self.spent.get(owner, 0.0) + 1e3 * (time.perf_counter() - start)
+        self.spent[owner] = self.spent.get(owner, 0.0) + 1e3 * (self._clock() - start)
         return value
 
 
 def time_program(
-    graph: OperatorGraph, example_input: Any, runs: int, warmup: int
+    graph: OperatorGraph, example_input: Any, runs: int, warmup: int, now: Callable[[], float]
 ) -> tuple[Times, list[float], tuple[tuple[int, ...], ...], dict[str, str]]:
     """Time the program behind a graph.
 
@@ -46,6 +48,7 @@ def time_program(
         example_input: A tensor or tuple of tensors; None for random ones of the traced shapes.
         runs: Timed runs.
         warmup: Runs before them.
+        now: Seconds that count.
 
     Returns:
         For each operator its ms in each run, the ms of each whole run, the inputs' shapes, and the
@@ -66,19 +69,19 @@ def time_program(
     else:
         inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     cuda = device.type == "cuda"
-    clock = _Clock(program, torch.cuda.synchronize if cuda else lambda: None)
+    clock = _Clock(program, torch.cuda.synchronize if cuda else lambda: None, now)
     times: Times = defaultdict(list)
     whole: list[float] = []
     with torch.inference_mode():
         for run in range(warmup + runs):
             clock.spent = {}
             clock.run(*inputs)
-            start = time.perf_counter()
+            start = now()
             program.module(*inputs)
             if cuda:
                 torch.cuda.synchronize()
             if run >= warmup:
-                whole.append(1e3 * (time.perf_counter() - start))
+                whole.append(1e3 * (now() - start))
                 for operator in graph.operators:
                     times[operator.name].append(clock.spent.get(operator.name, 0.0))
     shapes = tuple(tuple(t.shape) for t in inputs)
