@@ -1,0 +1,142 @@
+"""Emulate the testbed on this machine: a server and slowed-down devices as real processes.
+
+rllib-mec testbed --devices 3 --tasks 100 --slowdown 5 --bandwidth-mbps 50
+rllib-mec testbed --model resnet50 --codec int8 --devices 2 --json run.json
+rllib-mec testbed --checkpoint ~/ray_results/emh-ppo          # the policy decides task windows
+
+It runs the same tasks local only, with full offload, and with the points (or the policy) decided,
+and prints what the simulator predicted for each, from what one device alone measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from rllib_mec.errors import MecError
+
+if TYPE_CHECKING:
+    from rllib_mec.testbed.emulation import Emulation
+    from rllib_mec.testbed.emulation_run import Run
+
+WRONG_ANSWER, INTERRUPTED = 1, 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add = parser.add_argument
+    add("--devices", type=int, help="how many (default 3, or the checkpoint's)")
+    add("--tasks", type=int, default=100, help="of each device (default 100)")
+    add("--slowdown", type=float, default=5.0, help="of a device's CPU (default 5)")
+    add("--bandwidth-mbps", type=float, default=50.0, help="of a device's link (default 50)")
+    add("--model", help="a torchvision model (default mobilenet_v2, or the checkpoint's)")
+    add("--codec", help="float32, float16, int8, int4 (default float32, or the checkpoint's)")
+    add("--checkpoint", metavar="DIR", help="a trained policy that decides")
+    add("--link", default="auto", help="auto, netns (network namespaces and tc) or bucket")
+    add("--seed", type=int, default=0, help="of weights, tasks and starts (default 0)")
+    add("--csv", metavar="FILE", help="write a row for each task")
+    add("--json", metavar="FILE", help="write what the table shows")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Emulate, and print the table.
+
+    Returns:
+        0; 1 if a task had a wrong answer; 130 after Ctrl-C.
+
+    Raises:
+        MecError: Something wrong with an argument, or with the machine.
+    """
+    for name in ("csv", "json"):
+        path = getattr(arguments, name)
+        if path and not Path(path).absolute().parent.is_dir():
+            raise MecError(f"--{name}: there is no folder {str(Path(path).parent)!r}")
+    from rllib_mec.testbed.emulation import Emulation
+    from rllib_mec.testbed.emulation_run import EmulationOptions
+    from rllib_mec.testbed.options import ServerOptions
+    from rllib_mec.testbed.records import write_csv
+
+    given = {"model": arguments.model, "devices": arguments.devices, "codec": arguments.codec}
+    if arguments.checkpoint:
+        server = ServerOptions(
+            model=arguments.model, checkpoint=arguments.checkpoint, devices=arguments.devices
+        ).resolved()
+        if arguments.codec not in (None, server.codec):
+            raise MecError(f"the checkpoint was trained with {server.codec}: leave --codec away")
+        given = {"model": server.model, "devices": server.devices, "codec": server.codec}
+    options = EmulationOptions(
+        **{name: value for name, value in given.items() if value is not None},
+        tasks=arguments.tasks,
+        slowdown=arguments.slowdown,
+        bandwidth_mbps=arguments.bandwidth_mbps,
+        checkpoint=arguments.checkpoint,
+        link=arguments.link,
+        seed=arguments.seed,
+    )
+    before = signal.signal(signal.SIGTERM, _interrupt)  # so that all processes are ended
+    try:
+        with Emulation(options, _note) as emulation:
+            runs = list(emulation.compare())
+            text = describe(emulation, runs)
+    except KeyboardInterrupt:
+        _note("stopped")
+        return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    print(text)
+    if arguments.csv:
+        write_csv([record for each in runs for record in each.records], arguments.csv)
+    if arguments.json:
+        values = {"text": text.splitlines(), "runs": [each.to_dict() for each in runs]}
+        Path(arguments.json).write_text(json.dumps(values, indent=1) + "\n")
+    wrong = sum(each.wrong for each in runs)
+    if wrong:
+        _note(f"{wrong} tasks had a wrong answer")
+    return WRONG_ANSWER if wrong else 0
+
+
+def describe(emulation: Emulation, runs: list[Run]) -> str:
+    """What was emulated, and a table of measurements with the predictions beside."""
+    options, calibration = emulation.options, emulation.calibration
+    lines = [
+        f"{options.model}: {options.devices} devices, {options.tasks} tasks each,"
+        f" {options.slowdown:g}x slower than a core of this machine (CPU time, by sleeping)",
+        f"links: {options.bandwidth_mbps:g} Mbit/s by {emulation.link}",
+        f"one device alone: the whole DNN {calibration.profile.whole_ms:.1f} ms at full speed,"
+        f" a request adds {calibration.request_ms:.1f} ms, goodput"
+        f" {calibration.goodput_mbps:.1f} Mbit/s in {calibration.codec}",
+        "",
+        f"{'':<14}{'mean, ms':>9}{'p50':>8}{'p95':>8}{'tasks/s':>9}{'J/task':>9}"
+        f"{'waiting':>9}{'local':>7}{'vs local':>10}{'simulator':>11}{'error':>8}",
+    ]
+    for each in runs:
+        own = each.measured
+        saved = own.mean_ms / runs[0].measured.mean_ms - 1.0
+        lines.append(
+            f"{each.policy:<14}{own.mean_ms:>9.1f}{own.p50_ms:>8.1f}{own.p95_ms:>8.1f}"
+            f"{own.throughput_per_s:>9.1f}{own.energy_j:>9.4f}{own.waiting_ms:>9.1f}"
+            f"{own.local_share:>7.0%}{saved:>+10.1%}{each.predicted.mean_ms:>11.1f}"
+            f"{each.error:>+8.1%}"
+        )
+    for each in runs:
+        if each.measured.fallback_share:
+            lines.append(f"{each.policy}: {each.measured.fallback_share:.0%} fell back to local")
+    if runs[-1].points:
+        points = ", ".join(f"md_{n}: {name}" for n, name in enumerate(emulation.cuts(runs[-1])))
+        lines += ["", f"{runs[-1].policy}: cut after {points}"]
+    count = sum(each.measured.tasks for each in runs)
+    lines += ["", f"right answers: {count - sum(each.wrong for each in runs)} of {count}"]
+    return "\n".join(lines)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _note(message: str) -> None:
+    print(f"rllib-mec testbed: {message}", file=sys.stderr, flush=True)

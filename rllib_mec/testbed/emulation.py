@@ -1,0 +1,265 @@
+"""The whole testbed on one machine: server and devices as processes, slowed down and shaped.
+
+    with Emulation(EmulationOptions(devices=3)) as emulation:
+        for run in emulation.compare():
+            print(run)
+
+What is emulated: a device's CPU is slower (every computation is followed by a sleep, counted in CPU
+time), and its link has a limited rate. What is real: the DNN, its halves, the codecs, the protocol,
+the server with its queue, and the contention of the devices for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import socket
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rllib_mec.dnn import Profile
+from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.testbed.calibration import Calibration, Probe
+from rllib_mec.testbed.client import Hello, ServerClient
+from rllib_mec.testbed.emulated_device import SCHEDULER, Settings
+from rllib_mec.testbed.emulation_run import EmulationOptions, Run
+from rllib_mec.testbed.prediction import (
+    Prediction,
+    alone_ms,
+    best_points,
+    predict_fixed,
+    predict_policy,
+)
+from rllib_mec.testbed.processes import Child
+from rllib_mec.testbed.records import Summary, TaskRecord
+from rllib_mec.testbed.shaping import Shaping, shaping
+
+LOCAL_ONLY, FULL_OFFLOAD, BEST_POINTS = "local only", "full offload", "best points"
+
+_START_S = 300.0  # Ray Serve takes 10 s on an idle machine, minutes on a busy one
+_PROBES = 20
+
+
+class Emulation:
+    """Server and devices, up while a block runs.
+
+    Args:
+        options: What is emulated.
+        note: Told, in one line, what is going on.
+
+    Attributes:
+        options: As given.
+        hello: What the server says of itself.
+        calibration: What was measured of one device alone.
+        link: How the links are shaped.
+    """
+
+    hello: Hello
+    calibration: Calibration
+    link: str
+
+    def __init__(self, options: EmulationOptions, note: Callable[[str], None] = lambda _: None):
+        """Start nothing yet."""
+        self.options, self._note = options, note
+        self._stack = contextlib.ExitStack()
+        self._devices: list[Child] = []
+        self._rng = np.random.default_rng(options.seed)
+
+    def __enter__(self) -> Emulation:
+        """Start server and devices, and calibrate.
+
+        Raises:
+            MecError: Something cannot be started.
+        """
+        with self._stack:  # what was started is ended if the rest fails
+            self._start()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all processes and remove the link."""
+        self._stack.close()
+
+    def _start(self) -> None:
+        options, enter = self.options, self._stack.enter_context
+        self._folder = Path(enter(tempfile.TemporaryDirectory(prefix="rllib_mec_")))
+        link = enter(shaping(options.link, options.devices, options.bandwidth_mbps))
+        self.link = link.description
+        self._note(f"links of {options.bandwidth_mbps:g} Mbit/s by {link.description}")
+        port = _free_port(link.host)
+        argv = [sys.executable, "-c", _MAIN, "server", "--host", link.host, "--port", str(port)]
+        argv += ["--model", options.model, "--codec", options.codec, "--seed", str(options.seed)]
+        if options.checkpoint:
+            argv += ["--checkpoint", options.checkpoint, "--devices", str(options.devices)]
+        self._note("starting the server")
+        server = self._child("the server", argv)
+        server.receive(_START_S)  # its line when it is ready
+        address = f"{link.host}:{port}"
+        client = ServerClient(address)
+        self.hello = client.hello(_START_S)
+        client.close()
+        self._note(f"starting {options.devices} devices")
+        self._devices = [self._device(n, link, address) for n in range(options.devices)]
+        for device in self._devices:
+            device.receive(_START_S)
+        self._note("measuring the DNN and the link, with one device alone")
+        self.calibration = self._calibrate()
+
+    def _child(self, name: str, argv: Sequence[str]) -> Child:
+        child = Child(name, argv, {"RAY_worker_niceness": "0"})
+        self._stack.callback(child.stop)
+        return child
+
+    def _device(self, n: int, link: Shaping, address: str) -> Child:
+        options = self.options
+        settings = Settings(
+            name=f"md_{n}",
+            server=address,
+            codec=self.hello.codec,
+            slowdown=options.slowdown,
+            bandwidth_mbps=link.client_mbps,
+            power_w=options.power_w,
+            distance_m=options.distance_m,
+            task_seed=options.seed + n,
+            model_seed=options.seed,
+        )
+        argv = [sys.executable, "-m", "rllib_mec.testbed.emulated_device"]
+        child = self._child(f"device md_{n}", link.command(n, argv))
+        child.send(json.dumps(dataclasses.asdict(settings)))
+        return child
+
+    def _calibrate(self) -> Calibration:
+        options = self.options
+        values = _ask(self._devices[:1], {"do": "profile", "runs": _PROBES})[0]
+        path = self._folder / "profile.json"
+        path.write_text(json.dumps(values))
+        probes = []
+        for index in (0, len(self.hello.heads) - 2):  # of those that send, the first and the last
+            records = self._run([index], _PROBES)
+            total_ms = statistics.median(record.total_ms for record in records)
+            probes.append(Probe(self._table.point(self._columns[index]), total_ms))
+        return Calibration.solve(
+            Profile.load(path),
+            options.slowdown,
+            self.hello.codec,
+            large=probes[0],
+            small=probes[1],
+            bandwidth_mbps=options.bandwidth_mbps,
+        )
+
+    @cached_property
+    def _table(self) -> Any:
+        """All cuts of the DNN, of which the server offers some."""
+        return Scenario(dnn=self.hello.model, partition="operator", server_latency_ms=1.0).table
+
+    @cached_property
+    def _columns(self) -> list[int]:
+        """Index in that table of each of the server's points."""
+        index = {point.head: i for i, point in enumerate(self._table.points)}
+        return [index[head] for head in self.hello.heads]
+
+    def scenario(self, num_devices: int, like: Scenario | None = None) -> Scenario:
+        """The testbed as the simulator sees it."""
+        return self.calibration.scenario(num_devices, self._folder, like)
+
+    def cuts(self, run: Run) -> list[str]:
+        """What each device of a run with fixed points sends."""
+        names = [self._table.operators[self._columns[point]] for point in run.points]
+        return [" + ".join(each) or "nothing: full local" for each in names]
+
+    def compare(self, num_devices: int | None = None) -> Iterator[Run]:
+        """Run local only, full offload, and the best points or the checkpoint's policy.
+
+        Args:
+            num_devices: How many of the devices take part; default: all.
+        """
+        count = num_devices or self.options.devices
+        local, power_w = len(self.hello.heads) - 1, self.options.power_w
+        yield self.run_fixed(LOCAL_ONLY, [local] * count)
+        yield self.run_fixed(FULL_OFFLOAD, [0] * count)
+        if self.options.checkpoint:
+            yield self.run_checkpoint()
+        else:
+            best = best_points(self.scenario(count), self._columns, power_w)
+            yield self.run_fixed(BEST_POINTS, [self._columns.index(column) for column in best])
+
+    def run_fixed(self, policy: str, points: Sequence[int]) -> Run:
+        """Run with each device's tasks cut at one point.
+
+        Args:
+            policy: Name of the run.
+            points: The point of each device that takes part, of the server's.
+        """
+        options, scenario = self.options, self.scenario(len(points))
+        columns = [self._columns[point] for point in points]
+        predicted = predict_fixed(scenario, columns, options.tasks, options.power_w)
+        self._note(f"{policy}: {len(points)} devices, {options.tasks} tasks each")
+        task_s = float(alone_ms(scenario)[columns].mean()) / 1e3
+        records = self._run(points, options.tasks, self._rng.random(len(points)) * task_s)
+        return self._finished(policy, points, records, predicted)
+
+    def run_checkpoint(self) -> Run:
+        """Run with the decisions of the server's scheduler."""
+        from rllib_mec.policies import load_policy
+
+        options = self.options
+        policy = load_policy(str(options.checkpoint))
+        scenario = self.scenario(options.devices, like=policy.scenario)
+        predicted = predict_policy(
+            scenario, policy, self._columns, options.tasks, options.distance_m
+        )
+        self._note(f"{policy.name}: {options.devices} devices, {options.tasks} tasks each")
+        records = self._run([SCHEDULER] * options.devices, options.tasks)
+        return self._finished(policy.name, [], records, predicted)
+
+    def _run(
+        self,
+        decide: Sequence[int | str],
+        tasks: int,
+        delays_s: Sequence[float] | np.ndarray | None = None,
+    ) -> list[TaskRecord]:
+        devices = self._devices[: len(decide)]
+        _ask(devices, *({"do": "connect", "decide": each} for each in decide))
+        delays = [0.0] * len(devices) if delays_s is None else delays_s
+        answers = _ask(
+            devices, *({"do": "run", "tasks": tasks, "delay_s": float(delay)} for delay in delays)
+        )
+        return [TaskRecord(**record) for answer in answers for record in answer["records"]]
+
+    def _finished(
+        self,
+        policy: str,
+        points: Sequence[int],
+        records: Sequence[TaskRecord],
+        predicted: Prediction,
+    ) -> Run:
+        count = len({record.device for record in records})
+        wrong = sum(answer["wrong"] for answer in _ask(self._devices[:count], {"do": "verify"}))
+        measured = Summary.of(records)
+        return Run(policy, count, tuple(points), measured, predicted, wrong, tuple(records))
+
+
+_MAIN = "import sys; from rllib_mec.cli.mec import main; sys.exit(main())"
+
+
+def _ask(devices: Sequence[Child], *commands: dict[str, Any]) -> list[dict[str, Any]]:
+    """Send all devices a command each, or the same, and gather the answers."""
+    each = commands * len(devices) if len(commands) == 1 else commands
+    for device, command in zip(devices, each, strict=True):
+        device.send(json.dumps(command))
+    return [json.loads(device.receive(math.inf)) for device in devices]
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]

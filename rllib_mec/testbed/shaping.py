@@ -1,0 +1,178 @@
+"""The link of an emulated device: a network namespace shaped by tc, or a token bucket.
+
+Shaping by the kernel holds for everything that a process sends, headers and handshakes included,
+and in both directions; the token bucket only paces what the device's client sends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from rllib_mec.errors import MecError, unknown
+
+MODES = ("auto", "netns", "bucket")
+"""How links are shaped: by the kernel where it can, or as said."""
+
+_BURST_S = 250e-6  # what may leave at once; more would let small requests pass unshaped
+_LEAST_BURST_BYTES = 3200  # two Ethernet frames
+_LATENCY = "2s"  # how long a packet may queue before tc drops it
+
+
+class Shaping(Protocol):
+    """Where emulated devices live and what limits their links.
+
+    Attributes:
+        description: What it is, for reports.
+        host: Address that the server listens on.
+        client_mbps: Rate that the device's own token bucket must keep; None: it is shaped outside.
+    """
+
+    description: str
+    host: str
+    client_mbps: float | None
+
+    def command(self, device: int, argv: Sequence[str]) -> list[str]:
+        """The command line that runs ``argv`` as a device."""
+        ...
+
+
+class TokenBuckets:
+    """All on the loopback interface; each device's client limits its own uplink.
+
+    Args:
+        bandwidth_mbps: Rate of each device's uplink.
+        reason: Why nothing better is used.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(self, bandwidth_mbps: float, reason: str):
+        """Nothing to set up."""
+        self.client_mbps: float | None = bandwidth_mbps
+        self.description = f"a token bucket in each device's client ({reason})"
+
+    def command(self, device: int, argv: Sequence[str]) -> list[str]:
+        """The command as it is."""
+        return list(argv)
+
+
+class Namespaces:
+    """A network namespace for each device, on one bridge, with ``tc tbf`` in both directions.
+
+    Use it as a context manager; it leaves nothing behind.
+
+    Args:
+        num_devices: How many.
+        bandwidth_mbps: Rate of each device's link, each way, Ethernet headers included.
+    """
+
+    description = "network namespaces, tc tbf on each device's link, both ways"
+    client_mbps: float | None = None
+
+    def __init__(self, num_devices: int, bandwidth_mbps: float):
+        """Choose names that no other emulation on this machine has."""
+        self._tag = f"mec{os.getpid() % 100_000}"
+        self._subnet = f"10.{83 + os.getpid() // 250 % 100}.{os.getpid() % 250}"
+        self._num_devices = num_devices
+        burst = max(_LEAST_BURST_BYTES, round(bandwidth_mbps * 125e3 * _BURST_S))
+        self._tbf = f"root tbf rate {bandwidth_mbps * 1e6:.0f}bit burst {burst} latency {_LATENCY}"
+        self.host = f"{self._subnet}.1"
+
+    def command(self, device: int, argv: Sequence[str]) -> list[str]:
+        """The command within the device's namespace."""
+        return ["ip", "netns", "exec", self._namespace(device), *argv]
+
+    def __enter__(self) -> Namespaces:
+        """Set everything up.
+
+        Raises:
+            MecError: The kernel or the rights of this process do not allow it.
+        """
+        try:
+            self._set_up()
+        except BaseException:
+            self._tear_down()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove everything."""
+        self._tear_down()
+
+    def _set_up(self) -> None:
+        bridge = self._tag
+        _ip(f"link add {bridge} type bridge")
+        _ip(f"addr add {self.host}/24 dev {bridge}")
+        _ip(f"link set {bridge} up")
+        for n in range(self._num_devices):
+            space, outer, inner = self._namespace(n), f"{self._tag}o{n}", f"{self._tag}i{n}"
+            _ip(f"netns add {space}")
+            _ip(f"link add {outer} type veth peer name {inner} netns {space}")
+            _ip(f"link set {outer} master {bridge} up")
+            _ip(f"-n {space} addr add {self._subnet}.{n + 2}/24 dev {inner}")
+            _ip(f"-n {space} link set {inner} up")
+            _ip(f"-n {space} link set lo up")
+            _run(["tc", "-n", space, *f"qdisc add dev {inner} {self._tbf}".split()])
+            _run(["tc", *f"qdisc add dev {outer} {self._tbf}".split()])
+
+    def _tear_down(self) -> None:
+        # Deleting the outer end at once matters: a namespace lives on until its last process ends.
+        commands = [f"link del {self._tag}o{n}" for n in range(self._num_devices)]
+        commands += [f"netns del {self._namespace(n)}" for n in range(self._num_devices)]
+        for command in [*commands, f"link del {self._tag}"]:
+            with contextlib.suppress(MecError):  # it was not made
+                _ip(command)
+
+    def _namespace(self, device: int) -> str:
+        return f"{self._tag}-{device}"
+
+
+def _ip(command: str) -> None:
+    _run(["ip", *command.split()])
+
+
+def _run(argv: list[str]) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise MecError(f"{' '.join(argv[:4])}: {reason}")
+
+
+@contextlib.contextmanager
+def shaping(mode: str, num_devices: int, bandwidth_mbps: float) -> Iterator[Shaping]:
+    """Shape the links of emulated devices while a block runs.
+
+    Args:
+        mode: One of :data:`MODES`.
+        num_devices: How many devices.
+        bandwidth_mbps: Rate of each device's link.
+
+    Yields:
+        What shapes them.
+
+    Raises:
+        MecError: There is no such mode, or ``"netns"`` is not possible here.
+    """
+    if mode not in MODES:
+        raise unknown("link", mode, MODES)
+    with contextlib.ExitStack() as stack:
+        made: Shaping | None = None
+        reason = "as asked for"
+        if mode != "bucket":
+            missing = [tool for tool in ("ip", "tc") if shutil.which(tool) is None]
+            try:
+                if missing:
+                    raise MecError(f"{' and '.join(missing)} not installed")
+                if not hasattr(os, "geteuid") or os.geteuid() != 0:
+                    raise MecError("network namespaces need root")
+                made = stack.enter_context(Namespaces(num_devices, bandwidth_mbps))
+            except MecError as error:
+                if mode == "netns":
+                    raise MecError(f"--link netns is not possible here: {error}") from None
+                reason = f"no namespaces: {error}"
+        yield made or TokenBuckets(bandwidth_mbps, reason)
