@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PANEL_INCHES = (3.6, 2.7)
 DPI = 200
+SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
+"""Of the files that figures can be drawn into."""
 
 _BLUE, _VERMILLION, _GREEN, _PURPLE, _ORANGE, _SKY = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
@@ -80,6 +82,20 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+def check_installed() -> None:
+    """Check that figures can be drawn; ask before long work.
+
+    Raises:
+        MecError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MecError(
+            "drawing an image needs matplotlib: pip install 'rllib_mec[plot]'"
+        ) from error
+
+
 @contextlib.contextmanager
 def style() -> Iterator[None]:
     """Within it, everything that matplotlib draws has our style.
@@ -87,12 +103,9 @@ def style() -> Iterator[None]:
     Raises:
         MecError: matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context
-    except ImportError as error:
-        raise MecError(
-            "drawing an image needs matplotlib: pip install 'rllib_mec[plot]'"
-        ) from error
+    check_installed()
+    from matplotlib import rc_context
+
     with rc_context(_STYLE):
         yield
 
@@ -223,36 +236,23 @@ def add_legend(figure: Figure, axes: Axes, *, columns: int = 4) -> None:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(handles)))
 
 
-def suffixes() -> list[str]:
-    """The suffixes of files that matplotlib can draw into, with their dots.
-
-    Raises:
-        MecError: matplotlib is not installed.
-    """
-    with style():
-        from matplotlib.backend_bases import FigureCanvasBase
-
-        return [f".{name}" for name in sorted(FigureCanvasBase.filetypes)]
-
-
-def check_target(path: str | Path, allowed: Sequence[str] | None = None) -> Path:
-    """The path of a picture to be written, if it can be written; ask before long work.
+def check_target(path: str | Path, suffixes: Sequence[str] = SUFFIXES) -> Path:
+    """The path of a file to be written, if it can be written; ask before long work.
 
     Args:
         path: The file.
-        allowed: Suffixes with their dots; by default :func:`suffixes`.
+        suffixes: Those it may have, with their dots.
 
     Raises:
-        MecError: The suffix is another one, or there is no such folder.
+        MecError: The suffix is another one, there is no such folder, or it is a folder itself.
     """
     file = Path(path).expanduser()
-    allowed = suffixes() if allowed is None else allowed
-    if file.suffix.lower() not in allowed:
-        raise MecError(
-            f"cannot draw into {str(path)!r}: its name must end with one of {', '.join(allowed)}"
-        )
+    if file.suffix.lower() not in suffixes:
+        raise MecError(f"the name {str(path)!r} must end with one of {', '.join(suffixes)}")
     if not file.absolute().parent.is_dir():
         raise MecError(f"there is no folder {str(file.parent)!r}")
+    if file.is_dir():
+        raise MecError(f"{str(path)!r} is a folder, expected the name of a file to be written")
     return file
 
 

@@ -153,21 +153,22 @@ def _one_of_each(trials: list[Trial]) -> list[Trial]:
 def _label(trial: Trial, others: Sequence[Trial]) -> str:
     """The algorithm, if others have another one; then the settings in which trials differ.
 
-    Algorithms have different settings, so between them only those of the environment count.
+    Algorithms have different settings, so between them only those of the environment count. Where
+    too much differs, the experiment's name stands for what its trials have in common.
     """
     own = [other for other in others if other.algorithm == trial.algorithm]
-    keys = _differing(own, "") + [k for k in _differing(others, "env") if k != "env_runner_cls"]
-    keys = list(dict.fromkeys(keys))
-    parts = [f"{_short(key, keys)}={_shown(trial.settings.get(key))}" for key in keys]
-    if len(parts) > _MOST_DIFFERENCES:
-        parts[_MOST_DIFFERENCES:] = ["…"]
-    if len(own) < len(others) or not parts:
-        parts.insert(0, trial.algorithm)
-    return ", ".join(parts)
+    keys = _differing(own) + [k for k in _differing(others) if re.match(r"env(_config/|$)", k)]
+    parts = [trial.algorithm] if len(own) < len(others) else []
+    if len(set(keys)) > _MOST_DIFFERENCES:
+        parts.append(trial.folder.parent.name)
+        keys = _differing([o for o in own if o.folder.parent == trial.folder.parent])
+    keys = list(dict.fromkeys(keys))[:_MOST_DIFFERENCES]
+    parts += [f"{_short(key, keys)}={_shown(trial.settings.get(key))}" for key in keys]
+    return ", ".join(parts or [trial.algorithm])
 
 
-def _differing(trials: Sequence[Trial], prefix: str) -> list[str]:
-    keys = sorted({key for trial in trials for key in trial.settings if key.startswith(prefix)})
+def _differing(trials: Sequence[Trial]) -> list[str]:
+    keys = sorted({key for trial in trials for key in trial.settings})
     return [key for key in keys if len({trial.settings.get(key) for trial in trials}) > 1]
 
 
@@ -188,7 +189,7 @@ def _shown(value: str | None) -> str:
 def _leaves(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """The settings as text that is equal for equal settings."""
     for key, value in params.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}/")
         else:
             yield f"{prefix}{key}", _ADDRESS.sub("", json.dumps(value, sort_keys=True))

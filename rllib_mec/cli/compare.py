@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from rllib_mec.cli import scenarios
 from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.errors import MecError, unknown
+from rllib_mec.plotting import check_target
 from rllib_mec.registry import POLICIES, make_policy
 from rllib_mec.simulator.scenario import Scenario
 
@@ -59,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     names = _policy_names(arguments.policies)
     if not names and not arguments.checkpoint:
         raise MecError("nothing to compare: give --policies or --checkpoint")
-    if arguments.json and not Path(arguments.json).absolute().parent.is_dir():
-        raise MecError(f"--json: there is no folder {str(Path(arguments.json).parent)!r}")
+    if arguments.json and arguments.json != "-":
+        check_target(arguments.json, (".json",))
     changes = scenarios.settings_of(arguments)
     trained = [scenarios.load_trained(path) for path in arguments.checkpoint]
     scenario = _common_scenario(trained).replace(**changes)

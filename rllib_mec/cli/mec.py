@@ -18,10 +18,10 @@ BAD_INPUT = 2
 
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "partition": ("rllib_mec.cli.partition", "tabulate where a DNN can be cut, and the best cut"),
-    "device": ("rllib_mec.cli.device", "work through tasks, split with a MEC server"),
     "compare": ("rllib_mec.cli.compare", "compare policies, and to the planner's near-optimal one"),
-    "render": ("rllib_mec.cli.render", "show an episode as a Gantt chart or an animation"),
     "plot": ("rllib_mec.cli.plot", "draw training curves with bands over seeds"),
+    "render": ("rllib_mec.cli.render", "show an episode as a Gantt chart or an animation"),
+    "device": ("rllib_mec.cli.device", "work through tasks, split with a MEC server"),
     "server": ("rllib_mec.cli.server", "run a MEC server: tails of a DNN, and the scheduler"),
     "testbed": ("rllib_mec.cli.testbed", "emulate server and devices on this machine"),
 }

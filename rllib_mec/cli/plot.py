@@ -63,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     name = Path(arguments.folders[0]).expanduser().resolve().name
     target = plotting.check_target(arguments.out or f"{name}.png")
+    plotting.check_installed()
     trials = {t.folder: t for folder in arguments.folders for t in find_trials(folder)}
     groups = group_by_seed(list(trials.values()))
     names = {name for trial in trials.values() for result in trial.results for name in result}

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "policy", metavar="CHECKPOINT", help=f"of a trained policy; or one of {', '.join(POLICIES)}"
     )
-    add("--out", metavar="FILE", help=".gif, .txt, .png, .pdf, ...; default: text on stdout")
+    add("--out", metavar="FILE", help=".gif, .png, .pdf, .svg, .txt; default: text on stdout")
     scenarios.add_scenario_arguments(parser)
     add("--fps", type=float, default=10.0, help="frames a second of an animation (default 10)")
     add("--max-windows", type=int, metavar="K", help="stop after so many windows or slots")
@@ -84,8 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _target(out: str | None) -> Path | None:
     if out is None:
         return None
-    text = Path(out).suffix.lower() == ".txt"  # which needs no matplotlib
-    return plotting.check_target(out, [".txt"] if text else [".gif", ".txt", *plotting.suffixes()])
+    target = plotting.check_target(out, (".gif", *plotting.SUFFIXES, ".txt"))
+    if target.suffix.lower() != ".txt":
+        plotting.check_installed()
+    return target
 
 
 def _policy(arguments: argparse.Namespace) -> tuple[Policy, MDP]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from rllib_mec.checkpoints import read_info
 from rllib_mec.envs.mdp import MDP
-from rllib_mec.errors import MecError
+from rllib_mec.errors import MecError, one_line
 from rllib_mec.policies.policy import Policy
 from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
 
@@ -26,7 +26,8 @@ def load_policy(path: str | pathlib.Path) -> Policy:
         The policy; its ``mdp`` is the one it was trained on.
 
     Raises:
-        MecError: There is no checkpoint, or it was trained on an env that is not of this package.
+        MecError: There is no checkpoint, or it was trained on an env that is not of this package,
+            or by a version whose networks have other shapes.
     """
     from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
@@ -40,7 +41,13 @@ def load_policy(path: str | pathlib.Path) -> Policy:
             f"not on one of {', '.join(ENVIRONMENTS)}"
         )
     mdp = make_mdp(config.env, config.env_config)
-    modules = MultiRLModule.from_checkpoint(checkpoint.path / _MODULES)
+    try:
+        modules = MultiRLModule.from_checkpoint(checkpoint.path / _MODULES)
+    except Exception as error:  # whatever Torch or the modules make of weights of another shape
+        raise MecError(
+            f"the checkpoint {checkpoint.path} does not fit this version of rllib_mec: "
+            f"{one_line(error)}"
+        ) from None
     module = modules[next(iter(modules.keys()))]
     name = algorithm_name(checkpoint.algorithm)
     if isinstance(module, JointRLModule):
