@@ -47,7 +47,7 @@ from rllib_mec.envs.episodes import (
     run_episodes,
 )
 from rllib_mec.envs.spaces import state_space
-from rllib_mec.policies.policy import Policy
+from rllib_mec.envs.worlds import VectorStep
 from rllib_mec.registry import make_mdp
 
 COMPONENT_WORLDS = "worlds"
@@ -57,6 +57,13 @@ AVERAGE_REWARD_RATE = 0.1
 
 EPISODE_METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
 """Names under which the paper's metrics stand in a result's ``env_runners`` and in TensorBoard."""
+
+
+def shaped_rewards(step: VectorStep, config: Any) -> np.ndarray:
+    """Each task slot's share of the reward as critic and actors learn from it, ``(B, W_max)``."""
+    # Heavy tails: an outage must not rule a whole batch. Clipping keeps the shares.
+    factor = np.minimum(1.0, config.reward_clip / np.maximum(-step.reward, 1e-9))
+    return step.task_rewards * (factor / config.reward_scale)[:, None]
 
 
 class TaskWindowEnvRunner(EnvRunner, Checkpointable):
@@ -186,29 +193,21 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         self._ended.append(metrics)
         return MultiAgentBatch({}, env_steps=int(metrics.num_windows.sum()))
 
-    def _sample_windows(
-        self, num_steps: int, explore: bool, teacher: Policy | None = None
-    ) -> MultiAgentBatch:
+    def _sample_windows(self, num_steps: int, explore: bool) -> MultiAgentBatch:
         """``num_steps`` windows of every world, with advantages (Eq. 18)."""
         config = self.config
         columns: dict[str, list[torch.Tensor]] = {}
         observations, rewards, terminated = [], [], []
         for _ in range(num_steps):
             observation = torch.from_numpy(self._observation)
-            if teacher is None:
-                played_actions, row = self._act(observation, explore)
-            else:
-                played_actions = teacher.decide(self._observation)
-                row = {head: torch.from_numpy(played_actions[head]) for head in HEADS}
+            played_actions, row = self._act(observation, explore)
             step = self.env.step(played_actions)
             decided = step.played[..., : self.layout.num_decisions]
             row[PLAYED] = torch.from_numpy(decided.astype(np.float32))
             for name, value in row.items():
                 columns.setdefault(name, []).append(value)
             observations.append(observation)
-            # Heavy tails: an outage must not rule a whole batch. Clipping keeps the shares.
-            factor = np.minimum(1.0, config.reward_clip / np.maximum(-step.reward, 1e-9))
-            rewards.append(step.task_rewards * (factor / config.reward_scale)[:, None])
+            rewards.append(shaped_rewards(step, config))
             terminated.append(step.terminated)
             self._observation = step.observation
             ended = self._tally.add(step)
@@ -223,12 +222,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             streams = streams - self._average_reward_shares(streams)
         if values.shape[-1] == 1:  # a critic of whole windows
             streams = streams.sum(axis=-1, keepdims=True)
-        if teacher is None:
-            advantages, targets = self.estimate_advantages(streams, values, np.stack(terminated))
-        else:  # discounted returns: the critic knows nothing yet
-            advantages, targets = per_task_gae(
-                streams, np.zeros_like(values), np.stack(terminated), config.gamma, 1.0
-            )
+        advantages, targets = self.estimate_advantages(streams, values, np.stack(terminated))
         data = {name: torch.cat(parts).numpy() for name, parts in columns.items()}
         data[Columns.OBS] = stacked[:-1].flatten(0, 1).numpy()
         data[Columns.ADVANTAGES] = advantages.reshape(-1, advantages.shape[-1])
@@ -243,18 +237,6 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             self._average_share = mean
         self._average_share += AVERAGE_REWARD_RATE * (mean - self._average_share)
         return self._average_share
-
-    def demonstrate(self, teacher: Policy, num_steps: int) -> MultiAgentBatch:
-        """Let another policy decide for ``num_steps`` windows of every world, to learn from it.
-
-        Args:
-            teacher: Decides; the batch has its actions, without log-probabilities.
-            num_steps: Windows of each world.
-
-        Returns:
-            The batch, with value targets.
-        """
-        return self._sample_windows(num_steps, explore=False, teacher=teacher)
 
     def estimate_advantages(
         self, rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray

@@ -10,7 +10,7 @@ from ray.rllib.core.columns import Columns
 from rllib_mec.algorithms.columns import PLAYED
 from rllib_mec.algorithms.distributions import HEADS
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig, algorithm
-from rllib_mec.algorithms.emh_ppo.imitation import imitate
+from rllib_mec.algorithms.emh_ppo.imitation import demonstrate, imitate
 from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
 from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.errors import MecError
@@ -35,9 +35,13 @@ def runner(**training) -> TaskWindowEnvRunner:
     return TaskWindowEnvRunner(config=config(**training), worker_index=0, num_workers=0)
 
 
+def queue_mean(batch, rows: slice) -> float:
+    return float(batch[Columns.OBS][rows, :2].mean())
+
+
 def test_demonstrations_hold_the_planners_decisions_and_discounted_returns():
     planner = Planner(Scenario(**SCENARIO), budget=QUICK, cache=False)
-    batch = runner(gamma=0.5).demonstrate(planner, 30)[DEFAULT_MODULE_ID]
+    batch = demonstrate(planner, 480, config(gamma=0.5))
     decisions = planner.decide(batch[Columns.OBS])
     for head in HEADS:
         np.testing.assert_array_equal(batch[head], decisions[head])
@@ -48,7 +52,11 @@ def test_demonstrations_hold_the_planners_decisions_and_discounted_returns():
     # World 0 stands in every eighth row; its return is its reward and half of the next return.
     targets = batch[Columns.VALUE_TARGETS][::8].sum(1)
     ended = queues[::8].sum(1)[1:] > queues[::8].sum(1)[:-1]
-    worlds = TaskWindowMDP(Scenario(**SCENARIO)).make(8, runner()._world_seed)
+    worlds = TaskWindowMDP(Scenario(**SCENARIO)).make(8, seed=3)
+    state = worlds.get_state()
+    state["queues"][0] = queues[0]
+    worlds.set_state(state)
+    assert queues[0].tolist() == [1, 1] and queues[7].tolist() == [12, 12]
     for t in range(10):
         reward = worlds.step(planner.decide(worlds.observation())).reward[0] / 10.0
         going_on = 0.0 if ended[t] else 0.5
@@ -58,7 +66,8 @@ def test_demonstrations_hold_the_planners_decisions_and_discounted_returns():
 def test_imitation_makes_the_policy_decide_as_demonstrated():
     planner = Planner(Scenario(**SCENARIO), budget=QUICK, cache=False)
     learner_of = runner()
-    batch = learner_of.demonstrate(planner, 200)[DEFAULT_MODULE_ID]
+    batch = demonstrate(planner, 3200, config())
+    assert queue_mean(batch, slice(0, 1600)) > 2 * queue_mean(batch, slice(1600, None))
     module = learner_of.module[DEFAULT_MODULE_ID]
 
     observation = torch.from_numpy(batch[Columns.OBS])
@@ -75,7 +84,7 @@ def test_imitation_makes_the_policy_decide_as_demonstrated():
         )
 
     before = errors()
-    imitate(module, batch, num_epochs=15, minibatch_size=64, seed=0)
+    imitate(module, batch, num_epochs=40, seed=0)
     after = errors()
     assert after[0] < 0.5 * before[0]
     assert after[1] < 0.7 * before[1]
@@ -87,12 +96,12 @@ def test_imitation_makes_the_policy_decide_as_demonstrated():
 
 def test_the_networks_see_how_the_queues_compare():
     module = runner().module[DEFAULT_MODULE_ID]
-    observation = torch.tensor([[1.0, 0.98, 0.3, 0.4]])
+    observation = torch.tensor([[0.22, 0.2, 0.3, 0.4]])
     features = module._features(observation)
-    state, ranks = [1.0, 0.98, 0.3, 0.4], [1.0, 0.0, 0.0, 1.0]
-    # In falling order, in tenths of the mean number of tasks: the queues (at most 1), and by how
-    # much they exceed the shortest.
-    expected = [*state, *ranks, 1.0, 1.0, 0.2, 0.0]
+    state, ranks = [0.22, 0.2, 0.3, 0.4], [1.0, 0.0, 0.0, 1.0]
+    # In falling order, at most 1: by how much they exceed the shortest, in tenths of the mean
+    # number of tasks; the queues in tenths, fifths and two fifths of it.
+    expected = [*state, *ranks, 0.2, 0.0, 1.0, 1.0, 1.0, 1.0, 0.55, 0.5]
     np.testing.assert_allclose(features.numpy(), [expected], atol=1e-5)
 
     paper = config().rl_module(model_config={"compare_queues": False})

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.policy.sample_batch import concat_samples
 from ray.rllib.utils.from_config import NotProvided
 from typing_extensions import Self
 
+from rllib_mec.algorithms.emh_ppo.imitation import demonstrate
 from rllib_mec.algorithms.emh_ppo.learner import EMHPPOTorchLearner
 from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPORLModule
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
@@ -43,7 +43,7 @@ class EMHPPOConfig(JointPPOConfig):
         self.decision_per_task = True
         self.per_task_advantages = True
         self.demonstrations = 0
-        self.imitation_epochs = 10
+        self.imitation_epochs = 12
 
     def training(
         self,
@@ -109,14 +109,7 @@ class EMHPPO(JointPPO):
     def _imitate_planner(self) -> None:
         config = self.config
         planner = Planner(make_mdp(str(config.env), config.env_config))
-        num_runners = max(1, config.num_env_runners or 0)
-        worlds = num_runners * config.num_envs_per_env_runner
-        num_steps = -(-config.demonstrations // worlds)
-        batches = self.env_runner_group.foreach_env_runner(
-            lambda runner: runner.demonstrate(planner, num_steps),
-            local_env_runner=not config.num_env_runners,
-        )
-        batch = concat_samples(batches)
+        batch = demonstrate(planner, config.demonstrations, config)
         self.learner_group.foreach_learner(lambda learner: learner.imitate(batch))
         self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group)
 

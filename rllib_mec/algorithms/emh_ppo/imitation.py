@@ -4,31 +4,99 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.policy.sample_batch import SampleBatch
 
 from rllib_mec.algorithms.columns import PLAYED
 from rllib_mec.algorithms.distributions import HEADS, TASK_HEADS, HybridActionDistribution
+from rllib_mec.algorithms.env_runner import shaped_rewards
+from rllib_mec.algorithms.gae import per_task_gae
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
+from rllib_mec.envs.mdp import TaskWindowMDP
+from rllib_mec.policies.policy import Policy
 
 LEARNING_RATE = 1e-3
-LEAST_RATE = 0.02
+LEAST_RATE = 0.02  # of it, at the end
+MINIBATCH_SIZE = 256
 
 POWER_NOISE = 0.05
 """Std of the noise on demonstrated powers: what the policy's own exploration starts from."""
 
+SHORT_EPISODES = 0.25
+"""Half of the demonstrations are of episodes with this share of the mean number of tasks: how an
+episode is best brought to its end takes as much to learn as all of what comes before."""
 
-def imitate(
-    module: JointRLModule, batch: SampleBatch, *, num_epochs: int, minibatch_size: int, seed: int
-) -> float:
+MOST_TASKS = 1.2
+"""Longest queue that the first episodes begin with, as a share of the mean number of tasks."""
+
+
+def demonstrate(teacher: Policy, num_windows: int, config: Any) -> SampleBatch:
+    """Let a policy decide, to learn from it.
+
+    Args:
+        teacher: Decides.
+        num_windows: Task windows, rounded up to whole steps of all worlds.
+        config: The algorithm's config: number of worlds, seed, and how rewards are learned from.
+
+    Returns:
+        The windows with ``obs``, the heads' actions, ``played`` and ``value_targets``.
+    """
+    num_steps = -(-num_windows // (2 * config.num_envs_per_env_runner))
+    average = None if config.average_reward else 0.0
+    parts = []
+    for share in (1.0, SHORT_EPISODES):
+        columns, rewards, terminated = _play(teacher, num_steps, share, config)
+        average = rewards.mean() if average is None else average
+        # Discounted returns: the critic knows nothing yet.
+        unknown = np.zeros((num_steps + 1, *rewards.shape[1:]))
+        _, targets = per_task_gae(rewards - average, unknown, terminated, config.gamma, 1.0)
+        parts.append({**columns, Columns.VALUE_TARGETS: targets})
+    # (T, B, ...) of both parts to rows.
+    return SampleBatch(
+        {
+            name: np.concatenate([part[name].reshape(-1, *part[name].shape[2:]) for part in parts])
+            for name in parts[0]
+        }
+    )
+
+
+def _play(
+    teacher: Policy, num_steps: int, share: float, config: Any
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Windows of episodes with a share of the mean number of tasks: columns, rewards, ends."""
+    scenario = teacher.scenario
+    mdp = TaskWindowMDP(scenario.replace(mean_tasks=share * scenario.mean_tasks))
+    worlds = mdp.make(config.num_envs_per_env_runner, config.seed or 0)
+    # First episodes begin with equal queues, of any length: drawn ones hardly ever are equal, but
+    # those of MDs that share the work well often are.
+    most = MOST_TASKS * mdp.scenario.mean_tasks
+    levels = np.linspace(1, most, worlds.num_worlds).astype(np.int64)
+    state = worlds.get_state()
+    state["queues"][:] = levels[:, None]
+    worlds.set_state(state)
+    rows: list[dict[str, np.ndarray]] = []
+    rewards, terminated = [], []
+    for _ in range(num_steps):
+        observation = worlds.observation()
+        observation[:, : scenario.num_devices] *= share  # as it is seen in the whole scenario
+        actions = teacher.decide(observation)
+        step = worlds.step(actions)
+        rows.append({**actions, Columns.OBS: observation, PLAYED: step.played.astype(np.float32)})
+        rewards.append(shaped_rewards(step, config))
+        terminated.append(step.terminated)
+    columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return columns, np.stack(rewards), np.stack(terminated)
+
+
+def imitate(module: JointRLModule, batch: SampleBatch, *, num_epochs: int, seed: int) -> float:
     """Fit actor and critic of a joint module to demonstrations, by maximum likelihood.
 
     Args:
         module: Changed in place.
         batch: Windows with ``obs``, the heads' actions, ``played`` and ``value_targets``.
         num_epochs: Passes over the batch, with a learning rate that falls linearly.
-        minibatch_size: Windows a step.
         seed: Seed of the order of windows and of the noise on the powers.
 
     Returns:
@@ -41,7 +109,7 @@ def imitate(
     device = next(module.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(module.parameters(), lr=LEARNING_RATE)
-    steps_an_epoch = max(batch.count // minibatch_size, 1)
+    steps_an_epoch = max(batch.count // MINIBATCH_SIZE, 1)
     schedule = torch.optim.lr_scheduler.LinearLR(
         optimizer, 1.0, LEAST_RATE, total_iters=num_epochs * steps_an_epoch
     )
@@ -49,7 +117,7 @@ def imitate(
     for _ in range(num_epochs):
         loss_sum = 0.0
         order = torch.randperm(batch.count, generator=generator)
-        for rows in order.split(minibatch_size)[:steps_an_epoch]:
+        for rows in order.split(MINIBATCH_SIZE)[:steps_an_epoch]:
             part = {name: values[rows] for name, values in data.items()}
             part["power"] = part["power"] + POWER_NOISE * torch.randn(
                 part["power"].shape, generator=generator

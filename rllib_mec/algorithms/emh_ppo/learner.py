@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
-from ray.rllib.policy.sample_batch import MultiAgentBatch
+from ray.rllib.policy.sample_batch import SampleBatch
 
 from rllib_mec.algorithms.columns import WINDOW_ADVANTAGES
 from rllib_mec.algorithms.distributions import TASK_HEADS
@@ -23,17 +24,15 @@ WINDOW_LOSS = "window_loss"
 class EMHPPOTorchLearner(JointPPOTorchLearner):
     """Every task slot of every MD has its own probability ratio and its own advantage."""
 
-    def imitate(self, batch: MultiAgentBatch) -> None:
+    def imitate(self, demonstrations: SampleBatch) -> None:
         """Warm start the module; every learner does the same, so that they stay equal."""
         config = self.config
-        for module_id, part in batch.policy_batches.items():
-            imitate(
-                self.module[module_id].unwrapped(),
-                part,
-                num_epochs=config.imitation_epochs,
-                minibatch_size=config.minibatch_size,
-                seed=config.seed or 0,
-            )
+        imitate(
+            self.module[DEFAULT_MODULE_ID].unwrapped(),
+            demonstrations,
+            num_epochs=config.imitation_epochs,
+            seed=config.seed or 0,
+        )
 
     def policy_terms(
         self, log_ratio: dict[str, torch.Tensor], played: torch.Tensor, batch: dict[str, Any]

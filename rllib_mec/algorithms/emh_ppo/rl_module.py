@@ -13,8 +13,9 @@ from torch import nn
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule, ModelConfig
 from rllib_mec.algorithms.networks import agent_heads, agent_layers, mlp
 
-SEEN_SHARE = 0.1
-"""Queues and their differences are seen up to this share of the mean number of tasks."""
+SCALES = (0.1, 0.2, 0.4)
+"""Short queues are seen at several scales, in shares of the mean number of tasks: how many tasks
+are left matters most where they are few."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,7 @@ class EMHPPORLModule(JointRLModule):
         layout = self.layout
         num_inputs = self.observation_space.shape[0]  # type: ignore[union-attr,index]
         self._compared = layout.num_devices if config.compare_queues else 0
-        num_inputs += self._compared * (self._compared + 2)
+        num_inputs += self._compared * (self._compared + 1 + len(SCALES))
         sizes = [config.embedding_hiddens[-1] + self._compared, *config.agent_hiddens]
 
         self.embedding = mlp([num_inputs, *config.embedding_hiddens], nn.GELU, out_gain=None)
@@ -76,13 +77,16 @@ class EMHPPORLModule(JointRLModule):
         return self.critic(self._features(batch[Columns.OBS]))
 
     def _features(self, observation: torch.Tensor) -> torch.Tensor:
-        """The state, each MD's rank, and the queues in falling order, ``(..., 2N + N² + 2N)``."""
+        """The state, each MD's rank, and the queues in falling order, ``(..., 2N + N² + 4N)``."""
         if not self._compared:
             return observation
         falling = observation[..., : self._compared].sort(dim=-1, descending=True).values
         ahead = falling - falling[..., -1:]
-        seen = torch.cat([falling, ahead], dim=-1).clamp(max=SEEN_SHARE) / SEEN_SHARE
-        return torch.cat([observation, self._ranks(observation).flatten(-2), seen], dim=-1)
+        seen = [ahead / SCALES[0], *(falling / scale for scale in SCALES)]
+        return torch.cat(
+            [observation, self._ranks(observation).flatten(-2), torch.cat(seen, -1).clamp(max=1.0)],
+            dim=-1,
+        )
 
     def _ranks(self, observation: torch.Tensor) -> torch.Tensor:
         """Each MD's place in the order of falling queues, one-hot, ``(..., N, N)``."""
