@@ -134,7 +134,7 @@ def test_an_algorithm_imitates_once_before_its_first_iteration(monkeypatch, tmp_
         return Planner(mdp, budget=QUICK, cache=False)
 
     monkeypatch.setattr(algorithm, "Planner", planner)
-    warm = config(demonstrations=400, imitation_epochs=10, lr=0.0).build_algo()
+    warm = config(demonstrations=2000, imitation_epochs=30, lr=0.0).build_algo()
     cold = config(lr=0.0).build_algo()
     try:
         result, other = warm.train(), cold.train()
