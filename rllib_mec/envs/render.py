@@ -108,7 +108,7 @@ def _figure(stage_ends: np.ndarray, window_size: np.ndarray, name: str) -> Any:
     axes.set_ylim(num_devices - 0.5, -0.5)
     axes.set_yticks(range(num_devices), [f"md_{n}" for n in range(num_devices)])
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("time since the window's start (ms)")
+    axes.set_xlabel(f"time since the {name}'s start (ms)")
     axes.spines[["top", "right"]].set_visible(False)
     if not latency:
         axes.set_xticks([])

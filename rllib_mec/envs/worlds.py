@@ -23,7 +23,8 @@ class VectorStep(NamedTuple):
     """What one step of B worlds gave.
 
     Attributes:
-        observation: The next window's, ``(B, 2N)`` float32; of a new episode where one ended.
+        observation: The next step's, ``(B, 2N)`` float32 (or more, see the MDP); of a new episode
+            where one ended.
         reward: r_k of Eq. (8), ``(B,)``.
         task_rewards: Its shares per task slot, which sum to it, ``(B, W_max)``.
         terminated: Whether the episode ended, ``(B,)`` bool; episodes are never truncated.
@@ -34,7 +35,7 @@ class VectorStep(NamedTuple):
         played: Which task slots were played, ``(B, N, W_max)`` bool.
         local_share: Share of the window's tasks that ran fully on their MD, ``(B,)``.
         stage_ends: When each task's stages (local, transmission, server) ended,
-            ``(B, N, W_max, 3)``, ms since the window's start; 0 where a slot was not played.
+            ``(B, N, W_max, 3)``, ms since the step's start; 0 where a slot was not played.
     """
 
     observation: np.ndarray
