@@ -61,9 +61,12 @@ def test_a_path_without_a_checkpoint_is_named(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policies", [{"shared"}, {"md_0", "md_1"}])
+@pytest.mark.parametrize(
+    ("name", "policies"),
+    [("mec_task_window_v0", {"md_0", "md_1"}), ("mec_time_slot_v0", {"shared"})],
+)
 def test_stock_ppo_trains_on_the_env_and_its_checkpoint_acts_as_its_connectors_do(
-    policies, ray_session, tmp_path, monkeypatch
+    name, policies, ray_session, tmp_path, monkeypatch
 ):
     # RLlib 2.60 gives the log-probability of a deterministic action the action's own shape, so that
     # those of a Dict action cannot be added up, and its runners fail with explore=False.
@@ -73,7 +76,7 @@ def test_stock_ppo_trains_on_the_env_and_its_checkpoint_acts_as_its_connectors_d
     shared = "shared" in policies
     config = (
         PPOConfig()
-        .environment("mec_task_window_v0", env_config={"num_devices": 2, "mean_tasks": 5})
+        .environment(name, env_config={"num_devices": 2, "mean_tasks": 5})
         .env_runners(num_env_runners=0)
         .multi_agent(
             policies=policies,
