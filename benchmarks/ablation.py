@@ -7,6 +7,7 @@ Flags and files are those of ``reproduce.py``, which runs all items.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from typing import Any
 
@@ -20,13 +21,27 @@ from rllib_mec.plotting import add_legend, look, new_figure
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
+    "no demonstrations": {"demonstrations": 0},
+    "discounted sum of rewards": {"average_reward": False},
+    "networks see the state alone": {"model_config": {"compare_queues": False}},
     "one advantage for all task slots": {"per_task_advantages": False},
     "window entropy counts once": {"window_entropy_factor": 1.0},
-    "constant entropy coefficient": {"entropy_coeff": 0.02},
-    "constant learning rate": {"lr": 3e-4},
     "rewards not clipped": {"reward_clip": 1e9},
 }
 """Variant -> changes to ``config`` in ``tuned_configs/emh_ppo.yaml``."""
+
+FROM_SCRATCH = {
+    "demonstrations": 0,
+    "lr": [[0, 3e-4], [60_000, 0.0]],
+    "entropy_coeff": [[0, 0.02], [45_000, 0.001]],
+}
+"""As EMH-PPO is tuned without demonstrations; schedules stretch with the steps."""
+
+STEPS = 60_000
+"""Of ``tuned_configs/emh_ppo.yaml``."""
+
+LONG = 7
+"""Times as many steps for what starts from scratch."""
 
 METRICS = ("reward", "latency_ms", "energy_j")
 
@@ -37,21 +52,38 @@ def cells(budget: Budget) -> list[Cell]:
         learned(f"EMH-PPO, {name}", budget, source="emh_ppo", settings=settings)
         for name, settings in VARIANTS.items()
     ]
+    steps = (budget.steps or STEPS) * LONG
+    long = dataclasses.replace(budget, steps=steps)
+    for name, more in {
+        "mean reward": {},
+        "discounted sum": {"average_reward": False},
+        "mean reward, state alone": {"model_config": {"compare_queues": False}},
+    }.items():
+        variants.append(
+            learned(
+                f"EMH-PPO, from scratch for {LONG} times the steps, {name}",
+                long,
+                source="emh_ppo",
+                settings={**FROM_SCRATCH, **more},
+            )
+        )
     return [*variants, *references()]
 
 
 def draw(results: Results) -> Any:
     """Every variant's reward with its interval, and its seeds as dots."""
-    figure, (axes,) = new_figure(1, 1, panel_inches=(6.4, 0.9 + 0.35 * len(VARIANTS)))
+    names = [cell.policy.removeprefix("EMH-PPO, ") for cell in results.of()]
+    figure, (axes,) = new_figure(1, 1, panel_inches=(6.4, 0.9 + 0.35 * len(names)))
     for row, cell in enumerate(results.of()):
         interval = results.interval(cell, "reward")
         looks = {**look("EMH-PPO"), "linestyle": "none"}
         if len(cell.trials) > 1:
             axes.errorbar(interval.mean, row, xerr=interval.half_width, capsize=3, **looks)
         seeds = [values["reward"] for values in results.rows(cell)]
-        axes.plot(seeds, [row] * len(seeds), **look("paper"))
+        label = None if row else "a training seed"
+        axes.plot(seeds, [row] * len(seeds), label=label, **look("paper"))
     axes.axvline(results.mean("planner", "reward"), label="planner", color="black", linestyle=":")
-    axes.set_yticks(range(len(VARIANTS)), list(VARIANTS))
+    axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlabel(TITLES["reward"])
     add_legend(figure, axes)
