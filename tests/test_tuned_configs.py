@@ -1,9 +1,11 @@
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rllib_mec.cli import experiment
+from rllib_mec.policies import Planner, PlannerBudget
 
 CONFIGS = Path(__file__).parents[1] / "tuned_configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -18,13 +20,18 @@ def test_says_what_it_trains_and_keeps_a_checkpoint(path):
     assert path.read_text().startswith("# ")
     loaded = load(path)
     assert loaded.checkpoint_config["checkpoint_at_end"]
-    assert loaded.stop["num_env_steps_sampled_lifetime"] >= 100_000
+    assert loaded.stop["num_env_steps_sampled_lifetime"] >= 50_000
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONFIGS)))
-def test_builds_and_trains_until_an_episode_has_ended(path, ray_session):
+def test_builds_and_trains_until_an_episode_has_ended(path, ray_session, monkeypatch):
     config = load(path).config
+    if getattr(config, "demonstrations", 0):  # as it is, but for a planner that hardly searches
+        config.training(demonstrations=512, imitation_epochs=1)
+        quick = PlannerBudget(refined=1, rounds=1, proposals=1, samples=8, final_samples=8)
+        planner = functools.partial(Planner, budget=quick, cache=False)
+        monkeypatch.setattr("rllib_mec.algorithms.emh_ppo.algorithm.Planner", planner)
     algorithm = config.build_algo()
     try:
         runners = algorithm.train()["env_runners"]
