@@ -86,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
                 signal.signal(number, lambda *_: stop.set())
             print(f"rllib-mec server: ready: {server}", flush=True)
             stop.wait()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)  # a second one does not wait
     except KeyboardInterrupt:  # while it was starting
         pass
     return 0

@@ -15,7 +15,6 @@ It needs torch and NumPy, but neither Ray nor any environment::
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -37,8 +36,9 @@ from rllib_mec.testbed.frames import FRAME_CODECS, FrameError
 from rllib_mec.testbed.link import Link
 from rllib_mec.testbed.records import TaskRecord
 from rllib_mec.testbed.remote import Remote, Unavailable, mismatch
+from rllib_mec.testbed.slowdown import SlowedWork
 from rllib_mec.testbed.split_model import SplitModel
-from rllib_mec.testbed.tensors import raw_bytes
+from rllib_mec.testbed.tensors import digest
 
 OnResult = Callable[[TaskRecord, Any], None]
 
@@ -95,6 +95,17 @@ def load_from(
     return loaded, hello
 
 
+@dataclasses.dataclass(frozen=True)
+class _Done:
+    """A task's result and what it took to get it; ``reason`` says why a task fell back."""
+
+    result: Any
+    bytes_sent: int = 0
+    server_ms: float = 0.0
+    attempts: int = 0
+    reason: str = ""
+
+
 class Device:
     """Works through tasks: head here, tail on a server, or all of it here.
 
@@ -112,6 +123,7 @@ class Device:
         slowdown: Compute takes this many times as long: what is missing is slept. The time is CPU
             time, so that a busy machine does not count twice.
         timeout_s: For one task's request, beyond the time that its bytes take on the link.
+        backoff_s: How long a server is left alone after a first failure, and at most.
         energy_per_mmac_j: ζ, energy of a million MACs.
         verify: Compare every result with the whole DNN's, after the run.
         note: Told, in one line, what a user should know.
@@ -130,6 +142,7 @@ class Device:
         link: Link | None = None,
         slowdown: float = 1.0,
         timeout_s: float = 1.0,
+        backoff_s: tuple[float, float] = (0.1, 5.0),
         energy_per_mmac_j: float = Scenario.energy_per_mmac_j,
         verify: bool = False,
         note: Callable[[str], None] = lambda message: None,
@@ -141,7 +154,15 @@ class Device:
         self.model, self.decider, self.name = model, decider, name
         link = link or Link()
         self._remotes = [
-            Remote(address, model, link=link, timeout_s=timeout_s, note=note) for address in servers
+            Remote(
+                address,
+                model,
+                link=link,
+                timeout_s=timeout_s,
+                backoff_s=backoff_s,
+                note=note,
+            )
+            for address in servers
         ]
         self._slowdown, self._verify = slowdown, verify
         self._energy_per_mmac_j = energy_per_mmac_j
@@ -210,44 +231,20 @@ class Device:
     def _task(
         self, index: int, window: int, decision: TaskDecision, x: torch.Tensor
     ) -> tuple[TaskRecord, Any]:
-        work = _Work(self._slowdown)
-        point = self.model.full_local if decision.point is None else decision.point
-        if not 0 <= point < self.model.num_points or decision.codec not in FRAME_CODECS:
-            raise MecError(
-                f"the decision for point {point} and codec {decision.codec!r} is out of range:"
-                f" expected a point below {self.model.num_points}, a codec of"
-                f" {', '.join(FRAME_CODECS)}"
-            )
+        work = SlowedWork(self._slowdown)
+        point = self._checked_point(decision)
         server = decision.server % max(len(self._remotes), 1)
         started_s, start = time.time(), time.perf_counter()
-        reason, sent, attempts, server_ms = decision.fallback, 0, 0, 0.0
         if point == self.model.full_local or not self._remotes:
-            result = work.do(lambda: self.model.whole(x))
-            mmacs = self._total_mmacs
+            done = _Done(work.do(lambda: self.model.whole(x)), reason=decision.fallback)
         else:
-            remote = self._remotes[server]
-            mmacs = self.model.local_mmacs(point)
-            tensors = None
-            try:
-                remote.check()
-                tensors = work.do(lambda: self.model.head(point, x))
-                payload = work.do(lambda: remote.frame(point, decision.codec, tensors))
-                sent = len(payload)
-                answer = remote.infer(payload)
-                result = self.model.result(answer.leaves)
-                server_ms, attempts = answer.server_ms, answer.attempts
-            except (Unavailable, MecError, FrameError) as why:
-                reason, mmacs = str(why), self._total_mmacs
-                if tensors is None:
-                    result = work.do(lambda: self.model.whole(x))
-                else:
-                    rest = tensors
-                    result = work.do(lambda: self.model.tail(point, rest))
+            done = self._offload(self._remotes[server], point, decision.codec, x, work)
         total_ms = 1e3 * (time.perf_counter() - start)
         away_ms = max(0.0, total_ms - work.spent_ms)
-        server_ms = min(server_ms, away_ms)
-        transmission_ms = away_ms - server_ms if sent else 0.0
-        energy_j = self._energy_per_mmac_j * mmacs + decision.power_w * transmission_ms / 1e3
+        server_ms = min(done.server_ms, away_ms)
+        transmission_ms = away_ms - server_ms if done.bytes_sent else 0.0
+        is_here = done.reason or not done.bytes_sent
+        mmacs = self._total_mmacs if is_here else self.model.local_mmacs(point)
         record = TaskRecord(
             device=self.name,
             task=index,
@@ -257,21 +254,50 @@ class Device:
             server=server,
             channel=decision.channel,
             power_w=decision.power_w,
-            bytes_sent=sent,
+            bytes_sent=done.bytes_sent,
             local_ms=work.spent_ms,
             transmission_ms=transmission_ms,
             server_ms=server_ms,
             waiting_ms=0.0,
             total_ms=total_ms,
-            energy_j=energy_j,
-            fell_back=bool(reason),
-            reason=reason,
-            attempts=attempts,
+            energy_j=self._energy_per_mmac_j * mmacs + decision.power_w * transmission_ms / 1e3,
+            fell_back=bool(done.reason),
+            reason=done.reason,
+            attempts=done.attempts,
             started_s=started_s,
             finished_s=started_s + total_ms / 1e3,
-            result_sha256=digest(self.model.leaves(result)),
+            result_sha256=digest(self.model.leaves(done.result)),
         )
-        return record, result
+        return record, done.result
+
+    def _checked_point(self, decision: TaskDecision) -> int:
+        point = self.model.full_local if decision.point is None else decision.point
+        if not 0 <= point < self.model.num_points or decision.codec not in FRAME_CODECS:
+            raise MecError(
+                f"the decision for point {point} and codec {decision.codec!r} is out of range:"
+                f" expected a point below {self.model.num_points}, a codec of"
+                f" {', '.join(FRAME_CODECS)}"
+            )
+        return point
+
+    def _offload(
+        self, remote: Remote, point: int, codec: str, x: torch.Tensor, work: SlowedWork
+    ) -> _Done:
+        """Run the head here and the tail there, or, if that fails, whatever is left here."""
+        try:
+            remote.check()
+        except Unavailable as why:
+            return _Done(work.do(lambda: self.model.whole(x)), reason=str(why))
+        tensors = work.do(lambda: self.model.head(point, x))
+        sent = 0
+        try:
+            payload = work.do(lambda: remote.frame(point, codec, tensors))
+            sent = len(payload)
+            answer = remote.infer(payload)
+        except (Unavailable, MecError, FrameError) as why:
+            return _Done(work.do(lambda: self.model.tail(point, tensors)), sent, reason=str(why))
+        result = self.model.result(answer.leaves)
+        return _Done(result, sent, answer.server_ms, answer.attempts)
 
     def _error(self, x: torch.Tensor, leaves: list[torch.Tensor]) -> float:
         """Largest difference of a result to the whole DNN's."""
@@ -293,31 +319,3 @@ class Device:
     def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
-
-
-def digest(leaves: Sequence[torch.Tensor]) -> str:
-    """SHA-256 of a result's tensors."""
-    sha = hashlib.sha256()
-    for leaf in leaves:
-        sha.update(raw_bytes(leaf))
-    return sha.hexdigest()
-
-
-class _Work:
-    """Runs functions as on a device that is ``slowdown`` times slower, and adds up their time."""
-
-    def __init__(self, slowdown: float):
-        self._slowdown = slowdown
-        # With one thread all work is in this one, and its CPU time knows no other processes.
-        self._clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
-        self.spent_ms = 0.0
-
-    def do(self, function: Callable[[], Any]) -> Any:
-        start, cpu_start = time.perf_counter(), self._clock()
-        result = function()
-        wanted = self._slowdown * (self._clock() - cpu_start)
-        left = wanted - (time.perf_counter() - start)
-        if self._slowdown > 1.0 and left > 0:
-            time.sleep(left)
-        self.spent_ms += 1e3 * (time.perf_counter() - start)
-        return result

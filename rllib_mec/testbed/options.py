@@ -90,11 +90,20 @@ class ServerOptions:
         """The same with the DNN and the partition points of the checkpoint's scenario, if any.
 
         Raises:
-            MecError: The checkpoint is of another DNN or another number of devices.
+            MecError: The checkpoint is of another DNN or another number of devices, or does not
+                decide task windows.
         """
         if self.checkpoint is None:
             return self
-        scenario = self.load_policy().scenario
+        from rllib_mec.envs.mdp import TaskWindowMDP
+
+        policy = self.load_policy()
+        scenario = policy.scenario
+        if policy.mdp.env_id != TaskWindowMDP.env_id:
+            raise MecError(
+                f"the checkpoint {self.checkpoint} decides time slots ({policy.mdp.env_id}),"
+                f" a scheduler needs one of {TaskWindowMDP.env_id}"
+            )
         if self.model not in (None, scenario.dnn):
             raise MecError(
                 f"the checkpoint {self.checkpoint} was trained for {scenario.dnn!r},"

@@ -59,6 +59,7 @@ class Remote:
         model: The DNN, with the server's partition points.
         link: What requests go through.
         timeout_s: For one task, beyond the time that its bytes take on the link.
+        backoff_s: How long it is left alone after a first failure, and at most.
         note: Told, in one line, when the server is lost or back.
     """
 
@@ -69,13 +70,14 @@ class Remote:
         *,
         link: Link,
         timeout_s: float,
+        backoff_s: tuple[float, float],
         note: Callable[[str], None],
     ):
         """Ask nothing yet."""
         self.address = address
         self._model, self._link, self._timeout_s, self._note = model, link, timeout_s, note
         self._client = ServerClient(address, link)
-        self._breaker = CircuitBreaker()
+        self._breaker = CircuitBreaker(*backoff_s)
         self._is_checked = False
         self._run_id, self._count = os.urandom(8), 0
         self._like = model.leaves(model.whole(model.example()))

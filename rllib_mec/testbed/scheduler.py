@@ -49,12 +49,13 @@ class WindowScheduler:
 
     Attributes:
         window: Windows decided so far.
+        deadline_s: As given.
     """
 
     def __init__(self, policy: Policy, deadline_s: float = 2.0):
         """Begin with all places free."""
         self.window = 0
-        self._policy, self._deadline_s = policy, deadline_s
+        self._policy, self.deadline_s = policy, deadline_s
         self._places: list[_Place | None] = [None] * policy.scenario.num_devices
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -139,7 +140,7 @@ class WindowScheduler:
             place.asking = loop.create_future()
         future = place.asking
         if self._deadline is None:
-            self._deadline = loop.call_later(self._deadline_s, self._decide)
+            self._deadline = loop.call_later(self.deadline_s, self._decide)
         self._decide_if_all_ask()
         return await asyncio.shield(future)
 

@@ -1,4 +1,4 @@
-"""The MEC server: two applications on Ray Serve, tails of DNNs and the scheduler.
+"""The MEC server on Ray Serve: the application that runs tails of a DNN.
 
 ``rllib-mec server`` runs them on this machine. On a cluster they are deployed by a Serve config
 file (``serve deploy FILE``), where replicas, autoscaling and resources are set as for any Serve
@@ -15,12 +15,11 @@ application::
         autoscaling_config: {min_replicas: 1, max_replicas: 16}
     - name: scheduler
       route_prefix: /schedule
-      import_path: rllib_mec.testbed.server:scheduler_application
+      import_path: rllib_mec.testbed.scheduler_server:scheduler_application
       args: {checkpoint: /shared/emh-ppo}
 
 Routes: ``POST /infer`` takes and returns a binary frame (:mod:`rllib_mec.testbed.frames`);
-``GET /hello`` and ``GET /health`` return JSON; ``POST /schedule/register``, ``/schedule/window``
-and ``/schedule/leave`` take and return JSON. Status 503 means that the queue is full.
+``GET /hello`` and ``GET /health`` return JSON. Status 503 means that the queue is full.
 """
 
 # No "from __future__ import annotations": FastAPI needs the types, and Serve moves the methods.
@@ -29,29 +28,25 @@ import time
 from typing import Any
 
 import torch
-from fastapi import FastAPI, HTTPException, Request, Response
-from pydantic import BaseModel
+from fastapi import FastAPI, Request, Response
 from ray import serve
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 from rllib_mec.errors import MecError
 from rllib_mec.testbed.batching import KeyedBatcher
 from rllib_mec.testbed.client import FRAME_TYPE, Hello
-from rllib_mec.testbed.device import digest
 from rllib_mec.testbed.frames import ERROR, INFER, RAW, RESULT, Frame, FrameError, decode, encode
 from rllib_mec.testbed.options import ServerOptions
-from rllib_mec.testbed.scheduler import UnknownDeviceError, WindowScheduler
-from rllib_mec.testbed.tensors import from_frame, result_blobs
+from rllib_mec.testbed.tensors import digest, from_frame, result_blobs
 
-BAD_FRAME, OTHER_WEIGHTS, TOO_LARGE, UNKNOWN_DEVICE, NO_PLACE = 400, 409, 413, 404, 409
+BAD_FRAME, OTHER_WEIGHTS, TOO_LARGE = 400, 409, 413
 """HTTP statuses of what the server refuses."""
 
 _FRAME_MARGIN = 1024  # header of a frame, and of each of its tensors
 _EXACT_CODECS = (RAW, "float32")
 _MS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0]
 
-_tail_routes = FastAPI()
-_schedule_routes = FastAPI()
+_routes = FastAPI()
 
 
 class _Refusal(Exception):
@@ -61,7 +56,7 @@ class _Refusal(Exception):
 
 
 @serve.deployment
-@serve.ingress(_tail_routes)
+@serve.ingress(_routes)
 class TailServer:
     """Runs tails: one replica is one worker thread with a queue.
 
@@ -98,12 +93,12 @@ class TailServer:
         self._batch_sizes = Histogram("mec_batch_size", "Requests run together.", [1, 2, 4, 8, 16])
         self._queue = Gauge("mec_queue_length", "Frames in this replica.")
 
-    @_tail_routes.get("/hello")
+    @_routes.get("/hello")
     def hello(self) -> dict[str, Any]:
         """Say what is served."""
         return self._hello.to_json()
 
-    @_tail_routes.get("/health")
+    @_routes.get("/health")
     def health(self) -> dict[str, Any]:
         """Say that the replica that happens to answer is alive, and what it did."""
         return {
@@ -114,7 +109,7 @@ class TailServer:
             "waiting": self._waiting,
         }
 
-    @_tail_routes.post("/infer")
+    @_routes.post("/infer")
     async def infer(self, request: Request) -> Response:
         """Finish a task."""
         ids = bytes(16), self._model.fingerprint
@@ -186,92 +181,6 @@ class TailServer:
         return Response(encode(frame), status_code=status, media_type=FRAME_TYPE)
 
 
-class Registration(BaseModel):
-    """Body of ``/schedule/register``; heads in hexadecimal."""
-
-    device: str
-    model: str
-    heads: list[str]
-    distance_m: float
-
-
-class WindowRequest(BaseModel):
-    """Body of ``/schedule/window``."""
-
-    device: str
-    sequence: int
-    remaining: int
-    distance_m: float
-
-
-class Leave(BaseModel):
-    """Body of ``/schedule/leave``."""
-
-    device: str
-
-
-@serve.deployment
-@serve.ingress(_schedule_routes)
-class SchedulerServer:
-    """Decides the task windows of all devices with a trained policy; one replica, as it has state.
-
-    Args:
-        options: Resolved options with a checkpoint.
-    """
-
-    def __init__(self, options: ServerOptions):
-        """Load the policy."""
-        self._options = options
-        self._scheduler = WindowScheduler(options.load_policy(), options.deadline_s)
-        self._windows = Counter("mec_windows", "Task windows handed out.", tag_keys=("absent",))
-
-    @_schedule_routes.post("/register")
-    async def register(self, request: Registration) -> dict[str, Any]:
-        """Give a device a place."""
-        heads = tuple(f"{head:x}" for head in self._options.heads or ())
-        if request.model != self._options.model or tuple(request.heads) != heads:
-            raise HTTPException(NO_PLACE, f"it decides for {self._options.model!r} and its points")
-        try:
-            index = self._scheduler.register(request.device, request.distance_m)
-        except MecError as error:
-            raise HTTPException(NO_PLACE, str(error)) from None
-        return {
-            "index": index,
-            "num_devices": self._options.devices,
-            "deadline_ms": 1e3 * self._options.deadline_s,
-            "codec": self._options.codec,
-        }
-
-    @_schedule_routes.post("/window")
-    async def window(self, request: WindowRequest) -> dict[str, Any]:
-        """Decide a device's next window, together with the others'."""
-        try:
-            answer = await self._scheduler.ask(
-                request.device, request.sequence, request.remaining, request.distance_m
-            )
-        except UnknownDeviceError as error:
-            raise HTTPException(UNKNOWN_DEVICE, str(error)) from None
-        except MecError as error:
-            raise HTTPException(BAD_FRAME, str(error)) from None
-        self._windows.inc(tags={"absent": str(len(answer["absent"]))})
-        return answer
-
-    @_schedule_routes.post("/leave")
-    async def leave(self, request: Leave) -> dict[str, Any]:
-        """Free a device's place."""
-        self._scheduler.leave(request.device)
-        return {}
-
-    @_schedule_routes.get("/health")
-    async def health(self) -> dict[str, Any]:
-        """Say that it is alive, and for whom it decides."""
-        return {
-            "status": "ok",
-            "devices": self._scheduler.devices,
-            "windows": self._scheduler.window,
-        }
-
-
 def tail_application(args: dict[str, Any]) -> serve.Application:
     """The application of tails, for a Serve config file.
 
@@ -284,18 +193,6 @@ def tail_application(args: dict[str, Any]) -> serve.Application:
     return bind_tails(ServerOptions.from_dict(args).resolved())
 
 
-def scheduler_application(args: dict[str, Any]) -> serve.Application:
-    """The application of the scheduler, for a Serve config file.
-
-    Args:
-        args: Fields of :class:`ServerOptions`, with a checkpoint.
-
-    Raises:
-        MecError: Bad options.
-    """
-    return bind_scheduler(ServerOptions.from_dict(args).resolved())
-
-
 def bind_tails(options: ServerOptions) -> serve.Application:
     """The application of tails for resolved options."""
     return TailServer.options(
@@ -303,13 +200,4 @@ def bind_tails(options: ServerOptions) -> serve.Application:
         max_ongoing_requests=2 * options.max_batch,
         max_queued_requests=options.max_queue,
         ray_actor_options={"num_cpus": options.threads},
-    ).bind(options)
-
-
-def bind_scheduler(options: ServerOptions) -> serve.Application:
-    """The application of the scheduler for resolved options."""
-    return SchedulerServer.options(
-        num_replicas=1,
-        max_ongoing_requests=max(100, 4 * (options.devices or 1)),  # they wait for each other
-        ray_actor_options={"num_cpus": 0},
     ).bind(options)

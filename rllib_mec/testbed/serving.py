@@ -88,7 +88,8 @@ def serving(
         from ray.serve.config import HTTPOptions
         from ray.serve.schema import LoggingConfig
 
-        from rllib_mec.testbed.server import bind_scheduler, bind_tails
+        from rllib_mec.testbed.scheduler_server import bind_scheduler
+        from rllib_mec.testbed.server import bind_tails
     except ImportError as error:
         raise MecError(f"{error}: pip install 'rllib_mec[testbed]'") from None
 
@@ -139,11 +140,13 @@ def serving(
             options.devices,
         )
     finally:
-        for name in (TAIL, SCHEDULER):
-            with contextlib.suppress(Exception):  # Ray may be gone already
-                serve.delete(name)
-        if is_ours:
-            ray.shutdown()
+        if is_ours and not ray_address:
+            ray.shutdown()  # and with it everything that ran on it
+        else:
+            for name in (TAIL, SCHEDULER):
+                serve.delete(name, _blocking=False)
+            if is_ours:
+                ray.shutdown()
 
 
 def _checked_port(host: str, port: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,6 +79,14 @@ def result_leaves(frame: Frame, like: Sequence[torch.Tensor]) -> list[torch.Tens
     if frame.codec != RAW or given != expected:
         raise FrameError(f"a result has the tensors {expected}, but got {given} ({frame.codec})")
     return [_tensor(blob) for blob in frame.tensors]
+
+
+def digest(leaves: Sequence[torch.Tensor]) -> str:
+    """SHA-256 of a result's tensors."""
+    sha = hashlib.sha256()
+    for leaf in leaves:
+        sha.update(raw_bytes(leaf))
+    return sha.hexdigest()
 
 
 def raw_bytes(tensor: torch.Tensor) -> bytes:

@@ -11,10 +11,12 @@ from fake_server import FAULTS, fails, fake_server, hangs_up, hello_of
 from rllib_mec.errors import MecError
 from rllib_mec.testbed.client import ServerClient
 from rllib_mec.testbed.decisions import Fixed, Scheduled, TaskDecision
-from rllib_mec.testbed.device import Device, digest, load_from
+from rllib_mec.testbed.device import Device, load_from
 from rllib_mec.testbed.link import Link
+from rllib_mec.testbed.tensors import digest
 
 SHORT_S, PATIENT_S = 0.3, 20.0
+AT_ONCE = (0.0, 0.0)  # a server that failed is tried again with the next task
 SKIP = 1  # a point that sends two tensors
 
 
@@ -93,11 +95,9 @@ def test_a_server_that_recovers_is_used_again(tiny, server, inputs, results, fau
     def source():
         for i, x in enumerate(inputs):
             server.misbehave = fault if i == 3 else None
-            if i > 3:
-                device._remotes[0]._breaker._opened_until = 0.0  # as if the wait were over
             yield x
 
-    device = device_of(tiny, server, note=notes.append)
+    device = device_of(tiny, server, backoff_s=AT_ONCE, note=notes.append)
     with device:
         records = device.run(source(), 20, lambda record, result: results.append(result))
     assert_all_right(tiny, inputs[:20], records, results)
@@ -166,10 +166,9 @@ def test_a_server_that_comes_back_with_other_weights_gets_no_tasks(tiny, server,
             if i == 1:
                 server.hello = dataclasses.replace(hello_of(tiny), fingerprint=bytes(8))
                 server.misbehave = None
-            device._remotes[0]._breaker._opened_until = 0.0
             yield x
 
-    device = device_of(tiny, server, note=notes.append)
+    device = device_of(tiny, server, backoff_s=AT_ONCE, note=notes.append)
     with device:
         records = device.run(source(), 10, lambda record, result: results.append(result))
     assert_all_right(tiny, inputs[:10], records, results)

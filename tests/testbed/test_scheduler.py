@@ -110,7 +110,7 @@ def test_the_others_wait_for_a_dead_device_only_once(policy):
     async def main():
         scheduler = scheduler_of(policy, SOON, "ab")
         await scheduler.ask("a", 1, 20, 50.0)
-        scheduler._deadline_s = NEVER
+        scheduler.deadline_s = NEVER
         for sequence in range(2, 6):
             await asyncio.wait_for(scheduler.ask("a", sequence, 20, 50.0), 5.0)
 

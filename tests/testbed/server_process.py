@@ -1,0 +1,149 @@
+"""A real MEC server as a process, a network in between, and devices as threads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from rllib_mec.testbed.client import ServerClient, ServerLost
+
+RLLIB_MEC = [
+    sys.executable,
+    "-c",
+    "import sys; from rllib_mec.cli.mec import main; sys.exit(main())",
+]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class ServerProcess:
+    """``rllib-mec server``, which can be killed and started again on the same port."""
+
+    def __init__(self, arguments, environment):
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.arguments = arguments
+        self.environment = environment
+        self.process = None
+        self.ready = ""
+
+    def start(self, arguments=None):
+        self.process = subprocess.Popen(
+            [*RLLIB_MEC, "server", "--port", str(self.port), *(arguments or self.arguments)],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.ready = self.process.stdout.readline()
+        assert "ready" in self.ready, self.process.wait()
+
+    def kill(self):
+        """Kill -9, as if the machine had lost its power; Ray's own processes follow."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        wait_until(lambda: not self.is_up())
+
+    def is_up(self):
+        try:
+            ServerClient(self.address).hello(1.0)
+        except ServerLost:
+            return False
+        return True
+
+    def resident_bytes(self):
+        """Memory of the server's process and all its children."""
+        group = [self.process.pid]
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError, ValueError):
+                if int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[3]) == group[0]:
+                    group.append(int(pid))
+        pages = 0
+        for pid in set(group):
+            with contextlib.suppress(OSError):
+                pages += int(open(f"/proc/{pid}/statm").read().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(60)
+
+
+def wait_until(condition, timeout_s=60.0):
+    give_up = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < give_up, "it did not come true in time"
+        time.sleep(0.02)
+
+
+class CuttableLink:
+    """A TCP proxy; while it is cut, bytes pass in no direction, and nobody is told."""
+
+    def __init__(self, address):
+        host, _, port = address.rpartition(":")
+        self._to = (host, int(port))
+        self.up = threading.Event()
+        self.up.set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(self._to)
+            except OSError:
+                near.close()
+                continue
+            for a, b in ((near, far), (far, near)):
+                threading.Thread(target=self._forward, args=(a, b), daemon=True).start()
+
+    def _forward(self, source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self.up.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.up.set()
+        self._listener.close()
+
+
+def run_devices(devices, inputs):
+    """Run devices at the same time; returns for each its records and its results."""
+
+    def run(device):
+        results = []
+        torch.set_num_threads(1)
+        records = device.run(inputs, len(inputs), lambda record, result: results.append(result))
+        return records, results
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        return list(pool.map(run, devices))
+
+
+def assert_all_right(whole, records, results):
+    """Every task has one record and one result, which is the whole DNN's bit for bit."""
+    assert [record.task for record in records] == list(range(len(whole)))
+    assert len(results) == len(whole)
+    assert all(torch.equal(a, b) for a, b in zip(results, whole, strict=True))

@@ -1,0 +1,472 @@
+"""The real server, a process of its own, with MobileNetV2 and a scheduler for two devices."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+
+import pytest
+import torch
+from server_process import (
+    RLLIB_MEC,
+    CuttableLink,
+    ServerProcess,
+    assert_all_right,
+    run_devices,
+    wait_until,
+)
+
+from rllib_mec.cli.mec import main
+from rllib_mec.testbed.client import (
+    FRAME_TYPE,
+    ServerBusy,
+    ServerClient,
+    ServerRefused,
+    parse_address,
+)
+from rllib_mec.testbed.decisions import Fixed, Scheduled
+from rllib_mec.testbed.device import Device, load_from
+from rllib_mec.testbed.frames import ERROR, INFER, RESULT, Frame, decode, encode
+from rllib_mec.testbed.split_model import task_input
+from rllib_mec.testbed.tensors import result_leaves, to_blobs
+
+pytestmark = pytest.mark.slow
+
+PATIENT_S = 60.0
+LATE = 5  # the tail is one linear layer: requests cost the protocol rather than the DNN
+NUM_TASKS = 20
+
+
+@pytest.fixture(scope="module")
+def checkpoint(ray_session, tmp_path_factory):
+    """A policy that was initialised, not trained."""
+    from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
+
+    scenario = {"num_devices": 2, "dnn": "mobilenet_v2", "max_window": 3}
+    config = (
+        EMHPPOConfig()
+        .environment("mec_task_window_v0", env_config=scenario)
+        .env_runners(num_envs_per_env_runner=2)
+        .debugging(seed=0)
+    )
+    algorithm = config.build_algo()
+    path = algorithm.save_to_path(tmp_path_factory.mktemp("policy") / "checkpoint")
+    algorithm.stop()
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint, server_environment):
+    server = ServerProcess(["--checkpoint", checkpoint, "--max-queue", "8"], server_environment)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def model(server):
+    return load_from(server.address, timeout_s=PATIENT_S)[0]
+
+
+@pytest.fixture(scope="module")
+def tasks(model):
+    return [task_input(model.input_shape, 0, i) for i in range(NUM_TASKS)]
+
+
+@pytest.fixture(scope="module")
+def whole(model, tasks):
+    return [model.whole(x) for x in tasks]
+
+
+@pytest.fixture
+def client(server):
+    client = ServerClient(server.address)
+    yield client
+    client.close()
+
+
+def device_of(model, address, decider=None, **options):
+    return Device(model, [address], decider or Fixed(LATE), **{"timeout_s": PATIENT_S, **options})
+
+
+def infer(client, data):
+    return client.request("POST", "/infer", data, FRAME_TYPE, PATIENT_S, 2**20)
+
+
+def frame_of(model, x, codec="float32", point=LATE):
+    blobs = to_blobs(model.head(point, x), codec)
+    return Frame(INFER, os.urandom(16), model.fingerprint, point, codec, blobs)
+
+
+def test_it_says_what_it_serves(server, client, model):
+    assert f"ready: mobilenet_v2 at {server.address}, 7 points, scheduler for 2" in server.ready
+    hello = client.hello(PATIENT_S)
+    assert (hello.model, hello.exact, hello.scheduler) == ("mobilenet_v2", True, True)
+    assert hello.fingerprint == model.fingerprint
+    assert client.get_json("/health", PATIENT_S)["status"] == "ok"
+    assert client.get_json("/schedule/health", PATIENT_S)["status"] == "ok"
+
+
+def test_results_are_the_whole_dnns_bit_for_bit_at_every_point(server, model, tasks, whole):
+    for point in range(model.full_local):
+        with device_of(model, server.address, Fixed(point)) as device:
+            [(records, results)] = run_devices([device], tasks[:3])
+        assert_all_right(whole[:3], records, results)
+        assert not any(record.fell_back for record in records)
+
+
+def test_devices_at_once_get_their_own_results_bit_for_bit(server, model, tasks, whole):
+    devices = [device_of(model, server.address, Fixed(i % 6), name=f"md_{i}") for i in range(4)]
+    for records, results in run_devices(devices, tasks):
+        assert_all_right(whole, records, results)
+        assert not any(record.fell_back for record in records)
+
+
+def test_coded_requests_of_a_point_run_together_and_keep_their_order(server, model, tasks):
+    singles = [model.tail(LATE, decoded(model, x)) for x in tasks]
+    devices = [device_of(model, server.address, Fixed(LATE, "int8")) for _ in range(4)]
+    for records, results in run_devices(devices, tasks):
+        assert not any(record.fell_back for record in records)
+        for result, single in zip(results, singles, strict=True):
+            torch.testing.assert_close(result, single)
+
+
+def decoded(model, x):
+    from rllib_mec.dnn.codecs import CODECS
+
+    return {
+        name: CODECS["int8"].decode(CODECS["int8"].encode(tensor), tuple(tensor.shape))
+        for name, tensor in model.head(LATE, x).items()
+    }
+
+
+def test_the_same_request_may_be_repeated(client, model, tasks, whole):
+    data = encode(frame_of(model, tasks[0]))
+    first, second = decode(infer(client, data)), decode(infer(client, data))
+    assert first.request_id == second.request_id == decode(data).request_id
+    for reply in (first, second):
+        assert torch.equal(result_leaves(reply, [whole[0]])[0], whole[0])
+
+
+class TestRefusals:
+    """What the server answers to frames that are none."""
+
+    def refusal(self, client, data):
+        with pytest.raises(ServerRefused) as caught:
+            infer(client, data)
+        return caught.value.status, str(caught.value)
+
+    def test_a_truncated_frame(self, client, model, tasks):
+        status, message = self.refusal(client, encode(frame_of(model, tasks[0]))[:-1])
+        assert status == 400
+        assert "its header says" in message
+
+    def test_a_wrong_shape(self, client, model, tasks):
+        tensors = {name: x[:, :-1] for name, x in model.head(LATE, tasks[0]).items()}
+        blobs = to_blobs(tensors, "float32")
+        frame = Frame(INFER, bytes(16), model.fingerprint, LATE, "float32", blobs)
+        status, message = self.refusal(client, encode(frame))
+        assert status == 400
+        assert "(1, 1279)" in message and "(1, 1280)" in message
+
+    def test_another_points_tensors(self, client, model, tasks):
+        blobs = to_blobs(model.head(3, tasks[0]), "float32")
+        frame = Frame(INFER, bytes(16), model.fingerprint, LATE, "float32", blobs)
+        assert self.refusal(client, encode(frame))[0] == 400
+
+    def test_a_point_that_is_not_there(self, client, model):
+        for point in (model.full_local, 9999):
+            frame = Frame(INFER, bytes(16), model.fingerprint, point)
+            assert self.refusal(client, encode(frame))[0] == 400
+
+    def test_other_weights(self, client, model, tasks):
+        blobs = to_blobs(model.head(LATE, tasks[0]), "float32")
+        frame = Frame(INFER, bytes(16), bytes(8), LATE, "float32", blobs)
+        status, message = self.refusal(client, encode(frame))
+        assert status == 409
+        assert "other weights" in message
+
+    def test_a_result_or_an_error_as_a_request(self, client, model):
+        for kind in (RESULT, ERROR):
+            assert self.refusal(client, encode(Frame(kind, bytes(16), model.fingerprint)))[0] == 400
+
+    def test_an_error_names_its_request(self, server, model):
+        host, port = parse_address(server.address)
+        connection = http.client.HTTPConnection(host, port, timeout=PATIENT_S)
+        frame = Frame(INFER, b"0123456789abcdef", model.fingerprint, 9999)
+        connection.request("POST", "/infer", encode(frame))
+        reply = decode(connection.getresponse().read())
+        connection.close()
+        assert (reply.kind, reply.request_id) == (ERROR, b"0123456789abcdef")
+
+    def test_an_oversized_frame_is_refused_before_it_is_sent(self, server, client):
+        limit = client.hello(PATIENT_S).max_frame_bytes
+        assert limit < 2**21  # what MobileNetV2 can need, not what a frame could hold
+        host, port = parse_address(server.address)
+        connection = http.client.HTTPConnection(host, port, timeout=PATIENT_S)
+        connection.putrequest("POST", "/infer")
+        connection.putheader("Content-Length", str(10**12))
+        connection.endheaders()
+        connection.send(bytes(1000))
+        response = connection.getresponse()
+        assert response.status == 413
+        assert "at most" in decode(response.read()).message
+        connection.close()
+
+    def test_an_oversized_frame_of_unknown_length_is_refused(self, server):
+        host, port = parse_address(server.address)
+        connection = http.client.HTTPConnection(host, port, timeout=PATIENT_S)
+        chunks = (bytes(2**18) for _ in range(16))
+        connection.request("POST", "/infer", chunks, encode_chunked=True)
+        assert connection.getresponse().status == 413
+        connection.close()
+
+
+def fuzzed(rng, valid):
+    """Bytes of one of five kinds that are no frame of this server."""
+    kind = rng.randrange(5)
+    if kind == 0:
+        return rng.randbytes(rng.randrange(200))
+    if kind == 1:
+        return valid[: rng.randrange(len(valid))]
+    if kind == 2:
+        return valid + rng.randbytes(rng.randrange(1, 2000))
+    changed = bytearray(valid)
+    for _ in range(rng.randrange(1, 5)):
+        changed[rng.randrange(64 if kind == 3 else len(changed))] ^= rng.randrange(1, 256)
+    return bytes(changed)
+
+
+def test_ten_thousand_fuzzed_frames_leave_it_up_with_bounded_memory(
+    server, client, model, tasks, whole
+):
+    valid = encode(frame_of(model, tasks[0]))
+    host, port = parse_address(server.address)
+    statuses = []
+
+    def fuzz(seed, count):
+        rng = random.Random(seed)
+        connection = http.client.HTTPConnection(host, port, timeout=PATIENT_S)
+        for _ in range(count):
+            connection.request("POST", "/infer", fuzzed(rng, valid))
+            response = connection.getresponse()
+            response.read()
+            statuses.append(response.status)
+        connection.close()
+
+    def fuzz_from_four_connections(count):
+        threads = [threading.Thread(target=fuzz, args=(count + i, count // 4)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    fuzz_from_four_connections(1000)
+    before = server.resident_bytes()
+    fuzz_from_four_connections(9000)
+    assert len(statuses) == 10_000
+    assert set(statuses) <= {400, 409, 413, 503}
+    assert statuses.count(400) > 9000
+    assert server.resident_bytes() < before + 64 * 2**20
+    reply = decode(infer(client, valid))
+    assert torch.equal(result_leaves(reply, [whole[0]])[0], whole[0])
+
+
+class TestScheduler:
+    """The scheduling deployment with a real policy."""
+
+    def scheduled(self, server, model, name, **options):
+        client = ServerClient(server.address)
+        return Scheduled(client, name, model, **{"timeout_s": PATIENT_S, **options})
+
+    def test_devices_play_the_windows_of_the_policy(self, server, checkpoint, model, tasks, whole):
+        from rllib_mec.policies import load_policy
+
+        devices = [
+            device_of(model, server.address, self.scheduled(server, model, name), name=name)
+            for name in ("a", "b")
+        ]
+        for device in devices:
+            device.connect()
+        runs = run_devices(devices, tasks)
+        for device in devices:
+            device.close()
+        policy = load_policy(checkpoint)
+        state = [[NUM_TASKS / 50, NUM_TASKS / 50, 0.5, 0.5]]
+        first = policy.decide(torch.tensor(state).numpy())
+        for n, (records, results) in enumerate(runs):
+            assert_all_right(whole, records, results)
+            assert not any(record.fell_back for record in records)
+            window = [record for record in records if record.window == 0]
+            assert len(window) == first["window"][0, n] + 1
+            assert [r.point for r in window] == first["partition"][0, n, : len(window)].tolist()
+            assert [r.channel for r in window] == first["channel"][0, n, : len(window)].tolist()
+
+    def test_a_device_killed_in_a_window_does_not_stop_the_others(
+        self, server, server_environment, model, tasks, whole
+    ):
+        command = ["device", "--server", server.address, "--name", "victim", "--tasks", "100000"]
+        victim = subprocess.Popen(
+            [*RLLIB_MEC, *command, "--timeout-ms", "60000"],
+            env=server_environment,
+            stdout=subprocess.DEVNULL,
+        )
+        health = ServerClient(server.address)
+        seen = lambda: health.get_json("/schedule/health", PATIENT_S)  # noqa: E731
+        wait_until(lambda: "victim" in seen()["devices"])
+        windows = seen()["windows"]
+        wait_until(lambda: seen()["windows"] > windows)
+        decider = self.scheduled(server, model, "survivor")
+        device = device_of(model, server.address, decider, name="survivor")
+        device.connect()
+
+        def kill_at_the_third(record, result):
+            results.append(result)
+            if record.task == 2:
+                victim.send_signal(signal.SIGKILL)
+                victim.wait()
+
+        results = []
+        records = device.run(tasks, len(tasks), kill_at_the_third)
+        device.close()
+        assert_all_right(whole, records, results)
+        assert not any(record.fell_back for record in records)
+        ServerClient(server.address).post_json("/schedule/leave", {"device": "victim"}, PATIENT_S)
+
+    def test_one_device_too_many_is_refused(self, server, model):
+        deciders = [self.scheduled(server, model, name) for name in "abc"]
+        deciders[0].register()
+        deciders[1].register()
+        with pytest.raises(Exception, match="2 devices and has no place for 'c'"):
+            deciders[2].register()
+        for decider in deciders:
+            decider.close()
+
+    @pytest.mark.parametrize(
+        ("route", "body", "status"),
+        [
+            ("register", {"device": "a"}, 422),
+            ("register", {"device": "a", "model": "x", "heads": [], "distance_m": 1.0}, 409),
+            ("window", {"device": "?", "sequence": 1, "remaining": 1, "distance_m": 1.0}, 404),
+            ("window", {"device": "?", "sequence": "x"}, 422),
+            ("leave", [], 422),
+        ],
+    )
+    def test_bad_requests_are_refused(self, client, route, body, status):
+        with pytest.raises(ServerRefused) as caught:
+            client.post_json(f"/schedule/{route}", body, PATIENT_S)
+        assert caught.value.status == status
+
+
+def test_metrics_count_what_was_answered(server):
+    port = server.ready.rpartition(":")[2].strip()
+
+    def counted():
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as reply:
+            lines = reply.read().decode().splitlines()
+        return any(
+            line.startswith("ray_mec_requests") and 'outcome="ok"' in line for line in lines
+        ) and any(line.startswith("ray_mec_server_ms_bucket") for line in lines)
+
+    wait_until(counted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--devices", "3"], "was trained for 2 devices, not for 3"),
+        (["--model", "resnet50"], "was trained for 'mobilenet_v2', not for 'resnet50'"),
+    ],
+)
+def test_a_checkpoint_for_something_else_is_refused(checkpoint, capsys, arguments, message):
+    assert main(["server", "--port", "0", "--checkpoint", str(checkpoint), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_an_overloaded_server_pushes_back_and_every_task_is_answered_right(
+    server, model, tasks, whole
+):
+    """Far more at once than it may queue: 8 wait in the replica, 8 before it."""
+    devices = [device_of(model, server.address, Fixed(0), name=f"md_{i}") for i in range(40)]
+    refused = []
+    stop = threading.Event()
+
+    def flood():
+        client = ServerClient(server.address)
+        data = encode(frame_of(model, tasks[0], point=0))
+        while not stop.is_set():
+            try:
+                infer(client, data)
+            except ServerBusy:
+                refused.append(None)
+
+    floods = [threading.Thread(target=flood) for _ in range(24)]
+    for thread in floods:
+        thread.start()
+    try:
+        runs = run_devices(devices, tasks[:4])
+    finally:
+        stop.set()
+        for thread in floods:
+            thread.join()
+    for records, results in runs:
+        assert_all_right(whole[:4], records, results)
+    reasons = {r.reason for records, _ in runs for r in records if r.fell_back}
+    assert refused
+    assert "the server: the server's queue is full" in reasons
+
+
+def test_a_link_that_is_cut_for_two_seconds_costs_no_task(server, model, tasks, whole):
+    link = CuttableLink(server.address)
+    results, notes = [], []
+    device = device_of(model, link.address, timeout_s=0.5, note=notes.append)
+    device.connect()
+
+    def cut_and_mend(record, result):
+        results.append(result)
+        if record.task == 4:
+            link.up.clear()
+            threading.Timer(2.0, link.up.set).start()
+        if record.task > 4 and len(notes) < 2:
+            time.sleep(0.05)  # so that tasks are left when the link is back
+
+    many = [tasks[i % NUM_TASKS] for i in range(400)]
+    records = device.run(many, len(many), cut_and_mend)
+    device.close()
+    link.close()
+    assert_all_right([whole[i % NUM_TASKS] for i in range(400)], records, results)
+    assert records[5].fell_back
+    assert "did not answer in time" in records[5].reason
+    assert not records[-1].fell_back
+
+
+def test_a_server_that_is_killed_and_started_again_costs_no_task(server, model, tasks, whole):
+    results, notes = [], []
+    device = device_of(
+        model, server.address, timeout_s=5.0, backoff_s=(0.0, 0.0), note=notes.append
+    )
+    device.connect()
+
+    def source():
+        for i in range(NUM_TASKS):
+            if i == 5:
+                server.kill()
+            if i == 10:
+                server.start(["--model", "mobilenet_v2"])  # the same weights and points
+            yield tasks[i]
+
+    records = device.run(source(), NUM_TASKS, lambda record, result: results.append(result))
+    device.close()
+    assert_all_right(whole, records, results)
+    assert [record.task for record in records if record.fell_back][:5] == [5, 6, 7, 8, 9]
+    assert not any(record.fell_back for record in records[11:])
+    assert "going on locally" in notes[0]
+    assert "is back" in notes[-1]
