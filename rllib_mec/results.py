@@ -128,12 +128,14 @@ def group_by_seed(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
         else:
             groups += [_one_of_each(g) for g in _split(same, lambda t: t.folder.parent)]
     labels = [_label(group[0], [other[0] for other in groups]) for group in groups]
-    for i, label in enumerate(labels):
-        if labels.count(label) > 1:
-            labels[i] = f"{label}, {groups[i][0].folder.parent.name}"
-    for i, label in enumerate(labels):  # two experiments of one name
-        if labels.count(label) > 1:
-            labels[i] = f"{label} [{i + 1}]"
+    labels = [
+        f"{label}, {group[0].folder.parent.name}" if labels.count(label) > 1 else label
+        for label, group in zip(labels, groups, strict=True)
+    ]
+    labels = [  # two experiments of one name
+        f"{label} [{i}]" if labels.count(label) > 1 else label
+        for i, label in enumerate(labels, start=1)
+    ]
     return dict(zip(labels, groups, strict=True))
 
 
