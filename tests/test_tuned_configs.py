@@ -30,8 +30,11 @@ def test_builds_and_trains_until_an_episode_has_ended(path, ray_session, monkeyp
     if getattr(config, "demonstrations", 0):  # as it is, but for a planner that hardly searches
         config.training(demonstrations=512, imitation_epochs=1)
         quick = PlannerBudget(refined=1, rounds=1, proposals=1, samples=8, final_samples=8)
-        planner = functools.partial(Planner, budget=quick, cache=False)
+        planner = functools.partial(Planner, cache=False)
         monkeypatch.setattr("rllib_mec.algorithms.emh_ppo.algorithm.Planner", planner)
+        monkeypatch.setattr(
+            "rllib_mec.algorithms.emh_ppo.algorithm.PlannerBudget", lambda **beam: quick
+        )
     algorithm = config.build_algo()
     try:
         runners = algorithm.train()["env_runners"]

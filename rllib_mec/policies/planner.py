@@ -18,38 +18,19 @@ from rllib_mec.envs.mdp import MDP, TaskWindowMDP
 from rllib_mec.errors import MecError
 from rllib_mec.policies.planner_episode import WindowCosts, best_windows
 from rllib_mec.policies.planner_search import (
+    PlannerBudget,
     Plans,
     WindowSearch,
     power_action,
-    window_shapes,
 )
 from rllib_mec.policies.policy import Policy
 from rllib_mec.simulator.scenario import Scenario
 from rllib_mec.simulator.windows import Physics
 
+_TIE = 0.004
+"""Of windows that cost the same up to this share, larger ones are taken, for steady decisions."""
+
 _FOLLOWED = np.linspace(0.0, 1.0, 6)  # shares of the path loss that the power may make up for
-
-
-@dataclasses.dataclass(frozen=True)
-class PlannerBudget:
-    """How long the planner searches.
-
-    Attributes:
-        refined: Window shapes whose plan is refined, the best ones of each number of MDs.
-        rounds: Rounds of refinement.
-        proposals: Changed copies of each plan in a round.
-        samples: Shadowing samples that plans are compared on.
-        final_samples: Fresh samples that the plans' costs are estimated on, so that the luckiest
-            of many plans is not taken for the best.
-        beam: Queue states kept for each number of windows by the search over the episode.
-    """
-
-    refined: int = 40
-    rounds: int = 120
-    proposals: int = 8
-    samples: int = 128
-    final_samples: int = 2048
-    beam: int = 64
 
 
 class Planner(Policy):
@@ -97,45 +78,30 @@ class Planner(Policy):
         if found is None:
             rng = np.random.default_rng(seed)
             found = [
-                self._search(WindowSearch(scenario, num_active, EVALUATION_DISTANCE_M, rng))
+                WindowSearch(scenario, num_active, EVALUATION_DISTANCE_M, rng).run(self._budget)
                 for num_active in range(1, scenario.num_devices + 1)
             ]
             if cache:
                 _save(file, found)
         self._plans = [plans for plans, _ in found]
-        self._costs = WindowCosts([plans.sizes for plans in self._plans], [c for _, c in found])
+        self._costs = WindowCosts(
+            [plans.sizes for plans in self._plans],
+            [cost * _preference(plans, scenario.max_window) for plans, cost in found],
+        )
         self._chosen: dict[tuple[int, ...], int] = {}  # falling queues -> row of the plans
         self._followed = self._search_followed()
 
     def _cache_file(self, seed: int) -> Path:
         """Where the plans of an equal search are kept."""
         here = Path(__file__)
-        sources = [*here.parent.glob("planner*.py"), *here.parents[1].glob("simulator/*.py")]
+        sources = [here.with_name("planner_search.py"), *here.parents[1].glob("simulator/*.py")]
         physics = Physics.of(self.scenario)._asdict()
         physics |= {name: physics[name].tolist() for name in ("stage_work", "local_energy_j")}
         sizes = (self.scenario.num_devices, self.scenario.max_window)
-        key = json.dumps([physics, sizes, seed, dataclasses.astuple(self._budget)])
+        budget = dataclasses.replace(self._budget, beam=0)  # it has no part in the search
+        key = json.dumps([physics, sizes, seed, dataclasses.astuple(budget)])
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         return cache_folder("plans", sources) / f"{name}.npz"
-
-    def _search(self, search: WindowSearch) -> tuple[Plans, np.ndarray]:
-        budget, seed = self._budget, 1
-        shapes = window_shapes(search.num_active, self.scenario.max_window)
-        plans = search.initial(shapes, budget.samples // 2, seed)
-        cost = search.cost(plans, budget.samples, seed)
-        best = np.argsort(cost)[: budget.refined]
-        refined, _ = search.refine(
-            plans.take(best), budget.rounds, budget.proposals, budget.samples, seed
-        )
-        plans.put(best, refined)
-        return plans, search.cost(plans, budget.final_samples, seed + budget.samples)
-
-    def expected_cost(self, window_sizes: np.ndarray) -> float:
-        """Expected −r_k at 50 m of the plan for a window of these sizes, 0 where an MD has none."""
-        sizes = np.sort(np.asarray(window_sizes))[::-1]
-        sizes = sizes[sizes > 0]
-        row = (self._costs.sizes[len(sizes) - 1] == sizes).all(1).argmax()
-        return float(self._costs.costs[len(sizes) - 1][row])
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
         """Plan one window in each of B worlds; see the base class."""
@@ -191,6 +157,12 @@ class Planner(Policy):
         for self._followed in _FOLLOWED:
             rewards.append(worlds.simulate(self.decide(worlds.observation())).reward.mean())
         return float(_FOLLOWED[int(np.argmax(rewards))])
+
+
+def _preference(plans: Plans, max_window: int) -> np.ndarray:
+    """Factors of the plans' costs that decide between equals, ``(L,)``."""
+    most = plans.sizes.shape[1] * max_window
+    return 1.0 + _TIE * (1.0 - plans.sizes.sum(1) / most)
 
 
 def _save(file: Path, found: list[tuple[Plans, np.ndarray]]) -> None:

@@ -15,6 +15,7 @@ from rllib_mec.simulator.scenario import Scenario
 _MAX_SHAPES = 260  # window sizes searched for one number of MDs; 6 MDs with W_max = 5 have 210
 _WORLDS_A_CALL = 20_000
 _LEAST_DBM = 0.0
+_POWER_SHIFTS_DBM = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 _POWER_STEPS_DBM = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
 
 
@@ -75,6 +76,28 @@ def window_shapes(num_devices: int, max_window: int) -> np.ndarray:
     return np.array([ones] + [shapes[i] for i in keep if shapes[i] != ones])
 
 
+@dataclasses.dataclass(frozen=True)
+class PlannerBudget:
+    """How long the planner searches.
+
+    Attributes:
+        refined: Window shapes whose plan is refined, the best ones of each number of MDs.
+        rounds: Rounds of refinement.
+        proposals: Changed copies of each plan in a round.
+        samples: Shadowing samples that plans are compared on.
+        final_samples: Fresh samples that the plans' costs are estimated on, so that the luckiest
+            of many plans is not taken for the best.
+        beam: Queue states kept for each number of windows by the search over the episode.
+    """
+
+    refined: int = 40
+    rounds: int = 120
+    proposals: int = 8
+    samples: int = 128
+    final_samples: int = 2048
+    beam: int = 64
+
+
 @dataclasses.dataclass
 class WindowSearch:
     """Searches plans for windows of some MDs at one distance.
@@ -98,6 +121,48 @@ class WindowSearch:
         self._small.__dict__["table"] = scenario.table  # it does not depend on N
         self._local = scenario.table.num_points - 1
         self._most_dbm = scenario.max_power_dbm
+
+    def run(self, budget: PlannerBudget) -> tuple[Plans, np.ndarray]:
+        """Plans for windows of every shape, and their expected costs, ``(L,)``."""
+        seed = 1
+        shapes = window_shapes(self.num_active, self.scenario.max_window)
+        plans = self.initial(shapes, budget.samples // 2, seed)
+        cost = self.cost(plans, budget.samples, seed)
+        best = np.argsort(cost)[: budget.refined]
+        refined, _ = self.refine(
+            plans.take(best), budget.rounds, budget.proposals, budget.samples, seed
+        )
+        plans.put(best, refined)
+        # Fresh samples: the luckiest of many plans must not be taken for the best.
+        return self.adjust_power(plans, best, budget.final_samples, seed + budget.samples)
+
+    def adjust_power(
+        self, plans: Plans, rows: np.ndarray, samples: int, seed: int
+    ) -> tuple[Plans, np.ndarray]:
+        """Shift all powers of some plans together by what costs least.
+
+        The cost is flat around the best power, where latency and energy are not.
+
+        Args:
+            plans: All plans.
+            rows: Those to adjust.
+            samples: Number of shadowing samples.
+            seed: Seed of the samples.
+
+        Returns:
+            All plans and their expected costs on these samples, ``(L,)``.
+        """
+        cost = self.cost(plans, samples, seed)
+        plans = plans.take(np.arange(len(plans.sizes)))
+        originals = plans.take(rows)
+        for shift in _POWER_SHIFTS_DBM:
+            power = (originals.power_dbm + shift).clip(_LEAST_DBM, self._most_dbm)
+            shifted = originals._replace(power_dbm=power)
+            costs = self.cost(shifted, samples, seed)
+            better = np.flatnonzero(costs < cost[rows])
+            plans.put(rows[better], shifted.take(better))
+            cost[rows[better]] = costs[better]
+        return plans, cost
 
     def cost(self, plans: Plans, samples: int, seed: int) -> np.ndarray:
         """Expected −r_k of plans, ``(L,)``, the mean over common shadowing samples.

@@ -129,8 +129,8 @@ def test_average_reward_counts_rewards_from_their_running_mean():
 def test_an_algorithm_imitates_once_before_its_first_iteration(monkeypatch, tmp_path):
     made = []
 
-    def planner(mdp):
-        made.append(mdp)
+    def planner(mdp, budget):
+        made.append(budget.beam)
         return Planner(mdp, budget=QUICK, cache=False)
 
     monkeypatch.setattr(algorithm, "Planner", planner)

