@@ -76,23 +76,30 @@ class Recording:
         return float(np.mean([step.reward for step in self.steps]))
 
     def blocks(self) -> list[Block]:
-        """All stretches of all MDs' time, in ms and tasks since the episode's start."""
+        """All stretches of all MDs' time, in ms and tasks since the episode's start.
+
+        A stage that goes on from one slot to the next is one.
+        """
         # In time slots nobody waits for anybody: who has nothing to do has no tasks left.
         waits = self.mdp.env_id == "mec_task_window_v0"
         first = self.steps[0].queues
-        found = []
+        found: list[list[Block]] = [[] for _ in range(self.num_devices)]
         for step in self.steps:
+            done = first - step.queues
             tasks = (step.stage_ends[..., 2] > 0.0).sum(1)
             for block in blocks_of(step.stage_ends, tasks):
-                if waits or block.stage != WAITING:
-                    found.append(
-                        block._replace(
-                            task=block.task + int(first[block.device] - step.queues[block.device]),
-                            start_ms=block.start_ms + step.start_ms,
-                            end_ms=block.end_ms + step.start_ms,
-                        )
-                    )
-        return found
+                if block.stage == WAITING and not waits:
+                    continue
+                own = found[block.device]
+                block = block._replace(
+                    task=block.task + int(done[block.device]),
+                    start_ms=block.start_ms + step.start_ms,
+                    end_ms=block.end_ms + step.start_ms,
+                )
+                if own and own[-1][:3] == block[:3] and own[-1].end_ms == block.start_ms:
+                    block = block._replace(start_ms=own.pop().start_ms)
+                own.append(block)
+        return [block for own in found for block in own]
 
     def task_ends(self) -> tuple[np.ndarray, np.ndarray]:
         """MD and time of each finished task, both ``(tasks,)``, in ms since the start."""

@@ -1,0 +1,203 @@
+"""``rllib-mec compare``: the table of policies, with their distance to the planner."""
+
+import functools
+import json
+
+import pytest
+import yaml
+
+from rllib_mec.cli import scenarios
+from rllib_mec.cli.mec import main
+from rllib_mec.cli.rllib import main as rllib
+from rllib_mec.envs import TimeSlotMDP
+from rllib_mec.policies import FullOffload, Planner, PlannerBudget
+from rllib_mec.registry import POLICIES
+from rllib_mec.simulator.scenario import Scenario
+
+TINY = "--scenario num_devices=2 max_window=1 --num-tasks 2 --episodes 3"
+
+
+@pytest.fixture(autouse=True)
+def quick_planner(monkeypatch):
+    budget = PlannerBudget(refined=2, rounds=4, proposals=2, samples=8, final_samples=8, beam=4)
+    planner = functools.partial(Planner, budget=budget, cache=False)
+    monkeypatch.setattr("rllib_mec.policies.planner.Planner", planner)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """A function that says which policy the checkpoint of a name holds."""
+    policies = {}
+    monkeypatch.setattr(scenarios, "load_trained", lambda path: policies[path])
+
+    def add(path, where, name="EMH-PPO"):
+        policies[path] = FullOffload(where)
+        policies[path].name = name
+
+    return add
+
+
+def numbers(capsys, command):
+    """What ``--json -`` prints, by policy."""
+    assert main(["compare", "--json", "-", *command.split()]) == 0
+    return {entry["policy"]: entry for entry in json.loads(capsys.readouterr().out)}
+
+
+def test_every_policy_stands_beside_its_ratio_to_the_planner(capsys, tmp_path):
+    file = tmp_path / "table.json"
+    assert main(["compare", *TINY.split(), "--json", str(file)]) == 0
+    captured = capsys.readouterr()
+    found = {entry["policy"]: entry for entry in json.loads(file.read_text())}
+    assert captured.err == f"wrote {file}\n"
+    assert list(found) == ["local only", "full offload", "random", "planner"]
+    local, planner = found["local only"], found["planner"]
+    assert local["latency_ms"]["mean"] == pytest.approx(2 * 5 * 8.603)
+    for metric, ratio in local["of_planner"].items():
+        assert ratio == pytest.approx(local[metric]["mean"] / planner[metric]["mean"])
+        assert planner["of_planner"][metric] == 1.0
+    lines = captured.out.splitlines()
+    assert lines[0].split("  ")[0] == "policy" and lines[0].count("/planner") == 3
+    row = next(line for line in lines if line.startswith("local only"))
+    assert [cell for cell in row.split() if cell.endswith("×")] == [
+        f"{local['of_planner'][metric]:.2f}×" for metric in ("reward", "latency_ms", "energy_j")
+    ]
+    assert "3 episodes (seed 0), 2 tasks an MD" in lines[-1] and "N=2" in lines[-1]
+
+
+def test_without_the_planner_there_are_no_ratios(capsys):
+    found = numbers(capsys, f"--policies full-offload {TINY}")
+    assert list(found) == ["full offload"] and "of_planner" not in found["full offload"]
+    assert main(f"compare --policies full-offload,local-only {TINY}".split()) == 0
+    out = capsys.readouterr().out
+    assert "planner" not in out and "%" in out
+
+
+def test_one_episode_has_no_interval(capsys):
+    found = numbers(capsys, f"--policies local-only {TINY} --episodes 1")
+    assert found["local only"]["reward"]["half_width"] is None
+
+
+def test_the_scenario_is_the_first_checkpoints_unless_set(capsys, trained):
+    trained("a", Scenario(num_devices=2, max_window=2, energy_weight=7.0))
+    command = "--checkpoint a --policies local-only --episodes 2 --num-tasks 3"
+    found = numbers(capsys, command)
+    assert {entry["num_devices"] for entry in found.values()} == {2}
+    # r of local only: 43.015 ms, and β/N times the energy of both MDs' tasks.
+    reward = -(43.015 + 7.0 * 0.04089184256)
+    assert found["local only"]["reward"]["mean"] == pytest.approx(reward)
+    found = numbers(capsys, f"{command} --scenario energy_weight=1e1")
+    assert found["local only"]["reward"]["mean"] == pytest.approx(-(43.015 + 10 * 0.04089184256))
+
+
+def test_another_physics_than_in_training_is_a_note(capsys, trained):
+    trained("a", Scenario(num_devices=2))
+    command = "--checkpoint a --policies local-only --episodes 2 --num-tasks 3"
+    assert main(f"compare {command} --scenario energy_weight=9".split()) == 0
+    assert capsys.readouterr().err == (
+        "rllib-mec: note: the checkpoint a was trained with energy_weight=50.0 (here 9.0)\n"
+    )
+
+
+def test_checkpoints_of_one_algorithm_are_numbered(capsys, trained):
+    for path in ("a", "b"):
+        trained(path, Scenario(num_devices=2))
+    trained("c", Scenario(num_devices=2), name="MAHPPO")
+    command = "compare --policies local-only --checkpoint a b c --episodes 2 --num-tasks 3"
+    assert main(command.split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3:] == ["EMH-PPO [1]: a", "EMH-PPO [2]: b", "MAHPPO: c"]
+    rows = [line for line in lines if line.startswith("EMH-PPO [")]
+    assert rows[0].split()[2:] == rows[1].split()[2:]  # the same policy on the same channels
+
+
+def test_time_slots_are_compared_to_the_planner_but_for_their_reward(capsys, trained):
+    trained("slots", TimeSlotMDP(Scenario(num_devices=2), slot_ms=20.0))
+    trained("windows", Scenario(num_devices=2, max_window=2))
+    command = "--policies planner --checkpoint slots windows --episodes 2 --num-tasks 3"
+    found = numbers(capsys, command)
+    slots, windows = found["EMH-PPO, time slots of 20 ms"], found["EMH-PPO"]
+    assert slots["env"] == "mec_time_slot_v0" and windows["env"] == "mec_task_window_v0"
+    assert set(slots["of_planner"]) == {"latency_ms", "energy_j"}
+    assert set(windows["of_planner"]) == {"reward", "latency_ms", "energy_j"}
+    assert main(["compare", *command.split()]) == 0
+    row = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("EMH-PPO, time"))
+    assert row.count("×") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--policies local-only,planer", "unknown policy 'planer': did you mean 'planner'?"),
+        ("--policies ,", "nothing to compare: give --policies or --checkpoint"),
+        ("--scenario num_device=4", "unknown scenario field 'num_device': did you mean 'num_dev"),
+        ("--scenario num_devices=four", "num_devices must be a whole number"),
+        ("--scenario num_devices", "--scenario takes key=value, got 'num_devices'"),
+        ("--scenario num_devices=", "--scenario takes key=value, got 'num_devices='"),
+        ("--scenario dnn=[a", "--scenario: the value of 'dnn' is not valid YAML: '[a'"),
+        ("--scenario dnn=2001-99-99", "--scenario: the value of 'dnn' is not valid YAML"),
+        ("--scenario dnn=resnet5O", "did you mean 'resnet50'?"),
+        ("--scenario profile=si profile=si", "--scenario: 'profile' is given twice"),
+        ("--episodes 0", "--episodes must be at least 1, got 0"),
+        ("--num-tasks 0", "--num-tasks must be at least 1, got 0"),
+        ("--seed -1", "--seed must not be negative, got -1"),
+        ("--json no/such.json", "there is no folder 'no'"),
+        ("--json folder.json", "'folder.json' is a folder"),
+        (
+            "--checkpoint two --scenario num_devices=3",
+            "checkpoint two was trained with num_devices=2",
+        ),
+        ("--checkpoint two three", "the checkpoint three was trained with num_devices=3, but the"),
+        ("--checkpoint slots --scenario num_channels=1", "trained with num_channels=2, but"),
+        ("--checkpoints two", "unrecognized arguments: --checkpoints two"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    trained, tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.json").mkdir()
+    trained("two", Scenario(num_devices=2))
+    trained("three", Scenario(num_devices=3))
+    trained("slots", TimeSlotMDP(Scenario(num_devices=2)))
+    assert main(["compare", *arguments.split()]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("rllib-mec: error: ") and captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_of_the_registry_can_be_compared(name, capsys):
+    assert len(numbers(capsys, f"--policies {name} {TINY}")) == 1
+
+
+@pytest.mark.slow
+def test_what_was_trained_is_compared_rendered_and_plotted(
+    tmp_path, monkeypatch, capsys, ray_session
+):
+    monkeypatch.chdir(tmp_path)
+    spec = {
+        "run": "H-PPO",
+        "env": "mec_task_window_v0",
+        "stop": {"training_iteration": 2},
+        "storage_path": str(tmp_path),
+        "config": {
+            "env_config": {"num_devices": 2, "max_window": 2, "mean_tasks": 4},
+            "seed": 0,
+            "num_envs_per_env_runner": 8,
+            "train_batch_size_per_learner": 64,
+            "minibatch_size": 64,
+            "num_epochs": 1,
+        },
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"tiny": spec}))
+    assert rllib(["train", "file", "tiny.yaml"]) == 0
+    capsys.readouterr()
+    found = numbers(capsys, "--checkpoint tiny --policies local-only --episodes 3")
+    assert found["H-PPO"]["num_devices"] == 2 and found["H-PPO"]["num_tasks"] == 4
+    assert main("compare --checkpoint tiny --scenario num_servers=1".split()) == 2
+    assert "tiny was trained with num_servers=2, but" in capsys.readouterr().err
+    assert main("render tiny --max-windows 1".split()) == 0
+    assert capsys.readouterr().out.startswith("H-PPO: resnet50, N=2")
+    assert main("plot tiny --out curves.png".split()) == 0
+    assert capsys.readouterr().out.startswith("H-PPO: 1 run, 2 results\n")
