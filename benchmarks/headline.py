@@ -31,8 +31,8 @@ def draw(results: Results) -> Any:
     for axes, metric in zip(panels, ("reward", "latency_ms", "energy_j"), strict=True):
         interval = results.interval(own, metric)
         bars = {
-            "local only": results.mean("local only", metric),
-            "the paper": own.paper[metric],
+            "local": results.mean("local only", metric),
+            "paper": own.paper[metric],
             "here": interval.mean,
             "planner": results.mean("planner", metric),
         }

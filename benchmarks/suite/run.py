@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, TextIO
+from typing import Any
 
 from ray import tune
 from ray.tune import Callback
@@ -96,19 +95,21 @@ def run(
         tune.report({"share": 1.0})
 
     progress = Progress(work, jobs, on_done)
-    needs = {"CPU": 1.0}
     with (
         tempfile.TemporaryDirectory(prefix="reproduce_") as folder,
-        ray_session.started(ray_session.RayOptions(num_cpus=jobs), needs, verbosity=0),
+        ray_session.started(ray_session.RayOptions(num_cpus=jobs), {"CPU": 1}, verbosity=0),
     ):
-        # A function trainable's actor is kept for the next trial: starting one takes 10 s.
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, needs),
-            param_space={"index": tune.grid_search(list(range(len(work))))},
-            tune_config=tune.TuneConfig(max_concurrent_trials=jobs, reuse_actors=True),
-            run_config=tune.RunConfig(storage_path=folder, callbacks=[progress], verbose=0),
+        tune.run(
+            trainable,
+            config={"index": tune.grid_search(list(range(len(work))))},
+            resources_per_trial={"cpu": 1},
+            max_concurrent_trials=jobs,
+            reuse_actors=True,  # starting one takes 10 s
+            storage_path=folder,
+            callbacks=[progress],
+            raise_on_failed_trial=False,
+            verbose=0,
         )
-        tuner.fit()
     ended = len(progress.done) + len(progress.failed)
     return Outcome(progress.failed, interrupted=ended < len(work))
 
@@ -129,7 +130,6 @@ class Progress(Callback):
         work: All of it.
         jobs: Trials at a time.
         on_done: Called with every trial that is done.
-        stream: Where to print.
 
     Attributes:
         done: Keys of the trials that are done.
@@ -141,13 +141,11 @@ class Progress(Callback):
         work: list[Work],
         jobs: int,
         on_done: Callable[[Trial], None],
-        stream: TextIO | None = None,
     ):
         """Start the clock."""
         self.done: set[str] = set()
         self.failed: list[tuple[str, str]] = []
         self._work, self._jobs, self._on_done = work, jobs, on_done
-        self._stream = stream or sys.stdout
         self._began = self._printed = time.monotonic()
         self._waiting = {each.trial.key: each.trial for each in work}
         self._running: dict[str, tuple[Trial, float, float]] = {}  # with start and share done
@@ -195,7 +193,6 @@ class Progress(Callback):
         print(
             f"[{ended}/{len(self._work)}] {what}  elapsed {duration(self._printed - self._began)}"
             f"  ETA {duration(self._seconds_left())}",
-            file=self._stream,
             flush=True,
         )
 

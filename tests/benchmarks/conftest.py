@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -16,6 +15,22 @@ sys.path.insert(0, BENCHMARKS)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [BENCHMARKS, os.getenv("PYTHONPATH")]))
 
 
+RECIPE = """\
+# What it trains.
+recipe:
+  run: EMH-PPO
+  env: {env}
+  stop: {{num_env_steps_sampled_lifetime: 400000}}
+  config:
+    env_config: {{dnn: resnet50}}
+    lr: [[0, 3.0e-4], [400000, 0.0]]
+    train_batch_size_per_learner: 256
+    minibatch_size: 256
+    num_envs_per_env_runner: 32
+    num_epochs: 4
+"""
+
+
 @pytest.fixture
 def configs(tmp_path, monkeypatch):
     """A ``tuned_configs`` of the test's own, in which every policy is trained by one recipe."""
@@ -24,9 +39,8 @@ def configs(tmp_path, monkeypatch):
 
     folder = tmp_path / "tuned_configs"
     folder.mkdir()
-    for name in (*SOURCES.values(), "time_slot"):
-        shutil.copy(ROOT / "tuned_configs" / "emh_ppo.yaml", folder / f"{name}.yaml")
-    slots = folder / "time_slot.yaml"
-    slots.write_text(slots.read_text().replace("mec_task_window_v0", "mec_time_slot_v0"))
+    for name in SOURCES.values():
+        (folder / f"{name}.yaml").write_text(RECIPE.format(env="mec_task_window_v0"))
+    (folder / "time_slot.yaml").write_text(RECIPE.format(env="mec_time_slot_v0"))
     monkeypatch.setattr(trial, "CONFIGS", folder)
     return folder

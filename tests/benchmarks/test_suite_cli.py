@@ -112,17 +112,14 @@ def test_trials_are_trained_measured_and_kept_and_a_failure_stops_no_other(
     configs, tmp_path, ray_session
 ):
     store, protocol = Store(tmp_path / "store"), Protocol(num_tasks=20, episodes=8)
-    small = {"train_batch_size_per_learner": 256, "minibatch_size": 256}
-    trial = Trial(
-        "emh_ppo", {"num_devices": 1}, {**small, "num_envs_per_env_runner": 32}, seed=0, steps=512
-    )
+    trial = Trial("emh_ppo", {"num_devices": 1}, seed=0, steps=512)
     wanted = [(trial, protocol), (Trial("local-only"), protocol)]
     failing = (Trial("local-only"), dataclasses.replace(protocol, episodes=0))
     done = []
     work = run.left_to_do([*wanted, failing], store)
     outcome = run.run(work, store, 2, done.append)
 
-    assert [label for label, _ in outcome.failed] == ["local only"]
+    assert [label for label, _ in outcome.failed] == ["local-only"]
     assert "episodes must be at least 1" in outcome.failed[0][1]
     assert not outcome.interrupted and [t.key for t in done] == [trial.key]
     assert store.training(trial)["steps"] == 512
