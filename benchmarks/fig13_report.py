@@ -116,7 +116,8 @@ def our_latencies(results: pathlib.Path) -> dict[str, tuple[float, str]]:
                 seeds.setdefault(row["policy"], []).append(float(row["latency_ms"]))
     elif (results / "headline.csv").exists():
         file = "headline.csv"
-        seeds["EMH-PPO"] = [float(row["latency_ms"]) for row in _read(results / file)]
+        rows = [row for row in _read(results / file) if row.get("policy", "EMH-PPO") == "EMH-PPO"]
+        seeds["EMH-PPO"] = [float(row["latency_ms"]) for row in rows]
     return {name: (float(np.mean(latencies)), file) for name, latencies in seeds.items()}
 
 
