@@ -15,7 +15,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rllib_mec.cli import scenarios
 from rllib_mec.envs.mdp import TaskWindowMDP
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     scenario = _common_scenario(trained).replace(**changes)
     # Checked before the planner searches.
     places = [
-        scenarios.mdp_for(policy, scenario, path)
+        scenarios.mdp_for(policy, scenario.replace(**{**_own_method(policy), **changes}), path)
         for policy, path in zip(trained, arguments.checkpoint, strict=True)
     ]
     for policy, name in zip(trained, _distinct_names(trained), strict=True):
@@ -111,7 +111,12 @@ def _common_scenario(trained: Sequence[Policy]) -> Scenario:
     if not trained:
         return Scenario()
     windows = (p.scenario.max_window for p in trained if isinstance(p.mdp, TaskWindowMDP))
-    return trained[0].scenario.replace(max_window=next(windows, Scenario.max_window))
+    usual = {name: getattr(Scenario, name) for name in scenarios.OF_THE_METHOD}
+    return trained[0].scenario.replace(max_window=next(windows, Scenario.max_window), **usual)
+
+
+def _own_method(policy: Policy) -> dict[str, Any]:
+    return {name: getattr(policy.scenario, name) for name in scenarios.OF_THE_METHOD}
 
 
 def _distinct_names(trained: Sequence[Policy]) -> list[str]:

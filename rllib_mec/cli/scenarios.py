@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from rllib_mec.policies import Policy
 
 
+OF_THE_METHOD = ("remote_feature_share",)
+"""Fields of a scenario that say how an algorithm works (AgileNN's split), not where it does."""
+
+
 def add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare ``--scenario``, ``--seed`` and ``--num-tasks``."""
     add = parser.add_argument

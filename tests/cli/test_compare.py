@@ -98,6 +98,20 @@ def test_another_physics_than_in_training_is_a_note(capsys, trained):
     )
 
 
+def test_what_belongs_to_a_method_is_not_taken_for_the_scenario(capsys, trained):
+    scenario = Scenario(num_devices=2)
+    trained("agile", scenario.replace(remote_feature_share=0.5), name="AgileNN")
+    trained("emh", scenario)
+    command = "--policies full-offload --episodes 2 --num-tasks 3 --checkpoint"
+    first, second = (numbers(capsys, f"{command} {p}") for p in ("agile emh", "emh agile"))
+    assert first == {name: second[name] for name in first}
+    assert first["EMH-PPO"]["latency_ms"] == first["full offload"]["latency_ms"]
+    # A part of the features is sent, but the rest is computed on the device.
+    assert first["AgileNN"]["energy_j"]["mean"] != first["EMH-PPO"]["energy_j"]["mean"]
+    assert main(["compare", *f"{command} emh agile".split()]) == 0
+    assert "note" not in capsys.readouterr().err
+
+
 def test_checkpoints_of_one_algorithm_are_numbered(capsys, trained):
     for path in ("a", "b"):
         trained(path, Scenario(num_devices=2))
