@@ -57,6 +57,7 @@ def draw(results: Results) -> Any:
     against.set_xlabel("latency, % of local only")
     against.set_ylabel("energy, % of local only")
     against.margins(0.12)
+    against.legend()
     against.set_yscale("log")
     for axes in (over, against):
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
