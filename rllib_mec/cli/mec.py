@@ -15,6 +15,7 @@ from typing import NoReturn
 from rllib_mec.errors import MecError, unknown
 
 BAD_INPUT = 2
+INTERRUPTED = 130
 
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "partition": ("rllib_mec.cli.partition", "tabulate where a DNN can be cut, and the best cut"),
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The command line after the program's name; default: the process's own.
 
     Returns:
-        The exit code: 0, or 2 for bad input, which is one line on stderr.
+        The exit code: 0 fine, 2 bad input (one line on stderr), 130 interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -64,6 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MecError as error:
         print(f"rllib-mec: error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except KeyboardInterrupt:
+        print("\nrllib-mec: error: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `rllib-mec ... | head`
+        sys.stderr.close()
+        return 1
 
 
 def _overview() -> str:

@@ -185,6 +185,15 @@ def test_every_policy_of_the_registry_can_be_compared(name, capsys):
     assert len(numbers(capsys, f"--policies {name} {TINY}")) == 1
 
 
+def test_an_interruption_is_one_line(monkeypatch, capsys):
+    def interrupt(policy, *args, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rllib_mec.evaluation.evaluate", interrupt)
+    assert main(f"compare --policies local-only {TINY}".split()) == 130
+    assert capsys.readouterr().err.strip() == "rllib-mec: error: interrupted"
+
+
 @pytest.mark.slow
 def test_what_was_trained_is_compared_rendered_and_plotted(
     tmp_path, monkeypatch, capsys, ray_session
