@@ -43,7 +43,7 @@ def evaluate(args: argparse.Namespace, verbosity: int) -> int:
     env = args.env or info.config.env
     merged = {**(info.config.env_config or {}), **env_config}
     if is_ours(env):
-        if not is_ours(info.config.env):
+        if info.config.env != env:  # its settings and shapes are those of its own MDP
             raise MecError(f"the checkpoint was trained on {info.config.env!r}, not on {env!r}")
         return _evaluate_ours(info, env, merged, args)
     env = names.environment(env, merged)
