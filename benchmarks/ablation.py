@@ -24,7 +24,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no demonstrations": {"demonstrations": 0},
     "discounted sum of rewards": {"average_reward": False},
     "networks see the state alone": {"model_config": {"compare_queues": False}},
-    "one advantage for all task slots": {"per_task_advantages": False},
+    "no counterfactuals": {"counterfactuals": 0},
+    "no counterfactuals, one advantage for all slots": {
+        "counterfactuals": 0,
+        "per_task_advantages": False,
+    },
     "window entropy counts once": {"window_entropy_factor": 1.0},
     "rewards not clipped": {"reward_clip": 1e9},
 }

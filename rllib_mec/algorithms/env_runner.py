@@ -201,6 +201,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         for _ in range(num_steps):
             observation = torch.from_numpy(self._observation)
             played_actions, row = self._act(observation, explore)
+            row.update(self.credit(observation, played_actions))
             step = self.env.step(played_actions)
             decided = step.played[..., : self.layout.num_decisions]
             row[PLAYED] = torch.from_numpy(decided.astype(np.float32))
@@ -237,6 +238,12 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             self._average_share = mean
         self._average_share += AVERAGE_REWARD_RATE * (mean - self._average_share)
         return self._average_share
+
+    def credit(
+        self, observation: torch.Tensor, actions: dict[str, np.ndarray]
+    ) -> dict[str, torch.Tensor]:
+        """More columns of the batch, found before the worlds play ``actions``; none here."""
+        return {}
 
     def estimate_advantages(
         self, rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray

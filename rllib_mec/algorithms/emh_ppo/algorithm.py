@@ -8,6 +8,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.utils.from_config import NotProvided
 from typing_extensions import Self
 
+from rllib_mec.algorithms.emh_ppo.env_runner import EMHPPOEnvRunner
 from rllib_mec.algorithms.emh_ppo.imitation import demonstrate
 from rllib_mec.algorithms.emh_ppo.learner import EMHPPOTorchLearner
 from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPORLModule
@@ -42,6 +43,8 @@ class EMHPPOConfig(JointPPOConfig):
         super().__init__(algo_class=algo_class or EMHPPO)
         self.decision_per_task = True
         self.per_task_advantages = True
+        self.env_runner_cls = EMHPPOEnvRunner
+        self.counterfactuals = 0
         self.demonstrations = 0
         self.imitation_epochs = 12
 
@@ -49,6 +52,7 @@ class EMHPPOConfig(JointPPOConfig):
         self,
         *,
         per_task_advantages: bool = NotProvided,  # type: ignore[assignment]
+        counterfactuals: int = NotProvided,  # type: ignore[assignment]
         demonstrations: int = NotProvided,  # type: ignore[assignment]
         imitation_epochs: int = NotProvided,  # type: ignore[assignment]
         **kwargs: Any,
@@ -58,6 +62,10 @@ class EMHPPOConfig(JointPPOConfig):
         Args:
             per_task_advantages: Whether a task slot's decision is credited with its own slot's
                 advantage (the paper's per-task critic) or with the sum over the window's slots.
+            counterfactuals: How many times each MD's decisions about a window's tasks are drawn
+                anew and the window is simulated with them, for advantages of its own (see
+                :class:`~rllib_mec.algorithms.emh_ppo.env_runner.EMHPPOEnvRunner`) instead of those
+                above; 0 does without. These windows are not counted as env steps.
             demonstrations: Task windows of a :class:`~rllib_mec.policies.Planner` that actor and
                 critic imitate before the first iteration; 0 starts from scratch, as the paper does.
                 They are not counted as env steps.
@@ -70,6 +78,7 @@ class EMHPPOConfig(JointPPOConfig):
         super().training(**kwargs)
         self._set_provided(
             per_task_advantages=per_task_advantages,
+            counterfactuals=counterfactuals,
             demonstrations=demonstrations,
             imitation_epochs=imitation_epochs,
         )
@@ -78,13 +87,14 @@ class EMHPPOConfig(JointPPOConfig):
     def validate(self) -> None:
         """Check the configuration; see the base class."""
         super().validate()
-        whole_number("demonstrations", self.demonstrations, least=0)
         whole_number("imitation_epochs", self.imitation_epochs)
-        if self.demonstrations and self.env != TaskWindowMDP.env_id:
-            raise MecError(
-                f"demonstrations are of {TaskWindowMDP.env_id}, which the planner plans for: "
-                f"expected 0 for {self.env}, but demonstrations is {self.demonstrations}"
-            )
+        for name in ("counterfactuals", "demonstrations"):
+            value = whole_number(name, getattr(self, name), least=0)
+            if value and self.env != TaskWindowMDP.env_id:
+                raise MecError(
+                    f"{name} need {TaskWindowMDP.env_id}, whose windows can be planned and "
+                    f"simulated by themselves: expected 0 for {self.env}, but {name} is {value}"
+                )
 
     def joint_module_class(self) -> type[EMHPPORLModule]:
         """EMH-PPO's networks."""

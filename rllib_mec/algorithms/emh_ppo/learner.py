@@ -9,7 +9,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.policy.sample_batch import SampleBatch
 
-from rllib_mec.algorithms.columns import WINDOW_ADVANTAGES
+from rllib_mec.algorithms.columns import CREDIT, WINDOW_ADVANTAGES
 from rllib_mec.algorithms.distributions import TASK_HEADS
 from rllib_mec.algorithms.emh_ppo.imitation import imitate
 from rllib_mec.algorithms.joint_ppo.learner import (
@@ -38,10 +38,14 @@ class EMHPPOTorchLearner(JointPPOTorchLearner):
         self, log_ratio: dict[str, torch.Tensor], played: torch.Tensor, batch: dict[str, Any]
     ) -> list[ClippedTerm]:
         """Eq. (19), and the window head with the advantage of the whole window."""
+        if CREDIT in batch:
+            advantages = batch[CREDIT].unsqueeze(2).expand_as(played)
+        else:
+            advantages = batch[Columns.ADVANTAGES].unsqueeze(1)
         task = ClippedTerm(
             POLICY_LOSS,
             torch.stack([log_ratio[head] for head in TASK_HEADS]).sum(0),
-            batch[Columns.ADVANTAGES].unsqueeze(1),
+            advantages,
             played,
             weight=1.0 / played.shape[-1],
         )

@@ -7,7 +7,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from rllib_mec.algorithms.columns import WINDOW_ADVANTAGES
+from rllib_mec.algorithms.columns import CREDIT, WINDOW_ADVANTAGES
 
 
 def make_train_batch(
@@ -37,6 +37,8 @@ def make_train_batch(
         if per_task_advantages
         else np.broadcast_to(window[:, None], tasks.shape).copy()
     )
+    if CREDIT in data:  # its mean is 0 by itself
+        data[CREDIT] = data[CREDIT] / (data[CREDIT].std() + 1e-6)
     return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(data)}, env_steps=rows)
 
 
