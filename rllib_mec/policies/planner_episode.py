@@ -79,14 +79,13 @@ def _search(
         kept = order[np.sort(first)[:beam]]
         levels[-1] = (states, parent[kept], row[kept])
         states, sums = after[kept], total[kept]
-    found, level, parent, row = min(ends)
-    path = [(tuple(levels[level][0][parent].tolist()), int(row))]
-    index = parent
+    found, level, index, last_row = min(ends)
+    path = [(tuple(levels[level][0][index].tolist()), last_row)]
     for before in range(level - 1, -1, -1):
-        _, parents, rows = levels[before]
-        row, index = rows[index], parents[index]
-        path.append((tuple(levels[before][0][index].tolist()), int(row)))
-    return path[::-1], float(found)
+        before_states, parents, rows = levels[before]
+        last_row, index = int(rows[index]), int(parents[index])
+        path.append((tuple(before_states[index].tolist()), last_row))
+    return path[::-1], found
 
 
 def _expand(
