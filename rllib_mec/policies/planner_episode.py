@@ -69,7 +69,8 @@ def _search(
         done = after[:, 0] == 0
         if done.any():
             index = np.flatnonzero(done)[total[done].argmin()]
-            ends.append((total[index] / (len(levels) + 1), len(levels), parent[index], row[index]))
+            mean_cost = float(total[index]) / (len(levels) + 1)
+            ends.append((mean_cost, len(levels), int(parent[index]), int(row[index])))
             after, total, parent, row = (a[~done] for a in (after, total, parent, row))
         levels.append((states, parent, row))
         promise = total + per_task * after.sum(1)
