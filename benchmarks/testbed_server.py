@@ -3,11 +3,12 @@
 Each row starts ``rllib-mec server --model mobilenet_v2`` with a number of replicas and lets
 connections send the same frame, made beforehand, as fast as answers come back. One connection
 shows the latency, of which the bare tail call in this process takes its part; sixteen show the
-throughput. Clients and server share the machine's cores.
+throughput. Clients and server share the machine's cores. The last rows have Serve's own proxy in
+front instead of HAProxy.
 
     python benchmarks/testbed_server.py [--replicas 1 2 4] [--seconds 10]
 
-About 5 minutes on 2 cores. It writes ``results/testbed_server.md`` and ``.csv``.
+About 6 minutes on 2 cores. It writes ``results/testbed_server.md`` and ``.csv``.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ MODEL = "mobilenet_v2"
 CASES = ((0, "float32"), (3, "float32"), (3, "int8"), (5, "float32"))
 """Partition point and codec: the whole DNN, its second half in two codecs, its last layer."""
 CONNECTIONS = 16
+HAPROXY, PYTHON = "HAProxy", "Serve's"
+_SWITCHES = {HAPROXY: {}, PYTHON: {"RAY_SERVE_ENABLE_HA_PROXY": "0"}}
 FIELDS = (
-    "replicas", "point", "codec", "frame_bytes", "bare_tail_ms", "one_p50_ms", "overhead_ms",
-    "throughput_per_s", "loaded_p50_ms", "loaded_p95_ms", "busy_share",
+    "front", "replicas", "point", "codec", "frame_bytes", "bare_tail_ms", "one_p50_ms",
+    "overhead_ms", "throughput_per_s", "loaded_p50_ms", "loaded_p95_ms", "busy_share",
 )  # fmt: skip
 
 
@@ -72,7 +75,7 @@ def load(address: str, frame: bytes, connections: int, seconds: float) -> tuple[
     return latencies, len(busy)
 
 
-def start_server(replicas: int) -> tuple[subprocess.Popen, str]:
+def start_server(replicas: int, front: str) -> tuple[subprocess.Popen, str]:
     """A server process and its address, when it is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -81,7 +84,7 @@ def start_server(replicas: int) -> tuple[subprocess.Popen, str]:
     options = ["--port", str(port), "--replicas", str(replicas), "--model", MODEL]
     process = subprocess.Popen(
         [sys.executable, "-c", main, "server", *options],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **_SWITCHES[front]},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -91,14 +94,14 @@ def start_server(replicas: int) -> tuple[subprocess.Popen, str]:
     return process, f"127.0.0.1:{port}"
 
 
-def measure(replicas: int, seconds: float) -> list[dict[str, object]]:
+def measure(replicas: int, front: str, seconds: float) -> list[dict]:
     """All cases at one number of replicas."""
     from rllib_mec.testbed.device import load_from
     from rllib_mec.testbed.frames import INFER, Frame, encode
     from rllib_mec.testbed.split_model import task_input
     from rllib_mec.testbed.tensors import to_blobs
 
-    process, address = start_server(replicas)
+    process, address = start_server(replicas, front)
     rows = []
     try:
         model, _ = load_from(address, timeout_s=60.0)
@@ -113,7 +116,7 @@ def measure(replicas: int, seconds: float) -> list[dict[str, object]]:
             loaded, busy = load(address, frame, CONNECTIONS, seconds)
             one = statistics.median(alone)
             row = (
-                replicas, point, codec, len(frame), bare, one, one - bare, len(loaded) / seconds,
+                front, replicas, point, codec, len(frame), bare, one, one - bare, len(loaded) / seconds,
                 statistics.median(loaded), statistics.quantiles(loaded, n=20)[-1],
                 busy / (busy + len(loaded)),
             )  # fmt: skip
@@ -141,14 +144,15 @@ def main() -> int:
     torch.set_num_threads(1)
     load_before = os.getloadavg()[0]
     rows = []
-    for i, replicas in enumerate(args.replicas):
-        print(f"[{i + 1}/{len(args.replicas)}] {replicas} replicas", flush=True)
-        rows += measure(replicas, args.seconds)
+    runs = [(replicas, HAPROXY) for replicas in args.replicas] + [(args.replicas[0], PYTHON)]
+    for i, (replicas, front) in enumerate(runs):
+        print(f"[{i + 1}/{len(runs)}] {replicas} replicas behind {front}", flush=True)
+        rows += measure(replicas, front, args.seconds)
     _write(rows, args, load_before)
     return 0
 
 
-def _write(rows: list[dict[str, object]], args: argparse.Namespace, load_before: float) -> None:
+def _write(rows: list[dict], args: argparse.Namespace, load_before: float) -> None:
     from machine import describe_machine
 
     RESULTS.mkdir(exist_ok=True)
@@ -162,13 +166,13 @@ def _write(rows: list[dict[str, object]], args: argparse.Namespace, load_before:
         " cores. Command: `python benchmarks/testbed_server.py`. Machine:"
         f" {describe_machine()}, load average {load_before:.1f} before it began.",
         "",
-        "| replicas | point | codec | frame, KB | bare tail, ms | one client, p50 ms |"
+        "| front | replicas | point | codec | frame, KB | bare tail, ms | one client, p50 ms |"
         " overhead, ms | under load, 1/s | p50, ms | p95, ms | refused |",
-        "|" + "---|" * 11,
+        "|" + "---|" * 12,
     ]
     for r in rows:
         lines.append(
-            f"| {r['replicas']} | {r['point']} | {r['codec']} | {r['frame_bytes'] / 1e3:.0f}"
+            f"| {r['front']} | {r['replicas']} | {r['point']} | {r['codec']} | {r['frame_bytes'] / 1e3:.0f}"
             f" | {r['bare_tail_ms']:.2f} | {r['one_p50_ms']:.2f} | {r['overhead_ms']:.2f}"
             f" | {r['throughput_per_s']:.0f} | {r['loaded_p50_ms']:.1f} | {r['loaded_p95_ms']:.1f}"
             f" | {r['busy_share']:.0%} |"

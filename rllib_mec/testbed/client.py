@@ -50,7 +50,7 @@ class Hello:
         heads: Bit set of each partition point's head.
         codec: What its points' sizes are counted in.
         fingerprint: Of DNN, weights and points.
-        result_digest: SHA-256 of its result for an input of zeros.
+        probe_digest: SHA-256 of its result for a fixed task (``SplitModel.probe_digest``).
         max_frame_bytes: Longest frame that it takes.
         exact: Whether float32 results are bit for bit those of a single run.
         scheduler: Whether it decides, too.
@@ -61,7 +61,7 @@ class Hello:
     heads: tuple[int, ...]
     codec: str
     fingerprint: bytes
-    result_digest: str
+    probe_digest: str
     max_frame_bytes: int
     exact: bool
     scheduler: bool
@@ -88,7 +88,7 @@ class Hello:
                 heads=tuple(int(head, 16) for head in values["heads"]),
                 codec=str(values["codec"]),
                 fingerprint=bytes.fromhex(values["fingerprint"]),
-                result_digest=str(values["result_digest"]),
+                probe_digest=str(values["probe_digest"]),
                 max_frame_bytes=int(values["max_frame_bytes"]),
                 exact=bool(values["exact"]),
                 scheduler=bool(values["scheduler"]),

@@ -84,15 +84,23 @@ class Remote:
         self._most_bytes = _REPLY_MARGIN + sum(t.nbytes + 256 for t in self._like)
 
     def connect(self) -> Hello:
-        """Ask who it is.
+        """Ask who it is, and note if its results can differ from those here.
 
         Raises:
             MecError: It is out of reach, or serves something else.
         """
         try:
-            return self._greet(self._timeout_s)
+            hello = self._greet(self._timeout_s)
         except (ServerLost, ServerBusy, ServerRefused) as error:
             raise MecError(f"the server {self.address}: {error}") from None
+        if not hello.exact:
+            self._note(f"the server {self.address} batches float32 requests: last bits may differ")
+        elif hello.probe_digest != self._model.probe_digest():
+            self._note(
+                f"the server {self.address} computes other last bits than this machine:"
+                " another processor, torch or number of threads"
+            )
+        return hello
 
     def _greet(self, timeout_s: float) -> Hello:
         hello = self._client.hello(timeout_s)

@@ -37,7 +37,7 @@ from rllib_mec.testbed.batching import KeyedBatcher
 from rllib_mec.testbed.client import FRAME_TYPE, Hello
 from rllib_mec.testbed.frames import ERROR, INFER, RAW, RESULT, Frame, FrameError, decode, encode
 from rllib_mec.testbed.options import ServerOptions
-from rllib_mec.testbed.tensors import digest, from_frame, result_blobs
+from rllib_mec.testbed.tensors import from_frame, result_blobs
 
 BAD_FRAME, OTHER_WEIGHTS, TOO_LARGE = 400, 409, 413
 """HTTP statuses of what the server refuses."""
@@ -81,7 +81,7 @@ class TailServer:
             heads=tuple(point.head for point in model.points),
             codec=options.codec,
             fingerprint=model.fingerprint,
-            result_digest=digest(model.leaves(model.whole(model.example()))),
+            probe_digest=model.probe_digest(),
             max_frame_bytes=max(bytes_at, default=0) + margin,
             exact=not options.batch_float32,
             scheduler=options.checkpoint is not None,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rllib_mec.errors import MecError, one_line
+from rllib_mec.testbed.haproxy import free_port, haproxy_front
 from rllib_mec.testbed.options import ServerOptions
 
 TAIL, SCHEDULER = "tail", "scheduler"
@@ -62,7 +63,7 @@ def serving(
     metrics_port: int | None = None,
     verbose: bool = False,
 ) -> Iterator[RunningServer]:
-    """Run the MEC server while a block runs.
+    """Run the MEC server while a block runs; Ray must not be running in this process.
 
     Args:
         options: What to serve.
@@ -81,72 +82,68 @@ def serving(
     port = _checked_port(host, port)
     options = options.resolved()
     model = options.load_model()  # here, so that what is wrong with it is said before Ray starts
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default would starve the server
-    try:
-        import ray
-        from ray import serve
-        from ray.serve.config import HTTPOptions
-        from ray.serve.schema import LoggingConfig
+    metrics_port = None if ray_address else metrics_port or free_port(host)
+    with contextlib.ExitStack() as stack:
+        if ray_address is None:
+            stack.enter_context(haproxy_front())
+        try:
+            from ray import serve
+            from ray.serve.config import HTTPOptions
+            from ray.serve.schema import LoggingConfig
 
-        from rllib_mec.testbed.scheduler_server import bind_scheduler
-        from rllib_mec.testbed.server import bind_tails
-    except ImportError as error:
-        raise MecError(f"{error}: pip install 'rllib_mec[testbed]'") from None
-
-    is_ours = not ray.is_initialized()
-    metrics_port = metrics_port or _free_port(host)
-    level = logging.INFO if verbose else logging.ERROR
-    logging.getLogger("ray.serve").setLevel(level)
-    quiet = LoggingConfig(log_level=level, enable_access_log=False)
-    try:
-        if is_ours and ray_address:
-            ray.init(address=ray_address, log_to_driver=verbose, logging_level=level)
-        elif is_ours:
-            cores = options.replicas * options.threads
-            ray.init(
-                address="local",
-                num_cpus=max(cores, os.cpu_count() or 1),
-                include_dashboard=False,
-                log_to_driver=verbose,
-                logging_level=level,
-                _metrics_export_port=metrics_port,
-            )
+            from rllib_mec.testbed.scheduler_server import bind_scheduler
+            from rllib_mec.testbed.server import bind_tails
+        except ImportError as error:
+            raise MecError(f"{error}: pip install 'rllib_mec[testbed]'") from None
+        level = logging.INFO if verbose else logging.ERROR
+        logging.getLogger("ray.serve").setLevel(level)
+        quiet = LoggingConfig(log_level=level, enable_access_log=False)
         http = HTTPOptions(
             host=host,
             port=port,
             request_timeout_s=_REQUEST_TIMEOUT_S + options.deadline_s,
             keep_alive_timeout_s=_KEEP_ALIVE_S,
         )
-        serve.start(http_options=http, logging_config=quiet)
-        serve.run(bind_tails(options), name=TAIL, route_prefix="/", logging_config=quiet)
+        applications = [(TAIL, "/", bind_tails(options))]
         if options.checkpoint:
-            serve.run(
-                bind_scheduler(options),
-                name=SCHEDULER,
-                route_prefix="/schedule",
-                logging_config=quiet,
-            )
-    except Exception as error:
-        if is_ours:
-            ray.shutdown()
-        raise MecError(f"the server cannot start: {one_line(error)}") from None
+            applications.append((SCHEDULER, "/schedule", bind_scheduler(options)))
+        try:
+            stack.enter_context(_ray(ray_address, options, metrics_port, level))
+            serve.start(http_options=http, logging_config=quiet)
+            for name, prefix, application in applications:
+                serve.run(application, name=name, route_prefix=prefix, logging_config=quiet)
+                if ray_address:  # a Ray of our own takes them with it
+                    stack.callback(serve.delete, name, _blocking=False)
+        except Exception as error:
+            raise MecError(f"the server cannot start: {one_line(error)}") from None
+        yield RunningServer(host, port, metrics_port, model.name, model.num_points, options.devices)
+
+
+@contextlib.contextmanager
+def _ray(
+    address: str | None, options: ServerOptions, metrics_port: int | None, level: int
+) -> Iterator[None]:
+    """Connect to a cluster, or run a Ray of our own."""
+    import ray
+
+    log = {"log_to_driver": level < logging.ERROR, "logging_level": level}
     try:
-        yield RunningServer(
-            host,
-            port,
-            None if ray_address else metrics_port,
-            model.name,
-            model.num_points,
-            options.devices,
-        )
-    finally:
-        if is_ours and not ray_address:
-            ray.shutdown()  # and with it everything that ran on it
+        if address:
+            ray.init(address=address, **log)
         else:
-            for name in (TAIL, SCHEDULER):
-                serve.delete(name, _blocking=False)
-            if is_ours:
-                ray.shutdown()
+            os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default is for batch jobs
+            # A busy machine takes longer than the 5 s after which Serve gives its front up.
+            os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+            ray.init(
+                address="local",
+                num_cpus=max(options.replicas * options.threads, os.cpu_count() or 1),
+                include_dashboard=False,
+                _metrics_export_port=metrics_port,
+                **log,
+            )
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _checked_port(host: str, port: int) -> int:
@@ -163,7 +160,3 @@ def _checked_port(host: str, port: int) -> int:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise MecError(f"cannot listen on {host}:{port}: {reason}") from None
-
-
-def _free_port(host: str) -> int:
-    return _checked_port(host, 0)

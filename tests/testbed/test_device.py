@@ -60,6 +60,22 @@ def test_exact_codecs_give_the_whole_result_at_every_point(tiny, server, inputs,
     assert server.answered == 4 * tiny.full_local
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"exact": False}, "batches float32 requests: last bits may differ"),
+        ({"probe_digest": "other"}, "computes other last bits than this machine"),
+    ],
+)
+def test_it_is_noted_where_results_can_differ(tiny, server, change, words):
+    notes = []
+    with device_of(tiny, server, note=notes.append):
+        assert notes == []
+    server.hello = dataclasses.replace(server.hello, **change)
+    with device_of(tiny, server, note=notes.append):
+        assert len(notes) == 1 and words in notes[0]
+
+
 @pytest.mark.parametrize("codec", ["float16", "int8", "int4"])
 def test_other_codecs_give_what_their_loss_leaves(tiny, server, inputs, results, codec):
     from rllib_mec.dnn.codecs import CODECS

@@ -395,7 +395,7 @@ def test_an_overloaded_server_pushes_back_and_every_task_is_answered_right(
     server, model, tasks, whole
 ):
     """Far more at once than it may queue: 8 wait in the replica, 8 before it."""
-    devices = [device_of(model, server.address, Fixed(0), name=f"md_{i}") for i in range(40)]
+    devices = [device_of(model, server.address, Fixed(0), name=f"md_{i}") for i in range(24)]
     refused = []
     stop = threading.Event()
 
@@ -408,17 +408,17 @@ def test_an_overloaded_server_pushes_back_and_every_task_is_answered_right(
             except ServerBusy:
                 refused.append(None)
 
-    floods = [threading.Thread(target=flood) for _ in range(24)]
+    floods = [threading.Thread(target=flood) for _ in range(20)]
     for thread in floods:
         thread.start()
     try:
-        runs = run_devices(devices, tasks[:4])
+        runs = run_devices(devices, tasks[:2])
     finally:
         stop.set()
         for thread in floods:
             thread.join()
     for records, results in runs:
-        assert_all_right(whole[:4], records, results)
+        assert_all_right(whole[:2], records, results)
     reasons = {r.reason for records, _ in runs for r in records if r.fell_back}
     assert refused
     assert "the server: the server's queue is full" in reasons
@@ -427,25 +427,29 @@ def test_an_overloaded_server_pushes_back_and_every_task_is_answered_right(
 def test_a_link_that_is_cut_for_two_seconds_costs_no_task(server, model, tasks, whole):
     link = CuttableLink(server.address)
     results, notes = [], []
-    device = device_of(model, link.address, timeout_s=0.5, note=notes.append)
-    device.connect()
+    longest_s = 0.2
+    device = device_of(
+        model, link.address, timeout_s=0.5, backoff_s=(0.1, longest_s), note=notes.append
+    )
 
-    def cut_and_mend(record, result):
-        results.append(result)
-        if record.task == 4:
-            link.up.clear()
-            threading.Timer(2.0, link.up.set).start()
-        if record.task > 4 and len(notes) < 2:
-            time.sleep(0.05)  # so that tasks are left when the link is back
+    def source():
+        for i, x in enumerate(tasks):
+            if i == 5:
+                link.up.clear()
+                threading.Timer(2.0, link.up.set).start()
+            if i == 10:
+                link.up.wait()
+                time.sleep(2 * longest_s)  # until the device tries again
+            yield x
 
-    many = [tasks[i % NUM_TASKS] for i in range(400)]
-    records = device.run(many, len(many), cut_and_mend)
-    device.close()
+    with device:
+        records = device.run(source(), NUM_TASKS, lambda record, result: results.append(result))
     link.close()
-    assert_all_right([whole[i % NUM_TASKS] for i in range(400)], records, results)
-    assert records[5].fell_back
+    assert_all_right(whole, records, results)
+    assert all(record.fell_back for record in records[5:10])
     assert "did not answer in time" in records[5].reason
     assert not records[-1].fell_back
+    assert "is back" in notes[-1]
 
 
 def test_a_server_that_is_killed_and_started_again_costs_no_task(server, model, tasks, whole):
