@@ -37,6 +37,9 @@ FIELDS = (
 )  # fmt: skip
 
 
+_NOT_ALONE = "**Other processes were running: an indication only.**"
+
+
 def bare_tail_ms(model, point: int, tensors) -> float:
     """Median of the tail call in this process."""
     times = []
@@ -116,8 +119,8 @@ def measure(replicas: int, front: str, seconds: float) -> list[dict]:
             loaded, busy = load(address, frame, CONNECTIONS, seconds)
             one = statistics.median(alone)
             row = (
-                front, replicas, point, codec, len(frame), bare, one, one - bare, len(loaded) / seconds,
-                statistics.median(loaded), statistics.quantiles(loaded, n=20)[-1],
+                front, replicas, point, codec, len(frame), bare, one, one - bare,
+                len(loaded) / seconds, statistics.median(loaded), statistics.quantiles(loaded, n=20)[-1],
                 busy / (busy + len(loaded)),
             )  # fmt: skip
             rows.append(dict(zip(FIELDS, row, strict=True)))
@@ -166,14 +169,15 @@ def _write(rows: list[dict], args: argparse.Namespace, load_before: float) -> No
         " cores. Command: `python benchmarks/testbed_server.py`. Machine:"
         f" {describe_machine()}, load average {load_before:.1f} before it began.",
         "",
+        *([_NOT_ALONE, ""] if load_before > 0.5 else []),
         "| front | replicas | point | codec | frame, KB | bare tail, ms | one client, p50 ms |"
         " overhead, ms | under load, 1/s | p50, ms | p95, ms | refused |",
         "|" + "---|" * 12,
     ]
     for r in rows:
         lines.append(
-            f"| {r['front']} | {r['replicas']} | {r['point']} | {r['codec']} | {r['frame_bytes'] / 1e3:.0f}"
-            f" | {r['bare_tail_ms']:.2f} | {r['one_p50_ms']:.2f} | {r['overhead_ms']:.2f}"
+            f"| {r['front']} | {r['replicas']} | {r['point']} | {r['codec']}"
+            f" | {r['frame_bytes'] / 1e3:.0f} | {r['bare_tail_ms']:.2f} | {r['one_p50_ms']:.2f} | {r['overhead_ms']:.2f}"
             f" | {r['throughput_per_s']:.0f} | {r['loaded_p50_ms']:.1f} | {r['loaded_p95_ms']:.1f}"
             f" | {r['busy_share']:.0%} |"
         )
