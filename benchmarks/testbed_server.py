@@ -31,12 +31,10 @@ CASES = ((0, "float32"), (3, "float32"), (3, "int8"), (5, "float32"))
 CONNECTIONS = 16
 HAPROXY, PYTHON = "HAProxy", "Serve's"
 _SWITCHES = {HAPROXY: {}, PYTHON: {"RAY_SERVE_ENABLE_HA_PROXY": "0"}}
-FIELDS = (
-    "front", "replicas", "point", "codec", "frame_bytes", "bare_tail_ms", "one_p50_ms",
-    "overhead_ms", "throughput_per_s", "loaded_p50_ms", "loaded_p95_ms", "busy_share",
+_HEADINGS = (
+    "front", "replicas", "point", "codec", "frame, KB", "bare tail, ms", "one client, p50 ms",
+    "overhead, ms", "under load, 1/s", "its p50, ms", "its p95, ms", "refused share",
 )  # fmt: skip
-
-
 _NOT_ALONE = "**Other processes were running: an indication only.**"
 
 
@@ -118,13 +116,22 @@ def measure(replicas: int, front: str, seconds: float) -> list[dict]:
             alone, _ = load(address, frame, 1, seconds / 2)
             loaded, busy = load(address, frame, CONNECTIONS, seconds)
             one = statistics.median(alone)
-            row = (
-                front, replicas, point, codec, len(frame), bare, one, one - bare,
-                len(loaded) / seconds, statistics.median(loaded), statistics.quantiles(loaded, n=20)[-1],
-                busy / (busy + len(loaded)),
-            )  # fmt: skip
-            rows.append(dict(zip(FIELDS, row, strict=True)))
-            print(", ".join(f"{k} {_short(v)}" for k, v in rows[-1].items()), flush=True)
+            row = {
+                "front": front,
+                "replicas": replicas,
+                "point": point,
+                "codec": codec,
+                "frame_kb": len(frame) / 1e3,
+                "bare_tail_ms": bare,
+                "one_p50_ms": one,
+                "overhead_ms": one - bare,
+                "throughput_per_s": len(loaded) / seconds,
+                "loaded_p50_ms": statistics.median(loaded),
+                "loaded_p95_ms": statistics.quantiles(loaded, n=20)[-1],
+                "refused_share": busy / (busy + len(loaded)),
+            }
+            rows.append(row)
+            print(", ".join(f"{k} {_short(v)}" for k, v in row.items()), flush=True)
     finally:
         process.terminate()
         process.wait()
@@ -132,7 +139,7 @@ def measure(replicas: int, front: str, seconds: float) -> list[dict]:
 
 
 def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def main() -> int:
@@ -160,7 +167,7 @@ def _write(rows: list[dict], args: argparse.Namespace, load_before: float) -> No
 
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / "testbed_server.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     seconds = f"{args.seconds:g} s a case, {CONNECTIONS} connections"
@@ -170,17 +177,10 @@ def _write(rows: list[dict], args: argparse.Namespace, load_before: float) -> No
         f" {describe_machine()}, load average {load_before:.1f} before it began.",
         "",
         *([_NOT_ALONE, ""] if load_before > 0.5 else []),
-        "| front | replicas | point | codec | frame, KB | bare tail, ms | one client, p50 ms |"
-        " overhead, ms | under load, 1/s | p50, ms | p95, ms | refused |",
-        "|" + "---|" * 12,
+        "| " + " | ".join(_HEADINGS) + " |",
+        "|" + "---|" * len(_HEADINGS),
+        *("| " + " | ".join(_short(value) for value in row.values()) + " |" for row in rows),
     ]
-    for r in rows:
-        lines.append(
-            f"| {r['front']} | {r['replicas']} | {r['point']} | {r['codec']}"
-            f" | {r['frame_bytes'] / 1e3:.0f} | {r['bare_tail_ms']:.2f} | {r['one_p50_ms']:.2f} | {r['overhead_ms']:.2f}"
-            f" | {r['throughput_per_s']:.0f} | {r['loaded_p50_ms']:.1f} | {r['loaded_p95_ms']:.1f}"
-            f" | {r['busy_share']:.0%} |"
-        )
     text = "\n".join(lines) + "\n"
     (RESULTS / "testbed_server.md").write_text(text)
     print(text)

@@ -21,8 +21,10 @@ from rllib_mec.errors import MecError, unknown
 if TYPE_CHECKING:
     from rllib_mec.testbed.client import Hello
     from rllib_mec.testbed.decisions import Decider
+    from rllib_mec.testbed.records import TaskRecord
     from rllib_mec.testbed.split_model import SplitModel
 
+INTERRUPTED = 130
 _REASONS_SHOWN = 3
 _DECISIONS = ("auto", "server", "local", "offload")
 
@@ -60,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Work through the tasks and print a summary.
 
     Returns:
-        0.
+        0, or 130 if it was interrupted; what was done by then is reported all the same.
 
     Raises:
         MecError: Something wrong with an argument, or a server that is out of reach or has another
@@ -71,7 +73,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rllib_mec.testbed.device import Device, load_from
     from rllib_mec.testbed.link import Link
-    from rllib_mec.testbed.records import Summary, write_csv, write_json
     from rllib_mec.testbed.split_model import task_input
 
     torch.set_num_threads(arguments.threads)
@@ -98,21 +99,36 @@ def run(arguments: argparse.Namespace) -> int:
         note=_note,
     )
     inputs = (task_input(model.input_shape, arguments.task_seed, i) for i in range(arguments.tasks))
-    with device:
-        records = device.run(inputs, arguments.tasks)
+    done: list[TaskRecord] = []
+    try:
+        with device:
+            records = device.run(inputs, arguments.tasks, lambda record, _: done.append(record))
+    except KeyboardInterrupt:
+        _report(arguments, done)
+        return INTERRUPTED
+    _report(arguments, records)
+    return 0
+
+
+def _report(arguments: argparse.Namespace, records: list[TaskRecord]) -> None:
+    """Print the summary and write the files."""
+    from rllib_mec.testbed.records import Summary, write_csv, write_json
+
+    if not records:
+        return
     print(f"{arguments.name}: {Summary.of(records)}")
     reasons = Counter(record.reason for record in records if record.fell_back)
     for reason, count in reasons.most_common(_REASONS_SHOWN):
         print(f"  {count} fell back: {reason}")
-    if arguments.verify:
-        worst = max(record.max_abs_error or 0.0 for record in records)
-        same = sum(record.max_abs_error == 0.0 for record in records)
-        print(f"{same} of {len(records)} results equal the whole DNN's, largest error {worst:.3g}")
+    errors = [record.max_abs_error for record in records if record.max_abs_error is not None]
+    if errors:
+        same = sum(error == 0.0 for error in errors)
+        worst = max(errors)
+        print(f"{same} of {len(errors)} results equal the whole DNN's, largest error {worst:.3g}")
     if arguments.csv:
         write_csv(records, arguments.csv)
     if arguments.json:
         write_json(records, arguments.json)
-    return 0
 
 
 def _decider(arguments: argparse.Namespace, model: SplitModel, hello: Hello) -> Decider:

@@ -65,7 +65,8 @@ class ServerOptions:
             raise MecError("give a model or a checkpoint")
         for name in ("replicas", "max_batch", "max_queue", "threads", "devices"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            is_whole = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (is_whole and value >= 1):
                 raise MecError(f"{name} must be a whole number of at least 1, got {value!r}")
         if not 0 < self.deadline_s < float("inf"):
             raise MecError(f"deadline_s must be a positive number, got {self.deadline_s!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -75,6 +76,21 @@ def test_a_fixed_point_and_codec_are_used(server, capsys, tmp_path):
     assert len((tmp_path / "x.csv").read_text().splitlines()) == 3
     assert main([*command, "--decide", "local"]) == 0
     assert all(record.bytes_sent == 0 for record in read_json(table))
+
+
+def test_an_interrupted_device_reports_what_it_did(server, capsys, tmp_path):
+    def interrupts_at_the_third(handler, reply):
+        handler.reply(200, reply)
+        if len(server.request_ids) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    server.misbehave = interrupts_at_the_third
+    table = str(tmp_path / "tasks.json")
+    command = ["device", "--server", server.address, "--tasks", "100000", "--json", table]
+    assert main(command) == 130
+    records = read_json(table)
+    assert 2 <= len(records) < 100_000
+    assert f"md_0: {len(records)} tasks" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -123,15 +123,15 @@ def test_results_are_the_whole_dnns_bit_for_bit_at_every_point(server, model, ta
 
 def test_devices_at_once_get_their_own_results_bit_for_bit(server, model, tasks, whole):
     devices = [device_of(model, server.address, Fixed(i % 6), name=f"md_{i}") for i in range(4)]
-    for records, results in run_devices(devices, tasks):
-        assert_all_right(whole, records, results)
+    for records, results in run_devices(devices, tasks[:8]):
+        assert_all_right(whole[:8], records, results)
         assert not any(record.fell_back for record in records)
 
 
 def test_coded_requests_of_a_point_run_together_and_keep_their_order(server, model, tasks):
-    singles = [model.tail(LATE, decoded(model, x)) for x in tasks]
+    singles = [model.tail(LATE, decoded(model, x)) for x in tasks[:8]]
     devices = [device_of(model, server.address, Fixed(LATE, "int8")) for _ in range(4)]
-    for records, results in run_devices(devices, tasks):
+    for records, results in run_devices(devices, tasks[:8]):
         assert not any(record.fell_back for record in records)
         for result, single in zip(results, singles, strict=True):
             torch.testing.assert_close(result, single)
