@@ -39,7 +39,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 DEGRADATIONS = (
     Degradation("int8"),
     Degradation("int4"),
-    *(Degradation("noise", strength) for strength in (1.0, 1.5, 2.0, 4.0)),
+    *(Degradation("noise", strength) for strength in (1.0, 2.0, 4.0, 6.0, 8.0)),
 )
 EPOCHS = {"digits": 6, "CIFAR-10": 30}
 
@@ -106,8 +106,8 @@ def decided_shares(checkpoint: str | None, table: PartitionTable) -> np.ndarray:
     """How much each partition point counts.
 
     Args:
-        checkpoint: Of the policy whose decisions count; None: every point that sends something
-            counts alike.
+        checkpoint: Of the policy whose decisions count; None: every point that sends intermediate
+            data counts alike, which the input is not.
         table: The points.
 
     Returns:
@@ -117,7 +117,8 @@ def decided_shares(checkpoint: str | None, table: PartitionTable) -> np.ndarray:
         MecError: The policy decides among other points.
     """
     if checkpoint is None:
-        return np.append(np.full(len(table) - 1, 1 / (len(table) - 1)), 0.0)
+        between = np.arange(1, len(table) - 1)
+        return np.isin(np.arange(len(table)), between) / len(between)
     policy = load_policy(checkpoint)
     scenario = policy.scenario
     if scenario.table.operators != table.operators:

@@ -200,7 +200,10 @@ def _table(
     losses: Losses,
     noise: str,
 ) -> str:
-    weights = ", ".join(f"{i}: {100 * share:.0f} %" for i, share in enumerate(shares))
+    names = [", ".join(operators) or "full local" for operators in table.operators]
+    weights = "; ".join(
+        f"{name}: {100 * share:.0f} %" for name, share in zip(names, shares, strict=True) if share
+    )
     lines = [
         "# Fig. 13: accuracy under precision loss",
         "",
@@ -209,10 +212,11 @@ def _table(
         f"{describe_machine()}. ResNet-50 on {len(images.labels)} test images of {images.name},"
         f" lossless {100 * rows[0].lossless:.1f} % (the paper: CIFAR-10, {PAPER_LOSSLESS} %).",
         f"Accuracy lost in percentage points, mean ± 95 % interval over seeds {losses.seeds};"
-        f" partition points weigh {weights}.",
+        f" the tensors sent count {weights}.",
         "",
         f"The paper does not say what degrading does. `{noise}` on single elements (Gaussian, its"
-        " standard deviation as a multiple of the tensor's root mean square) is the strength that,"
+        " standard deviation as a multiple of the tensor's root mean square) is of the strengths"
+        f" tried ({', '.join(d for d in losses.degradations if d.startswith(NOISE))}) the one that,"
         " at the paper's latency, comes nearest to the paper's loss of EMH-PPO; the other rows of"
         " that column follow from it.",
         "",
@@ -242,7 +246,7 @@ def _table(
         "",
         f"Each partition point alone, at our latencies, `{noise}` on single elements:",
         "",
-        "| method | " + " | ".join(", ".join(names) for names in table.operators[:-1]) + " |",
+        "| method | " + " | ".join(names[:-1]) + " |",
         "|---|" + "--:|" * (len(table) - 1),
     ]
     for method in methods:
@@ -267,7 +271,7 @@ def _draw(file: pathlib.Path, methods: list[Method], losses: Losses, noise: str)
         )
         left.set_title("Each element degrades with probability p")
         left.set_xlabel("p = latency / local latency")
-        left.set_ylabel("accuracy lost, percentage points")
+        left.set_ylabel("accuracy lost, % points")
         bars: list[tuple[str, Callable[[Method], float], dict]] = [
             ("the paper", lambda m: PAPER_LOSS[m.name], {"color": "white", "edgecolor": "black"}),
         ]
@@ -285,7 +289,8 @@ def _draw(file: pathlib.Path, methods: list[Method], losses: Losses, noise: str)
             right.bar(places, [value(m) for m in methods], width, label=label, **colours)
         right.set_xticks(np.arange(len(methods)), [m.name for m in methods])
         right.set_title("At the latencies of the paper's Table IV")
-        right.set_ylabel("accuracy lost, percentage points")
-        right.legend()
+        right.set_ylabel("accuracy lost, % points")
+        right.set_ylim(top=1.45 * max(PAPER_LOSS.values()))  # room for the legend
+        right.legend(loc="upper left")
         add_legend(figure, left, columns=4)
         save(figure, file)

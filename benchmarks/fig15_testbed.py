@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
 def measure(
     options: EmulationOptions, device_counts: tuple[int, ...], repeats: int
 ) -> tuple[list[Row], str]:
-    """Run everything on one emulation; returns the rows, and how links were shaped."""
+    """Run everything on one emulation; returns the rows, and under which conditions."""
     rows = []
     with Emulation(options, lambda message: print(message, file=sys.stderr)) as emulation:
         for repeat in range(repeats):
@@ -152,7 +152,7 @@ def measure(
                         flush=True,
                     )
                     rows.append(row)
-        return rows, emulation.link
+        return rows, f"{emulation.link}; load average before the run {emulation.load:.1f}"
 
 
 def of(rows: list[Row], slowdown: float, devices: int, policy: str) -> list[Row]:
@@ -172,7 +172,7 @@ def report(rows: list[Row], options: EmulationOptions, link: str, command: str) 
         "",
         f"{describe_machine()}. {options.model}, {options.tasks} tasks a device, devices"
         f" {options.slowdown:g}x slower than a core of this machine, {options.bandwidth_mbps:g}"
-        f" Mbit/s a device by {link}, {options.codec}; mean ± 95 % interval over {repeats}"
+        f" Mbit/s a device in {options.codec}, by {link}; mean ± 95 % interval over {repeats}"
         " repetitions.",
         f"Right answers: {right} of {options.tasks * sum(row.devices for row in rows)} tasks;"
         f" {100 * np.mean([row.fell_back for row in rows]):.1f} % fell back to local.",

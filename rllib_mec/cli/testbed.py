@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from rllib_mec.cli import quiet
 from rllib_mec.errors import MecError
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     given = {"model": arguments.model, "devices": arguments.devices, "codec": arguments.codec}
     if arguments.checkpoint:
+        quiet.set_environment()
+        quiet.quieten(0)
         server = ServerOptions(
             model=arguments.model, checkpoint=arguments.checkpoint, devices=arguments.devices
         ).resolved()

@@ -31,6 +31,7 @@ SCHEDULER = "scheduler"
 
 
 _BATCHED_TAILS = 1e-4  # a batch of tails differs from single ones in the last bits
+_PATIENCE_S = 30.0  # on a busy machine a server may be slow to come up, or to come back
 _TIMEOUT_S = 10.0  # an emulation shall show the server's queue, not hide it by falling back
 
 
@@ -97,8 +98,15 @@ class Worker:
             slowdown=settings.slowdown,
             timeout_s=_TIMEOUT_S,
         )
-        self._device.connect()
-        return {}
+        give_up = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                self._device.connect()
+                return {}
+            except MecError:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.5)
 
     def _decider(self, decide: str | int) -> Decider:
         settings = self._settings

@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import socket
 import statistics
 import sys
@@ -47,6 +48,7 @@ LOCAL_ONLY, FULL_OFFLOAD, BEST_POINTS = "local only", "full offload", "best poin
 
 _START_S = 300.0  # Ray Serve takes 10 s on an idle machine, minutes on a busy one
 _PROBES = 20
+_BUSY = 0.5  # load average a core above which other processes are in the way
 
 
 class Emulation:
@@ -61,11 +63,13 @@ class Emulation:
         hello: What the server says of itself.
         calibration: What was measured of one device alone.
         link: How the links are shaped.
+        load: The machine's load average before anything was started.
     """
 
     hello: Hello
     calibration: Calibration
     link: str
+    load: float
 
     def __init__(self, options: EmulationOptions, note: Callable[[str], None] = lambda _: None):
         """Start nothing yet."""
@@ -80,6 +84,12 @@ class Emulation:
         Raises:
             MecError: Something cannot be started.
         """
+        self.load, cores = os.getloadavg()[0], os.cpu_count() or 1
+        if self.load > _BUSY * cores:
+            self._note(
+                f"other processes keep this machine busy (load average {self.load:.1f} on {cores}"
+                " cores): what is measured will be slower than what is predicted"
+            )
         with self._stack:  # what was started is ended if the rest fails
             self._start()
             self._stack = self._stack.pop_all()
