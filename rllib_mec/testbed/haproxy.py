@@ -18,16 +18,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _SWITCH = "RAY_SERVE_ENABLE_HA_PROXY"
+_HOSTS = ("127.0.0.1", "localhost", "0.0.0.0")
 
 
 @contextlib.contextmanager
-def haproxy_front() -> Iterator[None]:
+def haproxy_front(host: str) -> Iterator[None]:
     """Have the Ray that is started within the block use HAProxy, where it can.
 
     It must be entered before :mod:`ray.serve` is imported, which reads the environment then.
+
+    Args:
+        host: Where the server will listen. HAProxy looks for the replicas, which listen there too,
+            at 127.0.0.1, so that at any other single address Serve's own proxy stays.
     """
     binary, setpriv = _bundled_binary(), shutil.which("setpriv")
-    if _SWITCH in os.environ or binary is None or setpriv is None:
+    if _SWITCH in os.environ or host not in _HOSTS or binary is None or setpriv is None:
         yield
         return
     with tempfile.TemporaryDirectory(prefix="rllib-mec-") as folder:

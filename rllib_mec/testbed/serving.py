@@ -85,7 +85,7 @@ def serving(
     metrics_port = None if ray_address else metrics_port or free_port(host)
     with contextlib.ExitStack() as stack:
         if ray_address is None:
-            stack.enter_context(haproxy_front())
+            stack.enter_context(haproxy_front(host))
         try:
             from ray import serve
             from ray.serve.config import HTTPOptions
