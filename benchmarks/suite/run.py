@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ray import tune
@@ -83,7 +84,6 @@ def run(
     Returns:
         How it ended; what is in the store then stays.
     """
-    _prepare_environment()
     quieten(0)
     for each in work:
         if each.trial.is_trained:
@@ -96,6 +96,7 @@ def run(
 
     progress = Progress(work, jobs, on_done)
     with (
+        _environment(),
         tempfile.TemporaryDirectory(prefix="reproduce_") as folder,
         ray_session.started(ray_session.RayOptions(num_cpus=jobs), {"CPU": 1}, verbosity=0),
     ):
@@ -114,13 +115,22 @@ def run(
     return Outcome(progress.failed, interrupted=ended < len(work))
 
 
-def _prepare_environment() -> None:
-    """Set what Ray's workers inherit."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # nobody reads Tune's own logs
+@contextlib.contextmanager
+def _environment() -> Iterator[None]:
+    """Set what Ray's workers inherit, for as long as they are needed."""
     here = str(pathlib.Path(__file__).resolve().parents[1])
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([here, *filter(None, paths)]))
+    before = dict(os.environ)
+    os.environ |= {
+        "OMP_NUM_THREADS": "1",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # nobody reads Tune's own logs
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys([here, *filter(None, paths)])),
+    }
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
 
 
 class Progress(Callback):
