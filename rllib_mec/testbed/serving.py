@@ -6,10 +6,12 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rllib_mec.errors import MecError, one_line
+from rllib_mec.testbed.client import ServerBusy, ServerClient, ServerLost, ServerRefused
 from rllib_mec.testbed.haproxy import free_port, haproxy_front
 from rllib_mec.testbed.options import ServerOptions
 
@@ -18,6 +20,7 @@ TAIL, SCHEDULER = "tail", "scheduler"
 
 _REQUEST_TIMEOUT_S = 30.0  # a request that is still not whole by then is dropped
 _KEEP_ALIVE_S = 65
+_ROUTES_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,8 @@ def serving(
                     stack.callback(serve.delete, name, _blocking=False)
         except Exception as error:
             raise MecError(f"the server cannot start: {one_line(error)}") from None
+        paths = ["/hello", "/schedule/health"] if options.checkpoint else ["/hello"]
+        _wait_until_answered("127.0.0.1" if host == "0.0.0.0" else host, port, paths)
         yield RunningServer(host, port, metrics_port, model.name, model.num_points, options.devices)
 
 
@@ -144,6 +149,26 @@ def _ray(
         yield
     finally:
         ray.shutdown()
+
+
+def _wait_until_answered(host: str, port: int, paths: Sequence[str]) -> None:
+    """Wait for the front to know the routes, which takes it a moment after they are deployed.
+
+    Raises:
+        MecError: It does not, as on a cluster whose Serve was started for another address.
+    """
+    client = ServerClient(f"{host}:{port}")
+    give_up = time.monotonic() + _ROUTES_S
+    for path in paths:
+        while True:
+            try:
+                client.get_json(path, 1.0)
+                break
+            except (ServerLost, ServerBusy, ServerRefused) as error:
+                if time.monotonic() > give_up:
+                    raise MecError(f"Serve runs, but not at {host}:{port}: {error}") from None
+                time.sleep(0.05)
+    client.close()
 
 
 def _checked_port(host: str, port: int) -> int:

@@ -41,15 +41,19 @@ class ServerProcess:
         self.ready = ""
 
     def start(self, arguments=None):
-        self.process = subprocess.Popen(
-            [*RLLIB_MEC, "server", "--port", str(self.port), *(arguments or self.arguments)],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.ready = self.process.stdout.readline()
-        assert "ready" in self.ready, self.process.wait()
+        for _ in range(3):  # Ray gives up where a busy machine takes longer than 30 s for a node
+            self.process = subprocess.Popen(
+                [*RLLIB_MEC, "server", "--port", str(self.port), *(arguments or self.arguments)],
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            self.ready = self.process.stdout.readline()
+            if "ready" in self.ready:
+                return
+            self.process.wait()
+        raise AssertionError("the server did not start")
 
     def kill(self):
         """Kill -9, as if the machine had lost its power; Ray's own processes follow."""
