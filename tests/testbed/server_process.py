@@ -14,8 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from rllib_mec.testbed.client import ServerClient, ServerLost
-
 RLLIB_MEC = [
     sys.executable,
     "-c",
@@ -59,12 +57,12 @@ class ServerProcess:
         """Kill -9, as if the machine had lost its power; Ray's own processes follow."""
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        wait_until(lambda: not self.is_up())
+        wait_until(lambda: not self.is_listening())
 
-    def is_up(self):
+    def is_listening(self):
         try:
-            ServerClient(self.address).hello(1.0)
-        except ServerLost:
+            socket.create_connection(("127.0.0.1", self.port), 1.0).close()
+        except OSError:
             return False
         return True
 

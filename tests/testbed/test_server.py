@@ -364,7 +364,8 @@ class TestScheduler:
         assert caught.value.status == status
 
 
-def test_metrics_count_what_was_answered(server):
+def test_metrics_count_what_was_answered(server, client, model, tasks):
+    infer(client, encode(frame_of(model, tasks[0])))
     port = server.ready.rpartition(":")[2].strip()
 
     def counted():
