@@ -42,15 +42,10 @@ class CheckpointKeeper(Callback):
         self._saved_at: dict[str, float] = {}
         self._waiting_for: set[str] | None = None
 
-    @contextlib.contextmanager
-    def signals(self) -> Any:
-        """Handle SIGINT and SIGTERM by this keeper within the ``with`` block."""
-        before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def handle_signals(self) -> None:
+        """Handle SIGINT and SIGTERM by this keeper, until Ray's session puts others back."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self.interrupted:

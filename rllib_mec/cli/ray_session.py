@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,6 +52,25 @@ def started(options: RayOptions, needs: dict[str, float], verbosity: int) -> Ite
     Raises:
         MecError: Ray cannot start, or one trial does not fit.
     """
+    with _signal_handlers_kept(), _ray(options, needs, verbosity):
+        yield
+
+
+@contextlib.contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Put back the handlers that Tune replaces and leaves, which would swallow the next Ctrl-C."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # installed from C, and not for Python to put back
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _ray(options: RayOptions, needs: dict[str, float], verbosity: int) -> Iterator[None]:
     if ray.is_initialized():
         _check_fit(needs, growing=True)
         yield

@@ -89,7 +89,8 @@ def run(
     progress = Progress(
         experiment.stop, experiment.options.get("time_budget_s"), verbose=verbosity > 0
     )
-    with ray_session.started(ray_options, needs, verbosity), keeper.signals():
+    with ray_session.started(ray_options, needs, verbosity):
+        keeper.handle_signals()
         _print_start(experiment, folder, resume)
         try:
             trials = _run_tune(
