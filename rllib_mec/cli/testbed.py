@@ -110,9 +110,10 @@ def describe(emulation: Emulation, runs: list[Run]) -> str:
         f"{options.model}: {options.devices} devices, {options.tasks} tasks each,"
         f" {options.slowdown:g}x slower than a core of this machine (CPU time, by sleeping)",
         f"links: {options.bandwidth_mbps:g} Mbit/s by {emulation.link}",
-        f"one device alone: the whole DNN {calibration.profile.whole_ms:.1f} ms at full speed,"
-        f" a request adds {calibration.request_ms:.1f} ms, goodput"
-        f" {calibration.goodput_mbps:.1f} Mbit/s in {calibration.codec}",
+        f"one device alone: the whole DNN takes {calibration.device.total_ms:.1f} ms,"
+        f" {calibration.server.total_ms:.1f} ms on the server; a request adds"
+        f" {calibration.request_ms:.1f} ms, goodput {calibration.goodput_mbps:.1f} Mbit/s in"
+        f" {calibration.codec}",
         "",
         f"{'':<14}{'mean, ms':>9}{'p50':>8}{'p95':>8}{'tasks/s':>9}{'J/task':>9}"
         f"{'waiting':>9}{'local':>7}{'vs local':>10}{'simulator':>11}{'error':>8}",

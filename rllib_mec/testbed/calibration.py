@@ -14,15 +14,17 @@ _HOPELESS_NOISE_W = 1e12  # below the floor of the rate, which then is the link'
 
 
 class Probe(NamedTuple):
-    """A measurement of one device alone.
+    """Medians over the tasks of one device alone.
 
     Attributes:
-        point: Where its tasks were cut.
-        total_ms: Median latency of a task.
+        point: Where they were cut.
+        total_ms: Latency of a task.
+        server_ms: Of it, in the server.
     """
 
     point: PartitionPoint
     total_ms: float
+    server_ms: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,16 +32,15 @@ class Calibration:
     """What was measured before a run.
 
     Attributes:
-        profile: Latency of the operators on this machine at full speed.
-        slowdown: How many times slower devices are.
+        device: Latency of the operators on a device.
+        server: Likewise on the server, when it has nothing else to do.
         codec: How tensors are coded.
-        request_ms: Latency that a request adds, whatever it carries: HTTP, queues, the server's
-            processes.
+        request_ms: Latency that a request adds, whatever it carries: HTTP, the server's processes.
         goodput_mbps: Rate at which a request's tensors get through, coding and decoding included.
     """
 
-    profile: Profile
-    slowdown: float
+    device: Profile
+    server: Profile
     codec: str
     request_ms: float
     goodput_mbps: float
@@ -48,39 +49,44 @@ class Calibration:
     def solve(
         cls,
         profile: Profile,
-        slowdown: float,
         codec: str,
+        *,
+        local: Probe,
         large: Probe,
         small: Probe,
         bandwidth_mbps: float,
     ) -> Calibration:
-        """Find the two numbers that explain two probes, given the profile.
+        """Find the numbers that explain the probes.
 
-        ``total = slowdown * head + bits / goodput + request + tail`` at both points.
+        The profile says how the operators share the latency; how long they take together is what
+        the probes say, for a DNN that runs now and then is slower than one that runs all the time.
+        Then ``total = head + bits / goodput + request + tail`` at the two points that send.
 
         Args:
-            profile: As measured; it is scaled to the latency of the whole DNN, since operators that
-                are timed one by one take longer than together.
-            slowdown: How many times slower devices are.
+            profile: Latency of the operators at full speed.
             codec: How tensors are coded.
+            local: A probe of full local inference.
             large: A probe that sends much.
             small: One that sends little.
             bandwidth_mbps: The link's nominal rate, which the goodput cannot exceed.
         """
-        profile = profile.scaled(profile.whole_ms / profile.total_ms)
-        spare_ms, bits = [], []
+        device = profile.scaled(local.total_ms / profile.total_ms)
+        tail_ms = _latency(profile, large.point.tail_operators)
+        server = profile.scaled(large.server_ms / tail_ms)
+        away_ms, bits = [], []
         for probe in (large, small):
-            head_ms = slowdown * _latency(profile, probe.point.head_operators)
-            tail_ms = _latency(profile, probe.point.tail_operators)
-            spare_ms.append(probe.total_ms - head_ms - tail_ms)
+            head_ms = _latency(device, probe.point.head_operators)
+            tail_ms = _latency(server, probe.point.tail_operators)
+            away_ms.append(probe.total_ms - head_ms - tail_ms)
             bits.append(probe.point.bits(CODECS[codec].bits))
-        ms_per_bit = (spare_ms[0] - spare_ms[1]) / (bits[0] - bits[1])
-        ms_per_bit = max(ms_per_bit, 1e-3 / bandwidth_mbps)
+        ms_per_bit = 1e-3 / bandwidth_mbps
+        if bits[0] > bits[1]:  # a DNN may have but one point that sends
+            ms_per_bit = max(ms_per_bit, (away_ms[0] - away_ms[1]) / (bits[0] - bits[1]))
         return cls(
-            profile=profile,
-            slowdown=slowdown,
+            device=device,
+            server=server,
             codec=codec,
-            request_ms=max(0.0, spare_ms[1] - bits[1] * ms_per_bit),
+            request_ms=max(0.0, away_ms[1] - bits[1] * ms_per_bit),
             goodput_mbps=1e-3 / ms_per_bit,
         )
 
@@ -95,12 +101,12 @@ class Calibration:
             folder: Where to write the two profiles, ``device.json`` and ``server.json``.
             like: Where the other fields come from, such as a policy's scenario.
         """
-        last = self.profile.latency_ms[-1] + self.request_ms
-        server = dataclasses.replace(self.profile, latency_ms=(*self.profile.latency_ms[:-1], last))
+        own = self.server.latency_ms
+        server = dataclasses.replace(self.server, latency_ms=(*own[:-1], own[-1] + self.request_ms))
         files = (folder / "device.json").absolute(), (folder / "server.json").absolute()
-        self.profile.scaled(self.slowdown).save(files[0])
+        self.device.save(files[0])
         server.save(files[1])
-        like = like or Scenario(profile="si", dnn=self.profile.dnn, server_latency_ms=1.0)
+        like = like or Scenario(profile="si", dnn=self.device.dnn, server_latency_ms=1.0)
         return Scenario.from_dict(
             {
                 **like.to_dict(),
@@ -116,7 +122,7 @@ class Calibration:
                 "feature_bits": CODECS[self.codec].bits,
                 "server_model": "share",
                 "server_latency_ms": server.total_ms,
-                "local_slowdown": self.slowdown,
+                "local_slowdown": self.device.total_ms / self.server.total_ms,
                 "device_profile": str(files[0]),
                 "server_profile": str(files[1]),
             }

@@ -47,7 +47,7 @@ from rllib_mec.testbed.shaping import Shaping, shaping
 LOCAL_ONLY, FULL_OFFLOAD, BEST_POINTS = "local only", "full offload", "best points"
 
 _START_S = 300.0  # Ray Serve takes 10 s on an idle machine, minutes on a busy one
-_PROBES = 20
+_PROBES, _ROUNDS = 30, 5
 _BUSY = 0.5  # load average a core above which other processes are in the way
 
 
@@ -148,23 +148,34 @@ class Emulation:
         return child
 
     def _calibrate(self) -> Calibration:
-        options = self.options
         values = _ask(self._devices[:1], {"do": "profile", "runs": _PROBES})[0]
         path = self._folder / "profile.json"
         path.write_text(json.dumps(values))
-        probes = []
-        for index in (0, len(self.hello.heads) - 2):  # of those that send, the first and the last
-            records = self._run([index], _PROBES)
-            total_ms = statistics.median(record.total_ms for record in records)
-            probes.append(Probe(self._table.point(self._columns[index]), total_ms))
+        local = len(self.hello.heads) - 1
+        local, large, small = self._probes([local, 0, max(local - 1, 0)])
         return Calibration.solve(
             Profile.load(path),
-            options.slowdown,
             self.hello.codec,
-            large=probes[0],
-            small=probes[1],
-            bandwidth_mbps=options.bandwidth_mbps,
+            local=local,
+            large=large,
+            small=small,
+            bandwidth_mbps=self.options.bandwidth_mbps,
         )
+
+    def _probes(self, points: Sequence[int]) -> list[Probe]:
+        """Probe points in turn, so that what else the machine does meets all of them."""
+        records: list[list[TaskRecord]] = [[] for _ in points]
+        for _ in range(_ROUNDS):
+            for own, point in zip(records, points, strict=True):
+                own += self._run([point], _PROBES // _ROUNDS)
+        return [
+            Probe(
+                self._table.point(self._columns[point]),
+                statistics.median(record.total_ms for record in own),
+                statistics.median(record.server_ms for record in own),
+            )
+            for own, point in zip(records, points, strict=True)
+        ]
 
     @cached_property
     def _table(self) -> Any:

@@ -79,7 +79,7 @@ def predict_fixed(
     those of the emulation do; the prediction is the mean over many such starts.
 
     Args:
-        scenario: The testbed as :func:`~rllib_mec.testbed.calibration.calibrated` describes it.
+        scenario: The testbed as its :class:`~rllib_mec.testbed.calibration.Calibration` has it.
         points: Each device's point, an index into the scenario's table; N of them.
         num_tasks: Tasks of each device.
         power_w: Transmit power of all.

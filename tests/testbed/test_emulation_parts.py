@@ -18,12 +18,12 @@ from rllib_mec.testbed.prediction import alone_ms, best_points, predict_fixed, p
 from rllib_mec.testbed.processes import Child
 from rllib_mec.testbed.shaping import Namespaces, shaping
 
-DNN, SLOWDOWN, REQUEST_MS, GOODPUT_MBPS = "resnet18", 4.0, 3.0, 40.0
+DNN, DEVICE_MS, SERVER_MS, REQUEST_MS, GOODPUT_MBPS = "resnet18", 40.0, 10.0, 3.0, 40.0
 
 
 @pytest.fixture(scope="module")
 def profile():
-    """10 ms over the operators by their MACs, but 12 ms when they are timed one by one."""
+    """12 ms over the operators by their MACs: what a DNN takes that runs all the time."""
     graph = model_graph(DNN)
     latency = tuple(12.0 * (o.macs + 1e5) for o in graph.operators)
     scale = sum(latency) / 12.0
@@ -34,7 +34,7 @@ def profile():
         latency_ms=latency,
         low_ms=latency,
         high_ms=latency,
-        whole_ms=10.0,
+        whole_ms=12.0,
         runs=1,
         warmup=0,
         input_shapes=((1, 3, 224, 224),),
@@ -45,21 +45,25 @@ def profile():
 @pytest.fixture(scope="module")
 def calibration(profile):
     table = Scenario(dnn=DNN, partition="operator", server_latency_ms=1.0).table
-    scaled = profile.scaled(10.0 / 12.0)
-    at = dict(zip(scaled.operators, scaled.latency_ms, strict=True))
+    at = dict(zip(profile.operators, profile.latency_ms, strict=True))
 
     def probe(index):
         point = table.point(index)
         head, tail = (
-            sum(at[name] for name in names)
+            sum(at[name] for name in names) / 12.0
             for names in (point.head_operators, point.tail_operators)
         )
-        bits = point.bits(CODECS["int8"].bits)
-        total = SLOWDOWN * head + bits / (GOODPUT_MBPS * 1e3) + REQUEST_MS + tail
-        return Probe(point, total)
+        sent = point.bits(CODECS["int8"].bits) / (GOODPUT_MBPS * 1e3) + REQUEST_MS if tail else 0.0
+        return Probe(point, DEVICE_MS * head + sent + SERVER_MS * tail, SERVER_MS * tail)
 
+    last = len(table) - 1
     return Calibration.solve(
-        profile, SLOWDOWN, "int8", probe(0), probe(len(table) - 2), bandwidth_mbps=50.0
+        profile,
+        "int8",
+        local=probe(last),
+        large=probe(0),
+        small=probe(last - 1),
+        bandwidth_mbps=50.0,
     )
 
 
@@ -72,13 +76,21 @@ def scenario(calibration, tmp_path_factory):
 def test_calibration_finds_the_numbers_that_made_the_probes(calibration):
     assert calibration.request_ms == pytest.approx(REQUEST_MS)
     assert calibration.goodput_mbps == pytest.approx(GOODPUT_MBPS)
-    assert calibration.profile.total_ms == pytest.approx(10.0)
+    assert calibration.device.total_ms == pytest.approx(DEVICE_MS)
+    assert calibration.server.total_ms == pytest.approx(SERVER_MS)
 
 
-def test_probes_that_noise_has_turned_around_give_the_links_own_rate(profile):
+@pytest.mark.parametrize("small", [-2, 0], ids=["turned around by noise", "the same point"])
+def test_probes_that_tell_no_rate_give_the_links_own(profile, small):
     points = Scenario(dnn=DNN, partition="operator", server_latency_ms=1.0).table.points
-    probes = Probe(points[0], 20.0), Probe(points[-2], 500.0)
-    found = Calibration.solve(profile, SLOWDOWN, "int8", *probes, bandwidth_mbps=50.0)
+    found = Calibration.solve(
+        profile,
+        "int8",
+        local=Probe(points[-1], DEVICE_MS, 0.0),
+        large=Probe(points[0], 50.0, SERVER_MS),
+        small=Probe(points[small], 500.0, SERVER_MS),
+        bandwidth_mbps=50.0,
+    )
     assert found.goodput_mbps == pytest.approx(50.0)
     assert found.request_ms > 0
 
