@@ -18,12 +18,14 @@ class Probe(NamedTuple):
 
     Attributes:
         point: Where they were cut.
-        total_ms: Latency of a task.
+        local_ms: Latency of the head and of coding what is sent.
+        away_ms: From there to the result.
         server_ms: Of it, in the server.
     """
 
     point: PartitionPoint
-    total_ms: float
+    local_ms: float
+    away_ms: float
     server_ms: float
 
 
@@ -60,7 +62,8 @@ class Calibration:
 
         The profile says how the operators share the latency; how long they take together is what
         the probes say, for a DNN that runs now and then is slower than one that runs all the time.
-        Then ``total = head + bits / goodput + request + tail`` at the two points that send.
+        Then ``coding + away = bits / goodput + request + tail`` at the two points that send, where
+        coding little takes no time.
 
         Args:
             profile: Latency of the operators at full speed.
@@ -70,23 +73,21 @@ class Calibration:
             small: One that sends little.
             bandwidth_mbps: The link's nominal rate, which the goodput cannot exceed.
         """
-        device = profile.scaled(local.total_ms / profile.total_ms)
-        tail_ms = _latency(profile, large.point.tail_operators)
-        server = profile.scaled(large.server_ms / tail_ms)
-        away_ms, bits = [], []
-        for probe in (large, small):
-            head_ms = _latency(device, probe.point.head_operators)
-            tail_ms = _latency(server, probe.point.tail_operators)
-            away_ms.append(probe.total_ms - head_ms - tail_ms)
-            bits.append(probe.point.bits(CODECS[codec].bits))
+        both_ms = profile.total_ms + _latency(profile, small.point.head_operators)
+        device = profile.scaled((local.local_ms + small.local_ms) / both_ms)
+        server = profile.scaled(large.server_ms / _latency(profile, large.point.tail_operators))
+        coding_ms = max(0.0, large.local_ms - _latency(device, large.point.head_operators))
+        small_ms = small.away_ms - _latency(server, small.point.tail_operators)
+        more_ms = coding_ms + large.away_ms - large.server_ms - small_ms
+        bits, more_bits = (p.point.bits(CODECS[codec].bits) for p in (small, large))
         ms_per_bit = 1e-3 / bandwidth_mbps
-        if bits[0] > bits[1]:  # a DNN may have but one point that sends
-            ms_per_bit = max(ms_per_bit, (away_ms[0] - away_ms[1]) / (bits[0] - bits[1]))
+        if more_bits > bits:  # a DNN may have but one point that sends
+            ms_per_bit = max(ms_per_bit, more_ms / (more_bits - bits))
         return cls(
             device=device,
             server=server,
             codec=codec,
-            request_ms=max(0.0, away_ms[1] - bits[1] * ms_per_bit),
+            request_ms=max(0.0, small_ms - bits * ms_per_bit),
             goodput_mbps=1e-3 / ms_per_bit,
         )
 

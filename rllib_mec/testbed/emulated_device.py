@@ -3,8 +3,9 @@
     python -m rllib_mec.testbed.emulated_device
 
 Every line on stdin is a JSON object, the first one the settings; every answer on stdout is one,
-too. Commands: ``{"do": "profile", "runs": 20}``, ``{"do": "connect", "decide": ...}``,
-``{"do": "run", "tasks": 100, "delay_s": 0.0}`` and ``{"do": "verify"}``. It ends with stdin.
+too, the first one the server's hello. Commands: ``{"do": "profile", "runs": 20}``,
+``{"do": "connect", "decide": ...}``, ``{"do": "run", "tasks": 100, "delay_s": 0.0}`` and
+``{"do": "verify"}``. It ends with stdin.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ class Settings:
     Attributes:
         name: Its name.
         server: ``HOST:PORT``.
-        codec: How tensors are coded.
         slowdown: How many times longer compute takes.
         bandwidth_mbps: Rate of its own token bucket; None: the link is shaped outside.
         power_w: Transmit power where none is decided.
@@ -53,7 +53,6 @@ class Settings:
 
     name: str
     server: str
-    codec: str
     slowdown: float
     bandwidth_mbps: float | None
     power_w: float
@@ -68,6 +67,9 @@ class Worker:
     Args:
         settings: The settings.
 
+    Attributes:
+        hello: What the server said of itself.
+
     Raises:
         MecError: The server is out of reach, or has other weights.
     """
@@ -75,7 +77,12 @@ class Worker:
     def __init__(self, settings: Settings):
         """Load the DNN that the server serves."""
         self._settings = settings
-        self._model, _ = load_from(settings.server, seed=settings.model_seed, timeout_s=_TIMEOUT_S)
+        self._model, self.hello = load_from(
+            settings.server,
+            seed=settings.model_seed,
+            timeout_s=_TIMEOUT_S,
+            wait_s=_PATIENCE_S,
+        )
         self._device: Device | None = None
         self._results: list[tuple[TaskRecord, list[torch.Tensor]]] = []
 
@@ -111,13 +118,13 @@ class Worker:
     def _decider(self, decide: str | int) -> Decider:
         settings = self._settings
         if decide != SCHEDULER:
-            return Fixed(int(decide), settings.codec, settings.power_w)
+            return Fixed(int(decide), self.hello.codec, settings.power_w)
         return Scheduled(
             ServerClient(settings.server),
             settings.name,
             self._model,
             distance_m=settings.distance_m,
-            codec=settings.codec,
+            codec=self.hello.codec,
             timeout_s=_TIMEOUT_S,
         )
 
@@ -174,7 +181,7 @@ def main() -> int:
     torch.set_num_threads(1)
     try:
         worker = Worker(Settings(**json.loads(sys.stdin.readline())))
-        _answer({"ready": True})
+        _answer(worker.hello.to_json())
         for line in sys.stdin:
             command = json.loads(line)
             _answer(getattr(worker, command.pop("do"))(**command))

@@ -16,7 +16,6 @@ import dataclasses
 import json
 import math
 import os
-import socket
 import statistics
 import sys
 import tempfile
@@ -30,9 +29,10 @@ import numpy as np
 from rllib_mec.dnn import Profile
 from rllib_mec.simulator.scenario import Scenario
 from rllib_mec.testbed.calibration import Calibration, Probe
-from rllib_mec.testbed.client import Hello, ServerClient
+from rllib_mec.testbed.client import Hello
 from rllib_mec.testbed.emulated_device import SCHEDULER, Settings
 from rllib_mec.testbed.emulation_run import EmulationOptions, Run
+from rllib_mec.testbed.haproxy import free_port
 from rllib_mec.testbed.prediction import (
     Prediction,
     alone_ms,
@@ -105,22 +105,19 @@ class Emulation:
         link = enter(shaping(options.link, options.devices, options.bandwidth_mbps))
         self.link = link.description
         self._note(f"links of {options.bandwidth_mbps:g} Mbit/s by {link.description}")
-        port = _free_port(link.host)
-        argv = [sys.executable, "-c", _MAIN, "server", "--host", link.host, "--port", str(port)]
+        port = free_port()
+        argv = [sys.executable, "-c", _MAIN, "server", "--host", link.listen, "--port", str(port)]
         argv += ["--model", options.model, "--codec", options.codec, "--seed", str(options.seed)]
         if options.checkpoint:
             argv += ["--checkpoint", options.checkpoint, "--devices", str(options.devices)]
         self._note("starting the server")
-        server = self._child("the server", argv)
+        server = self._child("the server", link.server_command(argv))
         server.receive(_START_S)  # its line when it is ready
-        address = f"{link.host}:{port}"
-        client = ServerClient(address)
-        self.hello = client.hello(_START_S)
-        client.close()
         self._note(f"starting {options.devices} devices")
+        address = f"{link.host}:{port}"
         self._devices = [self._device(n, link, address) for n in range(options.devices)]
-        for device in self._devices:
-            device.receive(_START_S)
+        hellos = [json.loads(device.receive(_START_S)) for device in self._devices]
+        self.hello = Hello.from_json(hellos[0])
         self._note("measuring the DNN and the link, with one device alone")
         self.calibration = self._calibrate()
 
@@ -134,7 +131,6 @@ class Emulation:
         settings = Settings(
             name=f"md_{n}",
             server=address,
-            codec=self.hello.codec,
             slowdown=options.slowdown,
             bandwidth_mbps=link.client_mbps,
             power_w=options.power_w,
@@ -171,7 +167,8 @@ class Emulation:
         return [
             Probe(
                 self._table.point(self._columns[point]),
-                statistics.median(record.total_ms for record in own),
+                statistics.median(record.local_ms for record in own),
+                statistics.median(record.total_ms - record.local_ms for record in own),
                 statistics.median(record.server_ms for record in own),
             )
             for own, point in zip(records, points, strict=True)
@@ -278,9 +275,3 @@ def _ask(devices: Sequence[Child], *commands: dict[str, Any]) -> list[dict[str, 
     for device, command in zip(devices, each, strict=True):
         device.send(json.dumps(command))
     return [json.loads(device.receive(math.inf)) for device in devices]
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]

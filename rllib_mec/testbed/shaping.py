@@ -28,13 +28,19 @@ class Shaping(Protocol):
 
     Attributes:
         description: What it is, for reports.
-        host: Address that the server listens on.
+        listen: Address that the server listens on.
+        host: Address that the devices find it at.
         client_mbps: Rate that the device's own token bucket must keep; None: it is shaped outside.
     """
 
     description: str
+    listen: str
     host: str
     client_mbps: float | None
+
+    def server_command(self, argv: Sequence[str]) -> list[str]:
+        """The command line that runs ``argv`` as the server."""
+        ...
 
     def command(self, device: int, argv: Sequence[str]) -> list[str]:
         """The command line that runs ``argv`` as a device."""
@@ -49,12 +55,16 @@ class TokenBuckets:
         reason: Why nothing better is used.
     """
 
-    host = "127.0.0.1"
+    listen = host = "127.0.0.1"
 
     def __init__(self, bandwidth_mbps: float, reason: str):
         """Nothing to set up."""
         self.client_mbps: float | None = bandwidth_mbps
         self.description = f"a token bucket in each device's client ({reason})"
+
+    def server_command(self, argv: Sequence[str]) -> list[str]:
+        """The command as it is."""
+        return list(argv)
 
     def command(self, device: int, argv: Sequence[str]) -> list[str]:
         """The command as it is."""
@@ -62,7 +72,10 @@ class TokenBuckets:
 
 
 class Namespaces:
-    """A network namespace for each device, on one bridge, with ``tc tbf`` in both directions.
+    """A network namespace for each device and for the server, with ``tc tbf`` in both directions.
+
+    The bridge that joins them is in the server's namespace, which has all addresses to itself: it
+    listens on all of them, where HAProxy can be its front, and nobody else can reach it.
 
     Use it as a context manager; it leaves nothing behind.
 
@@ -72,6 +85,7 @@ class Namespaces:
     """
 
     description = "network namespaces, tc tbf on each device's link, both ways"
+    listen = "0.0.0.0"
     client_mbps: float | None = None
 
     def __init__(self, num_devices: int, bandwidth_mbps: float):
@@ -83,9 +97,13 @@ class Namespaces:
         self._tbf = f"root tbf rate {bandwidth_mbps * 1e6:.0f}bit burst {burst} latency {_LATENCY}"
         self.host = f"{self._subnet}.1"
 
+    def server_command(self, argv: Sequence[str]) -> list[str]:
+        """The command within the server's namespace."""
+        return _within(self._tag, argv)
+
     def command(self, device: int, argv: Sequence[str]) -> list[str]:
         """The command within the device's namespace."""
-        return ["ip", "netns", "exec", self._namespace(device), *argv]
+        return _within(self._namespace(device), argv)
 
     def __enter__(self) -> Namespaces:
         """Set everything up.
@@ -105,31 +123,40 @@ class Namespaces:
         self._tear_down()
 
     def _set_up(self) -> None:
-        bridge = self._tag
-        _ip(f"link add {bridge} type bridge")
-        _ip(f"addr add {self.host}/24 dev {bridge}")
-        _ip(f"link set {bridge} up")
+        server = bridge = self._tag
+        _ip(f"netns add {server}")
+        _ip(f"-n {server} link set lo up")
+        _ip(f"-n {server} link add {bridge} type bridge")
+        _ip(f"-n {server} addr add {self.host}/24 dev {bridge}")
+        _ip(f"-n {server} link set {bridge} up")
+        # Ray takes the address of the default route for its own; nothing is sent there.
+        _ip(f"-n {server} route add default dev {bridge}")
         for n in range(self._num_devices):
             space, outer, inner = self._namespace(n), f"{self._tag}o{n}", f"{self._tag}i{n}"
             _ip(f"netns add {space}")
-            _ip(f"link add {outer} type veth peer name {inner} netns {space}")
-            _ip(f"link set {outer} master {bridge} up")
+            _ip(f"-n {server} link add {outer} type veth peer name {inner} netns {space}")
+            _ip(f"-n {server} link set {outer} master {bridge} up")
             _ip(f"-n {space} addr add {self._subnet}.{n + 2}/24 dev {inner}")
             _ip(f"-n {space} link set {inner} up")
             _ip(f"-n {space} link set lo up")
-            _run(["tc", "-n", space, *f"qdisc add dev {inner} {self._tbf}".split()])
-            _run(["tc", *f"qdisc add dev {outer} {self._tbf}".split()])
+            for where, link in ((space, inner), (server, outer)):
+                _run(["tc", "-n", where, *f"qdisc add dev {link} {self._tbf}".split()])
 
     def _tear_down(self) -> None:
-        # Deleting the outer end at once matters: a namespace lives on until its last process ends.
-        commands = [f"link del {self._tag}o{n}" for n in range(self._num_devices)]
-        commands += [f"netns del {self._namespace(n)}" for n in range(self._num_devices)]
-        for command in [*commands, f"link del {self._tag}"]:
+        # Deleting the links at once matters: a namespace lives on until its last process ends.
+        links = [*(f"{self._tag}o{n}" for n in range(self._num_devices)), self._tag]
+        spaces = [*(self._namespace(n) for n in range(self._num_devices)), self._tag]
+        commands = [f"-n {self._tag} link del {link}" for link in links]
+        for command in [*commands, *(f"netns del {space}" for space in spaces)]:
             with contextlib.suppress(MecError):  # it was not made
                 _ip(command)
 
     def _namespace(self, device: int) -> str:
         return f"{self._tag}-{device}"
+
+
+def _within(namespace: str, argv: Sequence[str]) -> list[str]:
+    return ["ip", "netns", "exec", namespace, *argv]
 
 
 def _ip(command: str) -> None:

@@ -54,7 +54,9 @@ def calibration(profile):
             for names in (point.head_operators, point.tail_operators)
         )
         sent = point.bits(CODECS["int8"].bits) / (GOODPUT_MBPS * 1e3) + REQUEST_MS if tail else 0.0
-        return Probe(point, DEVICE_MS * head + sent + SERVER_MS * tail, SERVER_MS * tail)
+        coding = 0.25 * sent if index == 0 else 0.0
+        away = sent - coding + SERVER_MS * tail
+        return Probe(point, DEVICE_MS * head + coding, away, SERVER_MS * tail)
 
     last = len(table) - 1
     return Calibration.solve(
@@ -86,9 +88,9 @@ def test_probes_that_tell_no_rate_give_the_links_own(profile, small):
     found = Calibration.solve(
         profile,
         "int8",
-        local=Probe(points[-1], DEVICE_MS, 0.0),
-        large=Probe(points[0], 50.0, SERVER_MS),
-        small=Probe(points[small], 500.0, SERVER_MS),
+        local=Probe(points[-1], DEVICE_MS, 0.0, 0.0),
+        large=Probe(points[0], 1.0, 50.0, SERVER_MS),
+        small=Probe(points[small], DEVICE_MS, 500.0, SERVER_MS),
         bandwidth_mbps=50.0,
     )
     assert found.goodput_mbps == pytest.approx(50.0)
@@ -177,12 +179,13 @@ def test_each_device_gets_a_shaped_namespace_that_is_removed_again(monkeypatch):
     recorder = Recorder(monkeypatch)
     with shaping("auto", 2, 50.0) as link:
         assert isinstance(link, Namespaces) and link.client_mbps is None
-        first, second = (link.command(n, ["python"]) for n in range(2))
-        assert first[:3] == ["ip", "netns", "exec"] and first[3] != second[3]
+        argv = [link.server_command(["python"]), *(link.command(n, ["python"]) for n in range(2))]
+        assert all(command[:3] == ["ip", "netns", "exec"] for command in argv)
+        assert len({command[3] for command in argv}) == 3
         shaped = [c for c in recorder.commands if "tbf rate 50000000bit burst 3200" in c]
         assert len(shaped) == 4  # both directions of both devices
         made = [c.split()[3] for c in recorder.commands if c.startswith("ip netns add")]
-        assert made == [first[3], second[3]]
+        assert made == [command[3] for command in argv]
         recorder.commands.clear()
     assert {f"ip netns del {name}" for name in made} < set(recorder.commands)
 
@@ -200,7 +203,7 @@ def test_without_rights_the_client_shapes_its_link_itself(monkeypatch):
     monkeypatch.setattr(shaping_module.os, "geteuid", lambda: 1000)
     with shaping("auto", 3, 20.0) as link:
         assert (link.host, link.client_mbps) == ("127.0.0.1", 20.0)
-        assert link.command(1, ["a", "b"]) == ["a", "b"]
+        assert link.command(1, ["a", "b"]) == link.server_command(["a", "b"]) == ["a", "b"]
     with pytest.raises(MecError, match="--link netns is not possible here"):
         with shaping("netns", 3, 20.0):
             pass
