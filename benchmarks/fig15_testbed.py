@@ -1,8 +1,9 @@
 """Fig. 15: latency of 100 tasks on 1, 2 and 3 devices and one MEC server, against local only.
 
 The paper has Raspberry Pis; here ``rllib-mec testbed``'s emulation has real processes on this
-machine, with slower CPUs and shaped links. Beside each measured latency stands what the simulator
-predicted from what one device alone measured.
+machine, with slower CPUs and shaped links. A slower CPU takes ``--slowdown`` times the CPU time
+that the same work took with one device alone, so that local only hardly varies. Beside each
+measured latency stands what the simulator predicted from what one device alone measured.
 
     python benchmarks/fig15_testbed.py [--tasks 100] [--repeats 3] [--bandwidth-mbps 50]
 

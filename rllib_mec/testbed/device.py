@@ -36,7 +36,7 @@ from rllib_mec.testbed.frames import FRAME_CODECS, FrameError
 from rllib_mec.testbed.link import Link
 from rllib_mec.testbed.records import TaskRecord
 from rllib_mec.testbed.remote import Remote, Unavailable, mismatch
-from rllib_mec.testbed.slowdown import SlowedWork
+from rllib_mec.testbed.slowdown import Pace, SlowedWork
 from rllib_mec.testbed.split_model import SplitModel
 from rllib_mec.testbed.tensors import digest
 
@@ -122,6 +122,7 @@ class Device:
         link: The uplink.
         slowdown: Compute takes this many times as long: what is missing is slept. The time is CPU
             time, so that a busy machine does not count twice.
+        pace: What that CPU time is taken from; default: each measurement counts.
         timeout_s: For one task's request, beyond the time that its bytes take on the link.
         backoff_s: How long a server is left alone after a first failure, and at most.
         energy_per_mmac_j: ζ, energy of a million MACs.
@@ -141,6 +142,7 @@ class Device:
         name: str = "md_0",
         link: Link | None = None,
         slowdown: float = 1.0,
+        pace: Pace | None = None,
         timeout_s: float = 1.0,
         backoff_s: tuple[float, float] = (0.1, 5.0),
         energy_per_mmac_j: float = Scenario.energy_per_mmac_j,
@@ -164,7 +166,7 @@ class Device:
             )
             for address in servers
         ]
-        self._slowdown, self._verify = slowdown, verify
+        self._slowdown, self._pace, self._verify = slowdown, pace, verify
         self._energy_per_mmac_j = energy_per_mmac_j
         self._total_mmacs = model.local_mmacs(model.full_local)
 
@@ -231,12 +233,13 @@ class Device:
     def _task(
         self, index: int, window: int, decision: TaskDecision, x: torch.Tensor
     ) -> tuple[TaskRecord, Any]:
-        work = SlowedWork(self._slowdown)
+        work = SlowedWork(self._slowdown, self._pace)
         point = self._checked_point(decision)
         server = decision.server % max(len(self._remotes), 1)
         started_s, start = time.time(), time.perf_counter()
         if point == self.model.full_local or not self._remotes:
-            done = _Done(work.do(lambda: self.model.whole(x)), reason=decision.fallback)
+            result = work.do("whole", lambda: self.model.whole(x))
+            done = _Done(result, reason=decision.fallback)
         else:
             done = self._offload(self._remotes[server], point, decision.codec, x, work)
         total_ms = 1e3 * (time.perf_counter() - start)
@@ -287,15 +290,16 @@ class Device:
         try:
             remote.check()
         except Unavailable as why:
-            return _Done(work.do(lambda: self.model.whole(x)), reason=str(why))
-        tensors = work.do(lambda: self.model.head(point, x))
+            return _Done(work.do("whole", lambda: self.model.whole(x)), reason=str(why))
+        tensors = work.do(f"head {point}", lambda: self.model.head(point, x))
         sent = 0
         try:
-            payload = work.do(lambda: remote.frame(point, codec, tensors))
+            payload = work.do(f"frame {point} {codec}", lambda: remote.frame(point, codec, tensors))
             sent = len(payload)
             answer = remote.infer(payload)
         except (Unavailable, MecError, FrameError) as why:
-            return _Done(work.do(lambda: self.model.tail(point, tensors)), sent, reason=str(why))
+            rest = work.do(f"tail {point}", lambda: self.model.tail(point, tensors))
+            return _Done(rest, sent, reason=str(why))
         result = self.model.result(answer.leaves)
         return _Done(result, sent, answer.server_ms, answer.attempts)
 

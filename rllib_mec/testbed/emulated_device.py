@@ -4,8 +4,9 @@
 
 Every line on stdin is a JSON object, the first one the settings; every answer on stdout is one,
 too, the first one the server's hello. Commands: ``{"do": "profile", "runs": 20}``,
-``{"do": "connect", "decide": ...}``, ``{"do": "run", "tasks": 100, "delay_s": 0.0}`` and
-``{"do": "verify"}``. It ends with stdin.
+``{"do": "connect", "decide": ...}``, ``{"do": "run", "tasks": 100, "delay_s": 0.0}``,
+``{"do": "pace"}``, ``{"do": "keep_pace", "seconds": {...}}`` and ``{"do": "verify"}``. It ends with
+stdin.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rllib_mec.testbed.decisions import Decider, Fixed, Scheduled
 from rllib_mec.testbed.device import Device, load_from
 from rllib_mec.testbed.link import Link
 from rllib_mec.testbed.records import TaskRecord
+from rllib_mec.testbed.slowdown import Pace
 from rllib_mec.testbed.split_model import task_input
 
 SCHEDULER = "scheduler"
@@ -84,12 +86,22 @@ class Worker:
             wait_s=_PATIENCE_S,
         )
         self._device: Device | None = None
+        self._pace = Pace()
         self._results: list[tuple[TaskRecord, list[torch.Tensor]]] = []
 
     def profile(self, runs: int) -> dict[str, Any]:
         """Time the DNN's operators in this process, at full speed and in CPU time as it runs."""
         graph, x = self._model.graph, self._input(0)
         return dataclasses.asdict(profile(graph, x, runs=runs, clock=time.thread_time))
+
+    def pace(self) -> dict[str, float]:
+        """CPU time of each piece of work in the runs so far, at full speed."""
+        return self._pace.medians_s()
+
+    def keep_pace(self, seconds: dict[str, float]) -> dict[str, Any]:
+        """Compute as fast from now on, whatever else the machine does."""
+        self._pace.fix(seconds)
+        return {}
 
     def connect(self, decide: str | int) -> dict[str, Any]:
         """Get ready to run with a decider."""
@@ -103,6 +115,7 @@ class Worker:
             name=settings.name,
             link=Link(settings.bandwidth_mbps),
             slowdown=settings.slowdown,
+            pace=self._pace,
             timeout_s=_TIMEOUT_S,
         )
         give_up = time.monotonic() + _PATIENCE_S

@@ -4,9 +4,10 @@
         for run in emulation.compare():
             print(run)
 
-What is emulated: a device's CPU is slower (every computation is followed by a sleep, counted in CPU
-time), and its link has a limited rate. What is real: the DNN, its halves, the codecs, the protocol,
-the server with its queue, and the contention of the devices for it.
+What is emulated: a device's CPU is slower (every computation is followed by a sleep, such that both
+take ``slowdown`` times the CPU time that the computation took with one device alone), and its link
+has a limited rate. What is real: the DNN, its halves, the codecs, the protocol, the server with its
+queue, and the contention of the devices for it.
 """
 
 from __future__ import annotations
@@ -147,19 +148,21 @@ class Emulation:
         values = _ask(self._devices[:1], {"do": "profile", "runs": _PROBES})[0]
         path = self._folder / "profile.json"
         path.write_text(json.dumps(values))
-        local = len(self.hello.heads) - 1
-        local, large, small = self._probes([local, 0, max(local - 1, 0)])
+        probes = self._probes()
+        pace = _ask(self._devices[:1], {"do": "pace"})[0]
+        _ask(self._devices, {"do": "keep_pace", "seconds": pace})
         return Calibration.solve(
             Profile.load(path),
             self.hello.codec,
-            local=local,
-            large=large,
-            small=small,
+            local=probes[-1],
+            large=probes[0],
+            small=probes[max(len(probes) - 2, 0)],
             bandwidth_mbps=self.options.bandwidth_mbps,
         )
 
-    def _probes(self, points: Sequence[int]) -> list[Probe]:
-        """Probe points in turn, so that what else the machine does meets all of them."""
+    def _probes(self) -> list[Probe]:
+        """Probe all points in turn, so that what else the machine does meets all of them."""
+        points = range(len(self.hello.heads))
         records: list[list[TaskRecord]] = [[] for _ in points]
         for _ in range(_ROUNDS):
             for own, point in zip(records, points, strict=True):

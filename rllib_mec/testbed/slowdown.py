@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
 
 T = TypeVar("T")
+
+
+class Pace:
+    """CPU time of pieces of work: as measured each time, until it is fixed.
+
+    Processes that share a machine share its caches, and the same work takes more CPU time the more
+    of them there are. Devices share none, so that an emulation of several fixes what one device
+    alone measured.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing measured and nothing fixed."""
+        self._measured_s: dict[str, list[float]] = {}
+        self._fixed_s: dict[str, float] = {}
+
+    def of(self, piece: str, measured_s: float) -> float:
+        """The seconds that count for a piece of work that took ``measured_s``."""
+        if piece not in self._fixed_s:
+            self._measured_s.setdefault(piece, []).append(measured_s)
+        return self._fixed_s.get(piece, measured_s)
+
+    def medians_s(self) -> dict[str, float]:
+        """Of each piece, what was measured."""
+        return {piece: statistics.median(seen) for piece, seen in self._measured_s.items()}
+
+    def fix(self, seconds: Mapping[str, float]) -> None:
+        """From now on these count, whatever is measured."""
+        self._fixed_s = dict(seconds)
 
 
 class SlowedWork:
@@ -19,23 +48,24 @@ class SlowedWork:
 
     Args:
         slowdown: How many times longer compute takes, at least 1.
+        pace: What the CPU time is taken from; default: each measurement counts.
 
     Attributes:
         spent_ms: What everything together took.
     """
 
-    def __init__(self, slowdown: float):
+    def __init__(self, slowdown: float, pace: Pace | None = None):
         """Begin with no time spent."""
-        self._slowdown = slowdown
+        self._slowdown, self._pace = slowdown, pace or Pace()
         # With one thread all work is in this one, and its CPU time knows no other processes.
         self._clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
         self.spent_ms = 0.0
 
-    def do(self, function: Callable[[], T]) -> T:
-        """Run a function and return its result."""
+    def do(self, piece: str, function: Callable[[], T]) -> T:
+        """Run a function, which is this piece of work, and return its result."""
         start, cpu_start = time.perf_counter(), self._clock()
         result = function()
-        wanted = self._slowdown * (self._clock() - cpu_start)
+        wanted = self._slowdown * self._pace.of(piece, self._clock() - cpu_start)
         left = wanted - (time.perf_counter() - start)
         if self._slowdown > 1.0 and left > 0:
             time.sleep(left)
