@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -152,5 +153,5 @@ def test_every_task_of_a_small_run_ends_with_the_right_answer(tmp_path, capsys):
         tasks = [(row["device"], int(row["task"])) for row in csv.DictReader(lines)]
     everyone = [(device, task) for device in ("md_0", "md_1") for task in range(4)]
     assert sorted(tasks) == sorted(3 * everyone)  # none lost, none answered twice
-    left = subprocess.run(["pgrep", "-f", "emulated_device"], capture_output=True, text=True)
-    assert not left.stdout.strip()
+    command = ["pgrep", "-P", str(os.getpid()), "-f", "emulated_device"]
+    assert not subprocess.run(command, capture_output=True, text=True).stdout.strip()
