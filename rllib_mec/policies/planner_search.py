@@ -17,6 +17,8 @@ _WORLDS_A_CALL = 20_000
 _LEAST_DBM = 0.0
 _POWER_SHIFTS_DBM = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 _POWER_STEPS_DBM = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
+_HEATS = 8  # proposals first race on this part of the samples
+_HEAT_MARGIN = 0.01  # and go on if they lose by no more than this share
 
 
 class Plans(NamedTuple):
@@ -287,14 +289,24 @@ class WindowSearch:
             The plans and their expected costs on these samples, ``(L,)``.
         """
         plans = plans.take(np.arange(len(plans.sizes)))
-        cost = self.cost(plans, samples, seed)
+        heat = max(samples // _HEATS, 1)
+        cost, first = self.cost(plans, samples, seed), self.cost(plans, heat, seed)
         for _ in range(rounds):
-            proposed = self._changed(plans.take(np.repeat(np.arange(len(cost)), proposals)))
-            costs = self.cost(proposed, samples, seed).reshape(len(cost), proposals)
+            parent = np.repeat(np.arange(len(cost)), proposals)
+            proposed = self._changed(plans.take(parent))
+            # Most changes do harm, which a few of the samples tell already.
+            firsts = self.cost(proposed, heat, seed)
+            racing = np.flatnonzero(firsts < (1.0 + _HEAT_MARGIN) * first[parent])
+            if not len(racing):
+                continue
+            costs = np.full(len(parent), np.inf)
+            costs[racing] = self.cost(proposed.take(racing), samples, seed)
+            costs = costs.reshape(len(cost), proposals)
             winner = costs.argmin(1)
             better = np.flatnonzero(costs[np.arange(len(cost)), winner] < cost)
-            plans.put(better, proposed.take(better * proposals + winner[better]))
-            cost[better] = costs[better, winner[better]]
+            won = better * proposals + winner[better]
+            plans.put(better, proposed.take(won))
+            cost[better], first[better] = costs[better, winner[better]], firsts[won]
         return plans, cost
 
     def _changed(self, plans: Plans) -> Plans:
