@@ -17,9 +17,9 @@ from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
 from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.policies.policy import Policy
 
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 3e-3
 LEAST_RATE = 0.02  # of it, at the end
-MINIBATCH_SIZE = 256
+MINIBATCH_SIZE = 128
 
 POWER_NOISE = 0.05
 """Std of the noise on demonstrated powers: what the policy's own exploration starts from."""
@@ -108,7 +108,7 @@ def imitate(module: JointRLModule, batch: SampleBatch, *, num_epochs: int, seed:
     }
     device = next(module.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(module.parameters(), lr=LEARNING_RATE)
+    optimizer = torch.optim.Adam(module.parameters(), lr=LEARNING_RATE, fused=True)
     steps_an_epoch = max(batch.count // MINIBATCH_SIZE, 1)
     schedule = torch.optim.lr_scheduler.LinearLR(
         optimizer, 1.0, LEAST_RATE, total_iters=num_epochs * steps_an_epoch

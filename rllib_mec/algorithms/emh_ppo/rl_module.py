@@ -13,9 +13,15 @@ from torch import nn
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule, ModelConfig
 from rllib_mec.algorithms.networks import agent_heads, agent_layers, mlp
 
-SCALES = (0.1, 0.2, 0.4)
-"""Short queues are seen at several scales, in shares of the mean number of tasks: how many tasks
-are left matters most where they are few."""
+STEP = 0.02
+"""Queues are compared in steps of this share of the mean number of tasks: one task of the paper's
+50."""
+
+QUEUE_STEPS = 16
+"""Steps in which short queues are seen: towards an episode's end, each task left matters."""
+
+LEAD_STEPS = 6
+"""Steps in which a queue's lead over the shortest one is seen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +59,7 @@ class EMHPPORLModule(JointRLModule):
         layout = self.layout
         num_inputs = self.observation_space.shape[0]  # type: ignore[union-attr,index]
         self._compared = layout.num_devices if config.compare_queues else 0
-        num_inputs += self._compared * (self._compared + 1 + len(SCALES))
+        num_inputs += self._compared * (self._compared + 1 + QUEUE_STEPS + LEAD_STEPS)
         sizes = [config.embedding_hiddens[-1] + self._compared, *config.agent_hiddens]
 
         self.embedding = mlp([num_inputs, *config.embedding_hiddens], nn.GELU, out_gain=None)
@@ -77,18 +83,30 @@ class EMHPPORLModule(JointRLModule):
         return self.critic(self._features(batch[Columns.OBS]))
 
     def _features(self, observation: torch.Tensor) -> torch.Tensor:
-        """The state, each MD's rank, and the queues in falling order, ``(..., 2N + N² + 4N)``."""
+        """The state, each MD's rank, and the queues in falling order and their leads, in steps."""
         if not self._compared:
             return observation
         falling = observation[..., : self._compared].sort(dim=-1, descending=True).values
-        ahead = falling - falling[..., -1:]
-        seen = [ahead / SCALES[0], *(falling / scale for scale in SCALES)]
-        return torch.cat(
-            [observation, self._ranks(observation).flatten(-2), torch.cat(seen, -1).clamp(max=1.0)],
-            dim=-1,
-        )
+        lead = falling - falling[..., -1:]
+        seen = [
+            observation,
+            self._ranks(observation).flatten(-2),
+            (lead / (LEAD_STEPS * STEP)).clamp(max=1.0),
+            _in_steps(falling, QUEUE_STEPS),
+            _in_steps(lead, LEAD_STEPS),
+        ]
+        return torch.cat(seen, dim=-1)
 
     def _ranks(self, observation: torch.Tensor) -> torch.Tensor:
         """Each MD's place in the order of falling queues, one-hot, ``(..., N, N)``."""
         order = observation[..., : self._compared].argsort(dim=-1, descending=True, stable=True)
         return nn.functional.one_hot(order.argsort(dim=-1), self._compared).to(observation.dtype)
+
+
+def _in_steps(x: torch.Tensor, num_steps: int) -> torch.Tensor:
+    """How far each of the first steps is filled, in [0, 1], ``(..., N)`` to ``(..., N * steps)``.
+
+    A network that sees ``x`` itself hardly tells one task more from one less.
+    """
+    below = torch.arange(num_steps, device=x.device, dtype=x.dtype)
+    return (x.unsqueeze(-1) / STEP - below).clamp(0.0, 1.0).flatten(-2)
