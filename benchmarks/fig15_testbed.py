@@ -1,8 +1,8 @@
 """Fig. 15: latency of 100 tasks on 1, 2 and 3 devices and one MEC server, against local only.
 
 The paper has Raspberry Pis; here ``rllib-mec testbed``'s emulation has real processes on this
-machine, with slower CPUs and shaped links. A slower CPU takes ``--slowdown`` times the CPU time
-that the same work took with one device alone, so that local only hardly varies. Beside each
+machine, with slower CPUs and shaped links. A slower CPU takes ``--slowdown`` times the least CPU
+time that the same work took with one device alone, so that local only hardly varies. Beside each
 measured latency stands what the simulator predicted from what one device alone measured.
 
     python benchmarks/fig15_testbed.py [--tasks 100] [--repeats 3] [--bandwidth-mbps 50]
@@ -263,12 +263,13 @@ def draw(file: pathlib.Path, rows: list[Row], options: EmulationOptions) -> None
                         textcoords="offset points",
                         ha="center",
                         fontsize=7,
+                        bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
                     )
         axes.set_xticks(np.arange(len(counts)), [str(count) for count in counts])
         axes.set_xlabel("devices")
         axes.set_ylabel("mean latency of a task, ms")
         axes.set_title(f"{options.model}, {options.slowdown:g}x slower devices")
-        axes.margins(y=0.18)
+        axes.margins(x=0.08, y=0.18)
         figure.legend(loc="outside lower center", ncols=4)
         save(figure, file)
 

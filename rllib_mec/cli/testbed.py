@@ -108,8 +108,8 @@ def describe(emulation: Emulation, runs: list[Run]) -> str:
     options, calibration = emulation.options, emulation.calibration
     lines = [
         f"{options.model}: {options.devices} devices, {options.tasks} tasks each,"
-        f" {options.slowdown:g}x slower than a core of this machine (by sleeping, from the CPU time"
-        " of one device alone)",
+        f" {options.slowdown:g}x slower than a core of this machine (by sleeping, from the least"
+        " CPU time of one device alone)",
         f"links: {options.bandwidth_mbps:g} Mbit/s by {emulation.link}",
         f"one device alone: the whole DNN takes {calibration.device.total_ms:.1f} ms,"
         f" {calibration.server.total_ms:.1f} ms on the server; a request adds"

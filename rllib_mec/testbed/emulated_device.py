@@ -95,8 +95,8 @@ class Worker:
         return dataclasses.asdict(profile(graph, x, runs=runs, clock=time.thread_time))
 
     def pace(self) -> dict[str, float]:
-        """CPU time of each piece of work in the runs so far, at full speed."""
-        return self._pace.medians_s()
+        """The least CPU time that each piece of work took so far, at full speed."""
+        return self._pace.least_s()
 
     def keep_pace(self, seconds: dict[str, float]) -> dict[str, Any]:
         """Compute as fast from now on, whatever else the machine does."""

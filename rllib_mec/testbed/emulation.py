@@ -5,7 +5,7 @@
             print(run)
 
 What is emulated: a device's CPU is slower (every computation is followed by a sleep, such that both
-take ``slowdown`` times the CPU time that the computation took with one device alone), and its link
+take ``slowdown`` times the least CPU time that it took with one device alone), and its link
 has a limited rate. What is real: the DNN, its halves, the codecs, the protocol, the server with its
 queue, and the contention of the devices for it.
 """
@@ -48,7 +48,7 @@ from rllib_mec.testbed.shaping import Shaping, shaping
 LOCAL_ONLY, FULL_OFFLOAD, BEST_POINTS = "local only", "full offload", "best points"
 
 _START_S = 300.0  # Ray Serve takes 10 s on an idle machine, minutes on a busy one
-_PROBES, _ROUNDS = 30, 5
+_PROBES, _ROUNDS = 20, 5
 _BUSY = 0.5  # load average a core above which other processes are in the way
 
 
@@ -148,34 +148,36 @@ class Emulation:
         values = _ask(self._devices[:1], {"do": "profile", "runs": _PROBES})[0]
         path = self._folder / "profile.json"
         path.write_text(json.dumps(values))
-        probes = self._probes()
+        local = len(self.hello.heads) - 1
+        self._in_turn(range(local + 1))
         pace = _ask(self._devices[:1], {"do": "pace"})[0]
         _ask(self._devices, {"do": "keep_pace", "seconds": pace})
+        tasks = self._in_turn([local, 0, max(local - 1, 0)])
+        at_local, large, small = (self._probe(point, records) for point, records in tasks)
         return Calibration.solve(
             Profile.load(path),
             self.hello.codec,
-            local=probes[-1],
-            large=probes[0],
-            small=probes[max(len(probes) - 2, 0)],
+            local=at_local,
+            large=large,
+            small=small,
             bandwidth_mbps=self.options.bandwidth_mbps,
         )
 
-    def _probes(self) -> list[Probe]:
-        """Probe all points in turn, so that what else the machine does meets all of them."""
-        points = range(len(self.hello.heads))
+    def _in_turn(self, points: Sequence[int]) -> list[tuple[int, list[TaskRecord]]]:
+        """Tasks of one device at some points, in turn: what else the machine does meets all."""
         records: list[list[TaskRecord]] = [[] for _ in points]
         for _ in range(_ROUNDS):
             for own, point in zip(records, points, strict=True):
                 own += self._run([point], _PROBES // _ROUNDS)
-        return [
-            Probe(
-                self._table.point(self._columns[point]),
-                statistics.median(record.local_ms for record in own),
-                statistics.median(record.total_ms - record.local_ms for record in own),
-                statistics.median(record.server_ms for record in own),
-            )
-            for own, point in zip(records, points, strict=True)
-        ]
+        return list(zip(points, records, strict=True))
+
+    def _probe(self, point: int, records: Sequence[TaskRecord]) -> Probe:
+        return Probe(
+            self._table.point(self._columns[point]),
+            statistics.median(record.local_ms for record in records),
+            statistics.median(record.total_ms - record.local_ms for record in records),
+            statistics.median(record.server_ms for record in records),
+        )
 
     @cached_property
     def _table(self) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -16,24 +15,23 @@ class Pace:
     """CPU time of pieces of work: as measured each time, until it is fixed.
 
     Processes that share a machine share its caches, and the same work takes more CPU time the more
-    of them there are. Devices share none, so that an emulation of several fixes what one device
-    alone measured.
+    of them there are. Devices share none, so that an emulation of several fixes the least that one
+    device alone measured, which is what the core takes when it is left alone.
     """
 
     def __init__(self) -> None:
         """Begin with nothing measured and nothing fixed."""
-        self._measured_s: dict[str, list[float]] = {}
+        self._least_s: dict[str, float] = {}
         self._fixed_s: dict[str, float] = {}
 
     def of(self, piece: str, measured_s: float) -> float:
         """The seconds that count for a piece of work that took ``measured_s``."""
-        if piece not in self._fixed_s:
-            self._measured_s.setdefault(piece, []).append(measured_s)
+        self._least_s[piece] = min(measured_s, self._least_s.get(piece, measured_s))
         return self._fixed_s.get(piece, measured_s)
 
-    def medians_s(self) -> dict[str, float]:
-        """Of each piece, what was measured."""
-        return {piece: statistics.median(seen) for piece, seen in self._measured_s.items()}
+    def least_s(self) -> dict[str, float]:
+        """Of each piece, the least that was measured."""
+        return dict(self._least_s)
 
     def fix(self, seconds: Mapping[str, float]) -> None:
         """From now on these count, whatever is measured."""

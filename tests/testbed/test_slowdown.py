@@ -53,10 +53,10 @@ def test_without_a_slowdown_nothing_is_slept(clocks):
 
 def test_a_fixed_pace_counts_instead_of_what_is_measured(clocks):
     pace = Pace()
-    for cpu_s in (1.0, 9.0, 2.0):
+    for cpu_s in (3.0, 2.0, 9.0):
         SlowedWork(4.0, pace).do("head", lambda cpu_s=cpu_s: clocks.compute(cpu_s))
-    assert pace.medians_s() == {"head": 2.0}
-    pace.fix({"head": 2.0})
+    assert pace.least_s() == {"head": 2.0}
+    pace.fix(pace.least_s())
     work = SlowedWork(4.0, pace)
     work.do("head", lambda: clocks.compute(3.0))  # more than alone: others are in its caches
     assert work.spent_ms == 8e3
