@@ -55,6 +55,8 @@ class Row(NamedTuple):
         p95_ms: 95th percentile.
         energy_j: Energy of a task on the device, by the model.
         throughput_per_s: Tasks of all devices a second.
+        waiting_ms: Mean time that a task waited for its decision.
+        local_share: Share of tasks that ran fully on the device.
         predicted_ms: The simulator's mean latency.
         wrong: Wrong answers.
         fell_back: Share of tasks that the device had to finish.
@@ -70,6 +72,8 @@ class Row(NamedTuple):
     p95_ms: float
     energy_j: float
     throughput_per_s: float
+    waiting_ms: float
+    local_share: float
     predicted_ms: float
     wrong: int
     fell_back: float
@@ -142,6 +146,8 @@ def measure(
                         run.measured.p95_ms,
                         run.measured.energy_j,
                         run.measured.throughput_per_s,
+                        run.measured.waiting_ms,
+                        run.measured.local_share,
                         run.predicted.mean_ms,
                         run.wrong,
                         run.measured.fallback_share,
@@ -179,8 +185,8 @@ def report(rows: list[Row], options: EmulationOptions, link: str, command: str) 
         f" {100 * np.mean([row.fell_back for row in rows]):.1f} % fell back to local.",
         "",
         "| slowdown | devices | policy | mean, ms | p50, ms | p95, ms | against local only |"
-        " the paper | simulator, ms | its error | J/task | tasks/s |",
-        "|--:|--:|---|" + "--:|" * 9,
+        " the paper | simulator, ms | its error | J/task | tasks/s | waiting, ms | local |",
+        "|--:|--:|---|" + "--:|" * 11,
     ]
     settings = dict.fromkeys((row.slowdown, row.devices) for row in rows)
     for slowdown, devices in settings:
@@ -199,12 +205,14 @@ def report(rows: list[Row], options: EmulationOptions, link: str, command: str) 
                 paper = f"−{PAPER_SAVED[devices]} %"
             predicted = np.mean([row.predicted_ms for row in own])
             error = 100 * (predicted / np.mean([row.mean_ms for row in own]) - 1)
-            energy, rate = (
-                np.mean([getattr(r, n) for r in own]) for n in ("energy_j", "throughput_per_s")
+            energy, rate, waiting, at_home = (
+                np.mean([getattr(row, name) for row in own])
+                for name in ("energy_j", "throughput_per_s", "waiting_ms", "local_share")
             )
             lines.append(
                 f"| {slowdown:g} | {devices} | {policy} | {mean} | {p50} | {p95} | {saved} |"
                 f" {paper} | {predicted:.1f} | {error:+.1f} % | {energy:.4f} | {rate:.1f} |"
+                f" {waiting:.1f} | {at_home:.0%} |"
             )
     lines += ["", "Cuts of “best points”, which the simulator chose:", ""]
     for slowdown, devices in settings:
@@ -257,7 +265,7 @@ def draw(file: pathlib.Path, rows: list[Row], options: EmulationOptions) -> None
                     mean = np.mean([row.mean_ms for row in each])
                     top = max(mean, *(row.predicted_ms for row in each))
                     axes.annotate(
-                        f"{100 * (mean / base - 1):+.0f} %\n(paper −{PAPER_SAVED[count]} %)",
+                        f"{100 * (mean / base - 1):+.0f} %\npaper:\n−{PAPER_SAVED[count]} %",
                         (float(place), float(top)),
                         xytext=(0, 7),
                         textcoords="offset points",

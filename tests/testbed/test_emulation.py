@@ -103,7 +103,7 @@ def test_fig15_puts_the_papers_savings_beside_ours(fig15, monkeypatch, tmp_path,
         rows = [
             fig15.Row(
                 options.slowdown, count, repeat, policy, mean + repeat, mean, mean, 0.01, 9.0,
-                1.1 * mean, 0, 0.0, "conv1",
+                0.0, float(policy == "local only"), 1.1 * mean, 0, 0.0, "conv1",
             )
             for repeat in range(repeats)
             for count in device_counts
@@ -117,6 +117,8 @@ def test_fig15_puts_the_papers_savings_beside_ours(fig15, monkeypatch, tmp_path,
     best = next(li for li in text.splitlines() if li.startswith("| 5 | 3 | best points"))
     # 56/80 and 57/81: -30.0 % and -29.6 %; the simulator says 61.6 for a mean of 56.5.
     assert "| -29.8 ±" in best and "| −24 % | 61.6 | +9.0 % |" in best
+    local = next(li for li in text.splitlines() if li.startswith("| 5 | 3 | local only"))
+    assert local.endswith("| 9.0 | 0.0 | 100% |") and best.endswith("| 9.0 | 0.0 | 0% |")
     assert "right answers: 4200 of 4200" in text.lower()  # 2 * 3 * (1 + 2 + 3 + 1) runs of 100
     with (tmp_path / "fig15_testbed.csv").open() as lines:
         assert len(list(csv.DictReader(lines))) == 2 * 3 * 4
