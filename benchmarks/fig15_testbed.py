@@ -7,7 +7,7 @@ measured latency stands what the simulator predicted from what one device alone 
 
     python benchmarks/fig15_testbed.py [--tasks 100] [--repeats 3] [--bandwidth-mbps 50]
 
-About 4 minutes on 2 idle cores; on a busy machine the numbers mean little. It writes
+About 9 minutes on 2 idle cores; on a busy machine the numbers mean little. It writes
 ``results/fig15_testbed.{csv,png,md}``.
 """
 

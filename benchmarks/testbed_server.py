@@ -8,7 +8,7 @@ server share the machine's cores. The last rows have Serve's own proxy in front 
 
     python benchmarks/testbed_server.py [--replicas 1 2 4] [--seconds 10]
 
-About 6 minutes on 2 idle cores; on a busy machine the numbers mean little. It writes
+About 7 minutes on 2 idle cores; on a busy machine the numbers mean little. It writes
 ``results/testbed_server.md`` and ``.csv``.
 """
 
