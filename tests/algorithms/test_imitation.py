@@ -99,7 +99,7 @@ def test_the_networks_see_how_the_queues_compare():
     observation = torch.tensor([[0.22, 0.2, 0.3, 0.4]])
     features = module._features(observation)
     state, ranks = [0.22, 0.2, 0.3, 0.4], [1.0, 0.0, 0.0, 1.0]
-    # In falling order: the leads over the shortest, of 0.12 at most; the queues in 16 steps of 0.02,
+    # In falling order: leads over the shortest, of 0.12 at most; the queues in 16 steps of 0.02,
     # of which 11 and 10 are filled; the leads in 6 steps.
     leads, queues = [1 / 6, 0.0], [1.0] * 11 + [0.0] * 5 + [1.0] * 10 + [0.0] * 6
     expected = [*state, *ranks, *leads, *queues, 1.0, *[0.0] * 11]
