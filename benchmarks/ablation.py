@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from suite import cli
@@ -62,21 +63,21 @@ METRICS = ("reward", "latency_ms", "energy_j")
 
 def cells(budget: Budget) -> list[Cell]:
     """Table III with every variant."""
-    long = dataclasses.replace(budget, steps=(budget.steps or STEPS) * LONG)
     warm = [
         learned(f"EMH-PPO, {name}", budget, source="emh_ppo", settings=settings)
         for name, settings in WARM.items()
     ]
     scratch = [
-        learned(
-            f"EMH-PPO, {_SCRATCH}{name}",
-            long,
-            source="emh_ppo",
-            settings={**FROM_SCRATCH, **settings},
-        )
+        from_scratch(f"EMH-PPO, {_SCRATCH}{name}", budget, settings)
         for name, settings in SCRATCH.items()
     ]
     return [*warm, *scratch, *references()]
+
+
+def from_scratch(name: str, budget: Budget, settings: Mapping[str, Any] | None = None) -> Cell:
+    """EMH-PPO on Table III without demonstrations, and with other changes if there are any."""
+    long = dataclasses.replace(budget, steps=(budget.steps or STEPS) * LONG)
+    return learned(name, long, source="emh_ppo", settings={**FROM_SCRATCH, **(settings or {})})
 
 
 _SCRATCH = "from scratch: "

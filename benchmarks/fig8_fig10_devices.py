@@ -52,7 +52,8 @@ def comparison_quantities(results: Results) -> dict[str, float]:
 CONVERGENCE = Item(
     name="fig8",
     title="Fig. 8: convergence with 1 to 6 MDs",
-    explanation="EMH-PPO, ResNet-50, 2 MEC servers, 2 channels.",
+    explanation="EMH-PPO, ResNet-50, 2 MEC servers, 2 channels. The curves begin after the "
+    "planner's demonstrations: what is left to learn is little.",
     cells=functools.partial(cells, policies=("EMH-PPO",)),
     draw=functools.partial(charts.convergence_over, column="N"),
     quantities=convergence_quantities,

@@ -42,7 +42,8 @@ def quantities(results: Results) -> dict[str, float]:
 CONVERGENCE = Item(
     name="fig9",
     title="Fig. 9: convergence with 1 to 6 MEC servers",
-    explanation="EMH-PPO, ResNet-50, 4 MDs, 2 channels.",
+    explanation="EMH-PPO, ResNet-50, 4 MDs, 2 channels. The curves begin after the "
+    "planner's demonstrations: what is left to learn is little.",
     cells=functools.partial(cells, policies=("EMH-PPO",)),
     draw=functools.partial(charts.convergence_over, column="M"),
     has_curves=True,
