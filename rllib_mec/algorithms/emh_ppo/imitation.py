@@ -21,7 +21,7 @@ LEARNING_RATE = 3e-3
 LEAST_RATE = 0.02  # of it, at the end
 MINIBATCH_SIZE = 128
 
-POWER_NOISE = 0.05
+POWER_NOISE = 0.03
 """Std of the noise on demonstrated powers: what the policy's own exploration starts from."""
 
 SHORT_EPISODES = 0.25
