@@ -41,7 +41,7 @@ def draw(results: Results) -> Any:
         for policy in ("planner", "local only"):
             draw_level(axes, results, policy, metric)
         finish_curves(axes, metric)
-    add_legend(figure, panels[0], columns=6)
+    add_legend(figure, panels[0])
     return figure
 
 

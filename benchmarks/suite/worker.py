@@ -78,8 +78,9 @@ def train(trial: Trial, store: Store, report: Report) -> None:
     iterations = max(1, math.ceil(steps / config.total_train_batch_size))
     config.env_runners(num_env_runners=0)
     config.learners(num_learners=0)
+    interval = max(1, iterations // CURVE_POINTS)
     config.evaluation(
-        evaluation_interval=max(1, iterations // CURVE_POINTS),
+        evaluation_interval=interval,
         evaluation_num_env_runners=0,
         evaluation_duration=CURVE_EPISODES,
         evaluation_duration_unit="episodes",
@@ -91,7 +92,8 @@ def train(trial: Trial, store: Store, report: Report) -> None:
     try:
         while True:
             result = algorithm.train()
-            if "evaluation" in result:
+            # RLlib repeats the last evaluation in the results that follow it.
+            if algorithm.iteration % interval == 0:
                 curve.append(_row(result, time.monotonic() - began))
             report(min(1.0, lookup(result, STEPS) / steps))
             if is_met(experiment.stop, result):
