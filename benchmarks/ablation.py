@@ -58,7 +58,7 @@ STEPS = 20_480
 LONG = 10
 """Times as many steps for what starts from scratch."""
 
-METRICS = ("reward", "latency_ms", "energy_j")
+_SCRATCH = "from scratch: "
 
 
 def cells(budget: Budget) -> list[Cell]:
@@ -78,9 +78,6 @@ def from_scratch(name: str, budget: Budget, settings: Mapping[str, Any] | None =
     """EMH-PPO on Table III without demonstrations, and with other changes if there are any."""
     long = dataclasses.replace(budget, steps=(budget.steps or STEPS) * LONG)
     return learned(name, long, source="emh_ppo", settings={**FROM_SCRATCH, **(settings or {})})
-
-
-_SCRATCH = "from scratch: "
 
 
 def draw(results: Results) -> Any:
@@ -105,10 +102,8 @@ def draw(results: Results) -> Any:
 
 def remarks(results: Results) -> str:
     """How far each variant is from the algorithm as it is, seed by seed."""
-    warm, scratch = [], []
-    for cell in results.of():
-        is_scratch = cell.policy.startswith(f"EMH-PPO, {_SCRATCH}")
-        (scratch if is_scratch else warm).append(cell)
+    variants = results.of()  # as :func:`cells` has them
+    warm, scratch = variants[: len(WARM)], variants[len(WARM) :]
     lines = ["## What a choice is worth", "", "Reward gained by the choice, over paired seeds."]
     for title, (first, *others) in (
         ("With the demonstrations:", warm),

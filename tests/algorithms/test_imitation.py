@@ -103,7 +103,7 @@ def test_the_networks_see_how_the_queues_compare():
     # of which 11 and 10 are filled; the leads in 6 steps.
     leads, queues = [1 / 6, 0.0], [1.0] * 11 + [0.0] * 5 + [1.0] * 10 + [0.0] * 6
     expected = [*state, *ranks, *leads, *queues, 1.0, *[0.0] * 11]
-    np.testing.assert_allclose(features.numpy(), [expected], atol=1e-4)
+    np.testing.assert_allclose(features.numpy(), [expected], atol=1e-5)
 
     paper = config().rl_module(model_config={"compare_queues": False})
     plain = TaskWindowEnvRunner(config=paper, worker_index=0, num_workers=0)

@@ -58,7 +58,10 @@ def test_calls_and_requests_take_turns(benchmark, tiny):
     with fake_server(tiny) as server:
         blobs = to_blobs(tiny.head(1, task_input(tiny.input_shape, 0, 0)), "float32")
         frame = encode(Frame(INFER, bytes(16), tiny.fingerprint, 1, "float32", blobs))
-        bare = lambda: called.append(server.answered)  # noqa: E731
+
+        def bare():
+            called.append(server.answered)
+
         here, there = benchmark.take_turns(server.address, frame, bare, 0.05)
     assert called == list(range(len(there)))  # before each request, and never twice
     assert len(here) == len(there) >= 1
