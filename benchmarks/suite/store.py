@@ -19,13 +19,28 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 _DETERMINING = ("algorithms", "dnn", "envs", "policies", "simulator")
 
+_NO_PART = {
+    "mahppo": ("algorithms/emh_ppo/", "algorithms/agile_nn", "algorithms/h_ppo", "policies/plan"),
+    "h_ppo": ("algorithms/emh_ppo/", "algorithms/agile_nn", "algorithms/mahppo", "policies/plan"),
+    "planner": ("algorithms/",),
+    "local-only": ("algorithms/", "policies/plan"),
+}
+"""A trial's source -> beginnings of files that have no part in its results."""
+
 
 @functools.cache
-def source_fingerprint() -> str:
-    """A hash of the code that makes results, without its comments and docstrings."""
+def source_fingerprint(source: str) -> str:
+    """A hash of the code that makes a trial's results, without its comments and docstrings.
+
+    Args:
+        source: The trial's source.
+    """
     digest = hashlib.sha256()
+    package = ROOT / "rllib_mec"
     for folder in _DETERMINING:
-        for file in sorted((ROOT / "rllib_mec" / folder).rglob("*.py")):
+        for file in sorted((package / folder).rglob("*.py")):
+            if file.relative_to(package).as_posix().startswith(_NO_PART.get(source, ())):
+                continue
             tree = ast.parse(file.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
                 body = getattr(node, "body", None)
@@ -92,7 +107,8 @@ class Store:
     def is_stale(self, trial: Trial) -> bool:
         """Whether something of it was made by other code than today's."""
         files = [*self.folder(trial).glob("training.json"), *self._evaluations(trial)]
-        return any(_read(file)["sources"] != source_fingerprint() for file in files)
+        today = source_fingerprint(trial.source)
+        return any(_read(file)["sources"] != today for file in files)
 
     def write_training(
         self, trial: Trial, record: dict[str, Any], curve: list[dict[str, float]]

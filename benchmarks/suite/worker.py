@@ -51,7 +51,7 @@ def do(trial: Trial, protocols: Iterable[Protocol], store: Store, report: Report
             num_tasks=protocol.num_tasks,
             distance_m=protocol.distance_m,
         )
-        record = {**result.to_dict(), **_origin(began)}
+        record = {**result.to_dict(), **_origin(trial, began)}
         store.write_evaluation(trial, protocol, record)
 
 
@@ -104,7 +104,7 @@ def train(trial: Trial, store: Store, report: Report) -> None:
         shutil.rmtree(algorithm.logdir, ignore_errors=True)  # an empty folder in ~/ray_results
     shutil.rmtree(store.checkpoint(trial), ignore_errors=True)
     part.replace(store.checkpoint(trial))
-    record = {"steps": int(lookup(result, STEPS)), **_origin(began)}
+    record = {"steps": int(lookup(result, STEPS)), **_origin(trial, began)}
     store.write_training(trial, record, curve)
 
 
@@ -118,9 +118,9 @@ def _row(result: dict[str, Any], seconds: float) -> dict[str, float]:
     }
 
 
-def _origin(began: float) -> dict[str, Any]:
+def _origin(trial: Trial, began: float) -> dict[str, Any]:
     return {
         "seconds": round(time.monotonic() - began, 1),
         "commit": commit(),
-        "sources": source_fingerprint(),
+        "sources": source_fingerprint(trial.source),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from suite.cells import Results
 from suite.store import Store, source_fingerprint
@@ -9,7 +11,11 @@ from suite.trial import Protocol, Trial
 
 from rllib_mec.evaluation import METRICS
 
-RECORD = {"seconds": 60.0, "commit": "abc1234", "sources": source_fingerprint()}
+
+def record(trial: Trial) -> dict[str, Any]:
+    """How something of a trial came about."""
+    sources = source_fingerprint(trial.source)
+    return {"seconds": 60.0, "commit": "abc1234", "sources": sources}
 
 
 def fill(results: Results) -> None:
@@ -31,14 +37,14 @@ def add_training(store: Store, trial: Trial, steps: int = 20_480) -> None:
             value = final[metric] * (1 + np.exp(-4 * share))
             row |= {metric: 1.1 * value, f"eval_{metric}": value}
         curve.append(row)
-    store.write_training(trial, {**RECORD, "steps": steps}, curve)
+    store.write_training(trial, {**record(trial), "steps": steps}, curve)
 
 
 def add_evaluation(store: Store, trial: Trial, protocol: Protocol) -> None:
     """Numbers that depend on everything that a trial is."""
     values = metrics(trial, protocol)
-    record = {metric: {"mean": values[metric], "half_width": 0.1} for metric in METRICS}
-    store.write_evaluation(trial, protocol, {**RECORD, **record})
+    measured = {metric: {"mean": values[metric], "half_width": 0.1} for metric in METRICS}
+    store.write_evaluation(trial, protocol, {**record(trial), **measured})
 
 
 def metrics(trial: Trial, protocol: Protocol) -> dict[str, float]:

@@ -94,7 +94,7 @@ def test_a_killed_training_leaves_nothing_that_counts(base, tmp_path):
     store = Store(tmp_path / "store")
     store.checkpoint(base).mkdir(parents=True)
     assert store.training(base) is None
-    record = {"seconds": 1.0, "steps": 1, "commit": "a", "sources": source_fingerprint()}
+    record = {"seconds": 1.0, "steps": 1, "commit": "a", "sources": source_fingerprint(base.source)}
     store.write_training(base, record, [{"steps": 1.0, "reward": -2.5}])
     assert store.training(base) == record
     assert store.curve(base) == [{"steps": 1.0, "reward": -2.5}]
@@ -106,7 +106,7 @@ def test_a_killed_training_leaves_nothing_that_counts(base, tmp_path):
 def test_results_of_other_code_are_stale_until_discarded(base, tmp_path):
     store = Store(tmp_path / "store")
     assert not store.is_stale(base)
-    store.write_evaluation(base, Protocol(), {"sources": source_fingerprint()})
+    store.write_evaluation(base, Protocol(), {"sources": source_fingerprint(base.source)})
     assert not store.is_stale(base)
     store.write_evaluation(base, Protocol(num_tasks=100), {"sources": "of yesterday"})
     assert store.is_stale(base)
@@ -118,7 +118,7 @@ def test_the_fingerprint_is_of_code_not_of_words(tmp_path, monkeypatch):
     file = tmp_path / "rllib_mec" / "simulator" / "radio.py"
     file.parent.mkdir(parents=True)
     monkeypatch.setattr(stores, "ROOT", tmp_path)
-    fingerprint = functools.partial(source_fingerprint.__wrapped__)
+    fingerprint = functools.partial(source_fingerprint.__wrapped__, "emh_ppo")
 
     file.write_text('"""Old words."""\n\ndef f():\n    """Old."""\n    return 1\n')
     before = fingerprint()
@@ -126,3 +126,16 @@ def test_the_fingerprint_is_of_code_not_of_words(tmp_path, monkeypatch):
     assert fingerprint() == before
     file.write_text('"""New words."""\n\ndef f():\n    """New."""\n    return 2\n')
     assert fingerprint() != before
+
+
+def test_the_fingerprint_is_of_what_has_a_part(tmp_path, monkeypatch):
+    file = tmp_path / "rllib_mec" / "algorithms" / "emh_ppo" / "learner.py"
+    file.parent.mkdir(parents=True)
+    monkeypatch.setattr(stores, "ROOT", tmp_path)
+    sources = ("emh_ppo", "agile_nn", "time_slot", "h_ppo", "mahppo", "planner", "local-only")
+
+    file.write_text("x = 1\n")
+    before = {source: source_fingerprint.__wrapped__(source) for source in sources}
+    file.write_text("x = 2\n")
+    changed = {s for s in sources if source_fingerprint.__wrapped__(s) != before[s]}
+    assert changed == {"emh_ppo", "agile_nn", "time_slot"}
