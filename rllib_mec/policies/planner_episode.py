@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-_HASH = np.random.default_rng(0).integers(1, 2**63, size=4096, dtype=np.uint64) | np.uint64(1)
+from rllib_mec.simulator.compiled import compiled
+
 _ROUNDS = 2
 _SHAPES = 40  # the cheapest that a state's queues allow
 
@@ -18,9 +19,18 @@ class WindowCosts:
     """
 
     def __init__(self, sizes: list[np.ndarray], costs: list[np.ndarray]):
-        """Keep them."""
+        """Keep them, and one array for all k with the cheapest shapes first."""
         self.sizes = sizes
         self.costs = costs
+        most = max(map(len, costs))
+        self.sorted_rows = np.zeros((len(sizes), most), dtype=np.int64)
+        self.sorted_sizes = np.zeros((len(sizes), most, len(sizes)), dtype=np.int64)
+        self.sorted_costs = np.full((len(sizes), most), np.inf)
+        for k, (size, cost) in enumerate(zip(sizes, costs, strict=True)):
+            order = np.argsort(cost, kind="stable")
+            self.sorted_rows[k, : len(order)] = order
+            self.sorted_sizes[k, : len(order), : k + 1] = size[order]
+            self.sorted_costs[k, : len(order)] = cost[order]
 
     @property
     def num_devices(self) -> int:
@@ -59,26 +69,23 @@ def _search(
     queues: np.ndarray, costs: WindowCosts, beam: int, mean: float
 ) -> tuple[list[tuple[tuple[int, ...], int]], float]:
     """One beam search; returns the path and its mean cost."""
-    most = np.argmax([sizes.shape[1] for sizes in costs.sizes])
-    per_task = float(((costs.costs[most] - mean) / costs.sizes[most].sum(1)).min())
-    states, sums = queues[None], np.zeros(1)
+    per_task = float(((costs.costs[-1] - mean) / costs.sizes[-1].sum(1)).min())
+    states, sums = queues[None].astype(np.int64), np.zeros(1)
     levels: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # states, parents, rows
     ends: list[tuple[float, int, int, int]] = []  # mean cost, level, parent, row
     while len(states):
-        after, total, parent, row = _expand(states, sums, costs)
-        done = after[:, 0] == 0
-        if done.any():
-            index = np.flatnonzero(done)[total[done].argmin()]
+        after, total, parent, row = _expand(
+            states, sums, costs.sorted_sizes, costs.sorted_costs, costs.sorted_rows
+        )
+        left = after.sum(1)
+        done = np.flatnonzero(left == 0)
+        if len(done):
+            index = done[total[done].argmin()]
             mean_cost = float(total[index]) / (len(levels) + 1)
             ends.append((mean_cost, len(levels), int(parent[index]), int(row[index])))
-            after, total, parent, row = (a[~done] for a in (after, total, parent, row))
-        levels.append((states, parent, row))
-        promise = total + per_task * after.sum(1)
-        order = np.argsort(promise, kind="stable")
-        keys = (after[order].astype(np.uint64) * _HASH[: after.shape[1]]).sum(1)
-        _, first = np.unique(keys, return_index=True)
-        kept = order[np.sort(first)[:beam]]
-        levels[-1] = (states, parent[kept], row[kept])
+        order = np.argsort(total + per_task * left, kind="stable")
+        kept = _first_distinct(after, order, beam)
+        levels.append((states, parent[kept], row[kept]))
         states, sums = after[kept], total[kept]
     found, level, index, last_row = min(ends)
     path = [(tuple(levels[level][0][index].tolist()), last_row)]
@@ -89,23 +96,65 @@ def _search(
     return path[::-1], found
 
 
+@compiled
 def _expand(
-    states: np.ndarray, sums: np.ndarray, costs: WindowCosts
+    states: np.ndarray, sums: np.ndarray, sizes: np.ndarray, costs: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """All next states (falling queues), their summed costs, parents and rows."""
-    parts = []
-    active = np.count_nonzero(states, axis=1)
-    for num_active in np.unique(active):
-        index = np.flatnonzero(active == num_active)
-        by_cost = np.argsort(costs.costs[num_active - 1], kind="stable")
-        sizes = costs.sizes[num_active - 1][by_cost]
-        possible = (states[index][:, None, :num_active] >= sizes).all(2)
-        parent, rank = np.nonzero(possible & (possible.cumsum(1) <= _SHAPES))
-        after = states[index[parent]]
-        after[:, :num_active] -= sizes[rank]
-        after = -np.sort(-after, axis=1)
-        row = by_cost[rank]
-        total = sums[index[parent]] + costs.costs[num_active - 1][row]
-        parts.append((after, total, index[parent], row))
-    after, total, parent, row = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return after, total, parent, row
+    """All next states (falling queues), their summed costs, parents and rows.
+
+    Args:
+        states: Falling queues, none of them all zero, ``(S, N)``.
+        sums: Costs so far, ``(S,)``.
+        sizes: For each k the shapes, the cheapest first, ``(N, L, N)``.
+        costs: What they cost, inf where there are no more of them, ``(N, L)``.
+        rows: What they are called, ``(N, L)``.
+    """
+    most = len(states) * min(_SHAPES, costs.shape[1])
+    num_devices = states.shape[1]
+    after = np.zeros((most, num_devices), dtype=np.int64)
+    total = np.zeros(most)
+    parent = np.zeros(most, dtype=np.int64)
+    row = np.zeros(most, dtype=np.int64)
+    count = 0
+    for index in range(len(states)):
+        state = states[index]
+        k = np.count_nonzero(state) - 1
+        first = count
+        for rank in range(costs.shape[1]):
+            if count - first == _SHAPES or np.isinf(costs[k, rank]):
+                break
+            possible = True
+            for n in range(k + 1):
+                possible = possible and state[n] >= sizes[k, rank, n]
+            if not possible:
+                continue
+            for n in range(k + 1):  # insertion sort: hardly anything is out of order
+                queue, place = state[n] - sizes[k, rank, n], n
+                while place > 0 and after[count, place - 1] < queue:
+                    after[count, place] = after[count, place - 1]
+                    place -= 1
+                after[count, place] = queue
+            total[count] = sums[index] + costs[k, rank]
+            parent[count] = index
+            row[count] = rows[k, rank]
+            count += 1
+    return after[:count], total[:count], parent[:count], row[:count]
+
+
+@compiled
+def _first_distinct(states: np.ndarray, order: np.ndarray, most: int) -> np.ndarray:
+    """The first ``most`` of ``order`` whose states are not empty and differ from one another."""
+    kept = np.zeros(most, dtype=np.int64)
+    count = 0
+    for index in order:
+        if count == most:
+            break
+        new = states[index, 0] > 0
+        for other in kept[:count]:
+            if not new:
+                break
+            new = (states[index] != states[other]).any()
+        if new:
+            kept[count] = index
+            count += 1
+    return kept[:count]
