@@ -51,13 +51,14 @@ def test_demonstrations_hold_the_planners_decisions_and_discounted_returns():
     )
     # World 0 stands in every eighth row; its return is its reward and half of the next return.
     targets = batch[Columns.VALUE_TARGETS][::8].sum(1)
-    ended = queues[::8].sum(1)[1:] > queues[::8].sum(1)[:-1]
+    ended = (queues == batch[PLAYED].sum(-1))[::8].all(1)
     worlds = TaskWindowMDP(Scenario(**SCENARIO)).make(8, seed=3)
-    state = worlds.get_state()
-    state["queues"][0] = queues[0]
-    worlds.set_state(state)
-    assert queues[0].tolist() == [1, 1] and queues[7].tolist() == [12, 12]
+    equal = queues[:8, 0] == queues[:8, 1]
+    assert 0 < equal.sum() < 8 and queues[:8][equal].max() <= 12
     for t in range(10):
+        state = worlds.get_state()
+        state["queues"][0] = queues[8 * t]
+        worlds.set_state(state)
         reward = worlds.step(planner.decide(worlds.observation())).reward[0] / 10.0
         going_on = 0.0 if ended[t] else 0.5
         assert targets[t] == pytest.approx(reward + going_on * targets[t + 1], abs=1e-4)
@@ -99,10 +100,10 @@ def test_the_networks_see_how_the_queues_compare():
     observation = torch.tensor([[0.22, 0.2, 0.3, 0.4]])
     features = module._features(observation)
     state, ranks = [0.22, 0.2, 0.3, 0.4], [1.0, 0.0, 0.0, 1.0]
-    # In falling order: leads over the shortest, of 0.12 at most; the queues in 16 steps of 0.02,
-    # of which 11 and 10 are filled; the leads in 6 steps.
-    leads, queues = [1 / 6, 0.0], [1.0] * 11 + [0.0] * 5 + [1.0] * 10 + [0.0] * 6
-    expected = [*state, *ranks, *leads, *queues, 1.0, *[0.0] * 11]
+    # In falling order: the queues in 16 steps of 0.02, of which 11 and 10 are filled; their leads
+    # over the shortest in 6 steps.
+    queues = [1.0] * 11 + [0.0] * 5 + [1.0] * 10 + [0.0] * 6
+    expected = [*state, *ranks, *queues, 1.0, *[0.0] * 11]
     np.testing.assert_allclose(features.numpy(), [expected], atol=1e-5)
 
     paper = config().rl_module(model_config={"compare_queues": False})

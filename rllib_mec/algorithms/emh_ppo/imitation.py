@@ -28,8 +28,12 @@ SHORT_EPISODES = 0.25
 """Half of the demonstrations are of episodes with this share of the mean number of tasks: how an
 episode is best brought to its end takes as much to learn as all of what comes before."""
 
+EQUAL_QUEUES = 0.5
+"""Share of the episodes that begin with equal queues, of any length: drawn ones hardly ever are
+equal, but those of MDs that share the work well are, and so are those of the paper's protocol."""
+
 MOST_TASKS = 1.2
-"""Longest queue that the first episodes begin with, as a share of the mean number of tasks."""
+"""Longest of the equal queues, as a share of the mean number of tasks."""
 
 
 def demonstrate(teacher: Policy, num_windows: int, config: Any) -> SampleBatch:
@@ -68,17 +72,19 @@ def _play(
     """Windows of episodes with a share of the mean number of tasks: columns, rewards, ends."""
     scenario = teacher.scenario
     mdp = TaskWindowMDP(scenario.replace(mean_tasks=share * scenario.mean_tasks))
-    worlds = mdp.make(config.num_envs_per_env_runner, config.seed or 0)
-    # First episodes begin with equal queues, of any length: drawn ones hardly ever are equal, but
-    # those of MDs that share the work well often are.
-    most = MOST_TASKS * mdp.scenario.mean_tasks
-    levels = np.linspace(1, most, worlds.num_worlds).astype(np.int64)
-    state = worlds.get_state()
-    state["queues"][:] = levels[:, None]
-    worlds.set_state(state)
+    seed = config.seed or 0
+    worlds = mdp.make(config.num_envs_per_env_runner, seed)
+    rng = np.random.default_rng(seed)
+    most = max(1, int(MOST_TASKS * mdp.scenario.mean_tasks))
     rows: list[dict[str, np.ndarray]] = []
     rewards, terminated = [], []
+    beginning = np.ones(worlds.num_worlds, dtype=bool)
     for _ in range(num_steps):
+        equal = np.flatnonzero(beginning & (rng.random(worlds.num_worlds) < EQUAL_QUEUES))
+        if len(equal):
+            state = worlds.get_state()
+            state["queues"][equal] = rng.integers(1, most, (len(equal), 1), endpoint=True)
+            worlds.set_state(state)
         observation = worlds.observation()
         observation[:, : scenario.num_devices] *= share  # as it is seen in the whole scenario
         actions = teacher.decide(observation)
@@ -86,6 +92,7 @@ def _play(
         rows.append({**actions, Columns.OBS: observation, PLAYED: step.played.astype(np.float32)})
         rewards.append(shaped_rewards(step, config))
         terminated.append(step.terminated)
+        beginning = step.terminated
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     return columns, np.stack(rewards), np.stack(terminated)
 

@@ -59,7 +59,7 @@ class EMHPPORLModule(JointRLModule):
         layout = self.layout
         num_inputs = self.observation_space.shape[0]  # type: ignore[union-attr,index]
         self._compared = layout.num_devices if config.compare_queues else 0
-        num_inputs += self._compared * (self._compared + 1 + QUEUE_STEPS + LEAD_STEPS)
+        num_inputs += self._compared * (self._compared + QUEUE_STEPS + LEAD_STEPS)
         sizes = [config.embedding_hiddens[-1] + self._compared, *config.agent_hiddens]
 
         self.embedding = mlp([num_inputs, *config.embedding_hiddens], nn.GELU, out_gain=None)
@@ -91,7 +91,6 @@ class EMHPPORLModule(JointRLModule):
         seen = [
             observation,
             self._ranks(observation).flatten(-2),
-            (lead / (LEAD_STEPS * STEP)).clamp(max=1.0),
             _in_steps(falling, QUEUE_STEPS),
             _in_steps(lead, LEAD_STEPS),
         ]
