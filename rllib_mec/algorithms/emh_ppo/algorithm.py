@@ -46,7 +46,7 @@ class EMHPPOConfig(JointPPOConfig):
         self.env_runner_cls = EMHPPOEnvRunner
         self.counterfactuals = 0
         self.demonstrations = 0
-        self.imitation_epochs = 12
+        self.imitation_epochs = 2
 
     def training(
         self,
