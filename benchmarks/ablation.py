@@ -25,6 +25,11 @@ STATE_ALONE: dict[str, Any] = {"model_config": {"compare_queues": False}}
 WARM: dict[str, dict[str, Any]] = {
     "as it is": {},
     "no demonstrations": {"demonstrations": 0},
+    "a quarter of the demonstrations, four times as often": {
+        "demonstrations": 25_600,
+        "imitation_epochs": 8,
+    },
+    "no PPO after the demonstrations": {"lr": 0.0},
     "networks see the state alone": STATE_ALONE,
     "discounted sum of rewards": {"average_reward": False},
     "no counterfactuals": {"counterfactuals": 0},
