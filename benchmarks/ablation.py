@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from suite import cli
-from suite.cells import Budget, Cell, Results, learned, references
+from suite.cells import SOURCES, Budget, Cell, Results, learned, references
 from suite.item import Item
-from suite.report import DIGITS, TITLES, with_interval
+from suite.report import DIGITS, TITLES, table, with_interval
 
 from rllib_mec.evaluation import Interval
 from rllib_mec.plotting import add_legend, look, new_figure
@@ -57,6 +57,9 @@ SCRATCH: dict[str, dict[str, Any]] = {
 }
 """Variant -> changes to :data:`FROM_SCRATCH`."""
 
+TUNED = ("MAHPPO", "H-PPO")
+"""Baselines that share a choice: the mean reward of a window is what they maximise."""
+
 STEPS = 20_480
 """Of ``tuned_configs/emh_ppo.yaml``."""
 
@@ -64,6 +67,7 @@ LONG = 10
 """Times as many steps for what starts from scratch."""
 
 _SCRATCH = "from scratch: "
+_DISCOUNTED = "discounted sum of rewards"
 
 
 def cells(budget: Budget) -> list[Cell]:
@@ -76,7 +80,20 @@ def cells(budget: Budget) -> list[Cell]:
         from_scratch(f"EMH-PPO, {_SCRATCH}{name}", budget, settings)
         for name, settings in SCRATCH.items()
     ]
-    return [*warm, *scratch, *references()]
+    baselines = [
+        cell
+        for policy in TUNED
+        for cell in (
+            learned(policy, budget),
+            learned(
+                f"{policy}, {_DISCOUNTED}",
+                budget,
+                source=SOURCES[policy],
+                settings=SCRATCH[_DISCOUNTED],
+            ),
+        )
+    ]
+    return [*warm, *scratch, *baselines, *references()]
 
 
 def from_scratch(name: str, budget: Budget, settings: Mapping[str, Any] | None = None) -> Cell:
@@ -108,27 +125,49 @@ def draw(results: Results) -> Any:
 def remarks(results: Results) -> str:
     """How far each variant is from the algorithm as it is, seed by seed."""
     variants = results.of()  # as :func:`cells` has them
-    warm, scratch = variants[: len(WARM)], variants[len(WARM) :]
-    lines = ["## What a choice is worth", "", "Reward gained by the choice, over paired seeds."]
-    for title, (first, *others) in (
-        ("With the demonstrations:", warm),
-        (f"From scratch, with {LONG} times the steps:", scratch),
+    warm, scratch = variants[: len(WARM)], variants[len(WARM) :][: len(SCRATCH)]
+    baselines = variants[len(WARM) + len(SCRATCH) :]
+    lines = [
+        "## What a choice is worth",
+        "Reward gained by the choice over doing without it, over paired seeds: at the end, and as "
+        "the mean over the training's greedy evaluations, which is higher the sooner it learns.",
+    ]
+    for title, group in (
+        ("With the demonstrations", warm),
+        (f"From scratch, with {LONG} times the steps", scratch),
+        *((policy, baselines[2 * i : 2 * i + 2]) for i, policy in enumerate(TUNED)),
     ):
-        lines += ["", title, ""]
-        base = [row["reward"] for row in results.rows(first)]
-        for cell in others:
-            rewards = [row["reward"] for row in results.rows(cell)]
-            gains = [own - without for own, without in zip(base, rewards, strict=True)]
-            gain = with_interval(Interval.of(gains), DIGITS["reward"])
-            name = cell.policy.removeprefix("EMH-PPO, ").removeprefix(_SCRATCH)
-            lines.append(f"- {name}: {gain}")
-    return "\n".join(lines)
+        first, *others = group
+        rows = [
+            [
+                cell.policy.removeprefix("EMH-PPO, ").removeprefix(_SCRATCH),
+                _gained(_at_the_end(results, first), _at_the_end(results, cell)),
+                _gained(_on_the_way(results, first), _on_the_way(results, cell)),
+            ]
+            for cell in others
+        ]
+        lines += [f"{title}:", table(["without it", "at the end", "on the way"], rows)]
+    return "\n\n".join(lines)
+
+
+def _at_the_end(results: Results, cell: Cell) -> list[float]:
+    return [row["reward"] for row in results.rows(cell)]
+
+
+def _on_the_way(results: Results, cell: Cell) -> list[float]:
+    return [float(rewards.mean()) for _, rewards in results.curves(cell, "eval_reward")]
+
+
+def _gained(own: list[float], without: list[float]) -> str:
+    gains = [with_it - other for with_it, other in zip(own, without, strict=True)]
+    return with_interval(Interval.of(gains), DIGITS["reward"])
 
 
 ITEM = Item(
     name="ablation",
     title="Ablation: EMH-PPO without one of its choices at a time",
-    explanation="ResNet-50, 3 MDs, 2 MEC servers, 2 channels.",
+    explanation="ResNet-50, 3 MDs, 2 MEC servers, 2 channels. MAHPPO and H-PPO stand here for the "
+    "objective that all of them share.",
     cells=cells,
     draw=draw,
     remarks=remarks,
