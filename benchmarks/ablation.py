@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from suite import cli
 from suite.cells import SOURCES, Budget, Cell, Results, learned, references
 from suite.item import Item
@@ -129,8 +130,11 @@ def remarks(results: Results) -> str:
     baselines = variants[len(WARM) + len(SCRATCH) :]
     lines = [
         "## What a choice is worth",
-        "Reward gained by the choice over doing without it, over paired seeds: at the end, and as "
-        "the mean over the training's greedy evaluations, which is higher the sooner it learns.",
+        "Reward gained by the choice over doing without it, over paired seeds. *At the end*: of "
+        "the evaluation, whose episodes all take the same windows, so that a single state can "
+        "decide. *On the way*: the mean over the training's greedy evaluations, which is higher "
+        "the sooner it learns. *In training*: of the last quarter of the training's own episodes, "
+        "with drawn queues, distances and actions.",
     ]
     for title, group in (
         ("With the demonstrations", warm),
@@ -138,15 +142,16 @@ def remarks(results: Results) -> str:
         *((policy, baselines[2 * i : 2 * i + 2]) for i, policy in enumerate(TUNED)),
     ):
         first, *others = group
-        rows = [
-            [
-                cell.policy.removeprefix("EMH-PPO, ").removeprefix(_SCRATCH),
-                _gained(_at_the_end(results, first), _at_the_end(results, cell)),
-                _gained(_on_the_way(results, first), _on_the_way(results, cell)),
+        rows = []
+        for cell in others:
+            name = cell.policy.removeprefix("EMH-PPO, ").removeprefix(_SCRATCH)
+            gains = [
+                _gained(measure(results, first), measure(results, cell))
+                for measure in (_at_the_end, _on_the_way, _in_training)
             ]
-            for cell in others
-        ]
-        lines += [f"{title}:", table(["without it", "at the end", "on the way"], rows)]
+            rows.append([name, *gains])
+        head = ["variant", "at the end", "on the way", "in training"]
+        lines += [f"{title}:", table(head, rows)]
     return "\n\n".join(lines)
 
 
@@ -156,6 +161,11 @@ def _at_the_end(results: Results, cell: Cell) -> list[float]:
 
 def _on_the_way(results: Results, cell: Cell) -> list[float]:
     return [float(rewards.mean()) for _, rewards in results.curves(cell, "eval_reward")]
+
+
+def _in_training(results: Results, cell: Cell) -> list[float]:
+    curves = [rewards for _, rewards in results.curves(cell, "reward")]
+    return [float(np.nanmean(rewards[-(len(rewards) // 4) :])) for rewards in curves]
 
 
 def _gained(own: list[float], without: list[float]) -> str:
