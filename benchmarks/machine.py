@@ -21,15 +21,24 @@ def processor() -> str:
 
 @functools.cache
 def commit() -> str:
-    """The commit that is checked out, with ``-dirty`` if its files were changed since."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--exclude=*", "--dirty"],
+    """The commit that is checked out, with ``-dirty`` if its files were changed since.
+
+    Pages of results are no part of what makes results.
+    """
+    head = _git("rev-parse", "--short", "HEAD")
+    changed = _git("status", "--porcelain", "-uno", ":/", ":(top,exclude)benchmarks/results")
+    return f"{head}-dirty" if head and changed else head or "unknown"
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments],
         cwd=pathlib.Path(__file__).parent,
         capture_output=True,
         text=True,
         check=False,
     )
-    return described.stdout.strip() or "unknown"
+    return done.stdout.strip()
 
 
 def describe_machine() -> str:
