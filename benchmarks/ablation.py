@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from suite import cli
-from suite.cells import SOURCES, Budget, Cell, Results, learned, references
+from suite.cells import Budget, Cell, Results, learned, references
 from suite.item import Item
 from suite.report import DIGITS, TITLES, table, with_interval
 
@@ -58,9 +58,6 @@ SCRATCH: dict[str, dict[str, Any]] = {
 }
 """Variant -> changes to :data:`FROM_SCRATCH`."""
 
-TUNED = ("MAHPPO", "H-PPO")
-"""Baselines that share a choice: the mean reward of a window is what they maximise."""
-
 STEPS = 20_480
 """Of ``tuned_configs/emh_ppo.yaml``."""
 
@@ -68,7 +65,6 @@ LONG = 10
 """Times as many steps for what starts from scratch."""
 
 _SCRATCH = "from scratch: "
-_DISCOUNTED = "discounted sum of rewards"
 
 
 def cells(budget: Budget) -> list[Cell]:
@@ -81,20 +77,7 @@ def cells(budget: Budget) -> list[Cell]:
         from_scratch(f"EMH-PPO, {_SCRATCH}{name}", budget, settings)
         for name, settings in SCRATCH.items()
     ]
-    baselines = [
-        cell
-        for policy in TUNED
-        for cell in (
-            learned(policy, budget),
-            learned(
-                f"{policy}, {_DISCOUNTED}",
-                budget,
-                source=SOURCES[policy],
-                settings=SCRATCH[_DISCOUNTED],
-            ),
-        )
-    ]
-    return [*warm, *scratch, *baselines, *references()]
+    return [*warm, *scratch, *references()]
 
 
 def from_scratch(name: str, budget: Budget, settings: Mapping[str, Any] | None = None) -> Cell:
@@ -126,8 +109,7 @@ def draw(results: Results) -> Any:
 def remarks(results: Results) -> str:
     """How far each variant is from the algorithm as it is, seed by seed."""
     variants = results.of()  # as :func:`cells` has them
-    warm, scratch = variants[: len(WARM)], variants[len(WARM) :][: len(SCRATCH)]
-    baselines = variants[len(WARM) + len(SCRATCH) :]
+    warm, scratch = variants[: len(WARM)], variants[len(WARM) :]
     lines = [
         "## What a choice is worth",
         "Reward gained by the choice over doing without it, over paired seeds. *At the end*: of "
@@ -139,7 +121,6 @@ def remarks(results: Results) -> str:
     for title, group in (
         ("With the demonstrations", warm),
         (f"From scratch, with {LONG} times the steps", scratch),
-        *((policy, baselines[2 * i : 2 * i + 2]) for i, policy in enumerate(TUNED)),
     ):
         first, *others = group
         rows = []
@@ -176,8 +157,7 @@ def _gained(own: list[float], without: list[float]) -> str:
 ITEM = Item(
     name="ablation",
     title="Ablation: EMH-PPO without one of its choices at a time",
-    explanation="ResNet-50, 3 MDs, 2 MEC servers, 2 channels. MAHPPO and H-PPO stand here for the "
-    "objective that all of them share.",
+    explanation="ResNet-50, 3 MDs, 2 MEC servers, 2 channels.",
     cells=cells,
     draw=draw,
     remarks=remarks,
