@@ -25,7 +25,6 @@ STATE_ALONE: dict[str, Any] = {"model_config": {"compare_queues": False}}
 
 WARM: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "no demonstrations": {"demonstrations": 0},
     "a quarter of the demonstrations, four times as often": {
         "demonstrations": 25_600,
         "imitation_epochs": 8,
@@ -87,22 +86,25 @@ def from_scratch(name: str, budget: Budget, settings: Mapping[str, Any] | None =
 
 
 def draw(results: Results) -> Any:
-    """Every variant's reward with its interval, and its seeds as dots."""
+    """Every variant's reward with its interval, and its seeds as dots: evaluated, in training."""
     names = [cell.policy.removeprefix("EMH-PPO, ") for cell in results.of()]
-    figure, (axes,) = new_figure(1, 1, panel_inches=(6.4, 0.9 + 0.35 * len(names)))
-    for row, cell in enumerate(results.of()):
-        interval = results.interval(cell, "reward")
-        looks = {**look("EMH-PPO"), "linestyle": "none"}
-        if len(cell.trials) > 1:
-            axes.errorbar(interval.mean, row, xerr=interval.half_width, capsize=3, **looks)
-        seeds = [values["reward"] for values in results.rows(cell)]
-        label = None if row else "a training seed"
-        axes.plot(seeds, [row] * len(seeds), label=label, **look("paper"))
-    axes.axvline(results.mean("planner", "reward"), label="planner", color="black", linestyle=":")
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlabel(TITLES["reward"])
-    add_legend(figure, axes)
+    figure, panels = new_figure(1, 2, panel_inches=(5.2, 0.9 + 0.35 * len(names)))
+    measures = {TITLES["reward"]: _at_the_end, "The same, in training": _in_training}
+    for axes, (title, measure) in zip(panels, measures.items(), strict=True):
+        for row, cell in enumerate(results.of()):
+            seeds = measure(results, cell)
+            interval = Interval.of(seeds)
+            looks = {**look("EMH-PPO"), "linestyle": "none"}
+            if len(seeds) > 1:
+                axes.errorbar(interval.mean, row, xerr=interval.half_width, capsize=3, **looks)
+            label = None if row else "a training seed"
+            axes.plot(seeds, [row] * len(seeds), label=label, **look("paper"))
+        axes.set_yticks(range(len(names)), names if axes is panels[0] else [""] * len(names))
+        axes.invert_yaxis()
+        axes.set_xlabel(title)
+    planner = results.mean("planner", "reward")
+    panels[0].axvline(planner, label="planner", color="black", linestyle=":")
+    add_legend(figure, panels[0])
     return figure
 
 
