@@ -63,9 +63,10 @@ def header(results: Results, budget: Budget, name: str, jobs: int) -> str:
     """What the numbers are and where they come from."""
     records = results.records()
     commits = ", ".join(sorted({record["commit"] for record in records}))
-    stale, trials = sum(map(results.store.is_stale, results.trials())), len(results.trials())
+    trials = results.trials()
+    stale = sum(map(results.store.is_stale, trials))
     if stale:
-        commits += f" ({stale} of {trials} trials by other code than {commit()}'s)"
+        commits += f" ({stale} of {len(trials)} trials by other code than {commit()}'s)"
     steps = sorted({record["steps"] for record in records if "steps" in record})
     minutes = sum(record["seconds"] for record in records) / 60
     episodes = results.cells[0].protocol.episodes
@@ -76,7 +77,7 @@ def header(results: Results, budget: Budget, name: str, jobs: int) -> str:
         f"- budget: {budget.name}; training seeds: {', '.join(map(str, budget.seeds))}; "
         f"{' or '.join(f'{count:,}' for count in steps)} env steps; "
         f"{episodes} seeded evaluation episodes",
-        f"- time: {minutes:.1f} min of one core in all for {trials} trials; with "
+        f"- time: {minutes:.1f} min of one core in all for {len(trials)} trials; with "
         f"{jobs} at a time about {minutes / jobs:.1f} min",
     ]
     return "\n".join(lines)

@@ -32,11 +32,6 @@ class WindowCosts:
             self.sorted_sizes[k, : len(order), : k + 1] = size[order]
             self.sorted_costs[k, : len(order)] = cost[order]
 
-    @property
-    def num_devices(self) -> int:
-        """N."""
-        return len(self.sizes)
-
 
 def best_windows(
     queues: np.ndarray, costs: WindowCosts, beam: int
