@@ -1,4 +1,4 @@
-"""What each choice of EMH-PPO is worth: the algorithm as it is, and without one choice at a time.
+"""What each choice is worth: algorithms as they are, and without one of their choices at a time.
 
     python benchmarks/ablation.py [--budget quick|full]
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from suite import cli
-from suite.cells import Budget, Cell, Results, learned, references
+from suite.cells import SOURCES, Budget, Cell, Results, learned, references
 from suite.item import Item
 from suite.report import DIGITS, TITLES, table, with_interval
 
@@ -31,7 +31,6 @@ WARM: dict[str, dict[str, Any]] = {
     },
     "no PPO after the demonstrations": {"lr": 0.0},
     "networks see the state alone": STATE_ALONE,
-    "discounted sum of rewards": {"average_reward": False},
     "no counterfactuals": {"counterfactuals": 0},
 }
 """Variant -> changes to ``config`` in ``tuned_configs/emh_ppo.yaml``."""
@@ -46,14 +45,13 @@ FROM_SCRATCH: dict[str, Any] = {
 SCRATCH: dict[str, dict[str, Any]] = {
     "the other choices": {},
     "networks see the state alone": STATE_ALONE,
-    "discounted sum of rewards": {"average_reward": False},
     "no counterfactuals": {"counterfactuals": 0},
     "no counterfactuals, one advantage for all slots": {
         "counterfactuals": 0,
         "per_task_advantages": False,
     },
     "window entropy counts once": {"window_entropy_factor": 1.0},
-    "rewards not clipped": {"reward_clip": 1e9},
+    "mean reward of a window as the objective": {"average_reward": True},
 }
 """Variant -> changes to :data:`FROM_SCRATCH`."""
 
@@ -63,20 +61,30 @@ STEPS = 20_480
 LONG = 10
 """Times as many steps for what starts from scratch."""
 
+_EMH_PPO = "EMH-PPO, "
 _SCRATCH = "from scratch: "
+_SUM = ", discounted sum of rewards"
+
+BASELINES = ("MAHPPO", "H-PPO")
+"""Those that maximise the mean reward of a window."""
 
 
 def cells(budget: Budget) -> list[Cell]:
     """Table III with every variant."""
     warm = [
-        learned(f"EMH-PPO, {name}", budget, source="emh_ppo", settings=settings)
+        learned(f"{_EMH_PPO}{name}", budget, source="emh_ppo", settings=settings)
         for name, settings in WARM.items()
     ]
     scratch = [
-        from_scratch(f"EMH-PPO, {_SCRATCH}{name}", budget, settings)
+        from_scratch(f"{_EMH_PPO}{_SCRATCH}{name}", budget, settings)
         for name, settings in SCRATCH.items()
     ]
-    return [*warm, *scratch, *references()]
+    baselines = [
+        learned(f"{name}{_SUM}", budget, source=SOURCES[name], settings={"average_reward": False})
+        for name in BASELINES
+    ]
+    own = [learned(name, budget) for name in BASELINES]
+    return [*warm, *scratch, *own, *baselines, *references()]
 
 
 def from_scratch(name: str, budget: Budget, settings: Mapping[str, Any] | None = None) -> Cell:
@@ -87,7 +95,7 @@ def from_scratch(name: str, budget: Budget, settings: Mapping[str, Any] | None =
 
 def draw(results: Results) -> Any:
     """Every variant's reward with its interval, and its seeds as dots: evaluated, in training."""
-    names = [cell.policy.removeprefix("EMH-PPO, ") for cell in results.of()]
+    names = [cell.policy.removeprefix(_EMH_PPO) for cell in results.of()]
     figure, panels = new_figure(1, 2, panel_inches=(5.2, 0.9 + 0.35 * len(names)))
     measures = {TITLES["reward"]: _at_the_end, "The same, in training": _in_training}
     for axes, (title, measure) in zip(panels, measures.items(), strict=True):
@@ -110,8 +118,6 @@ def draw(results: Results) -> Any:
 
 def remarks(results: Results) -> str:
     """How far each variant is from the algorithm as it is, seed by seed."""
-    variants = results.of()  # as :func:`cells` has them
-    warm, scratch = variants[: len(WARM)], variants[len(WARM) :]
     lines = [
         "## What a choice is worth",
         "Reward gained by the choice over doing without it, over paired seeds. *At the end*: of "
@@ -120,14 +126,21 @@ def remarks(results: Results) -> str:
         "the sooner it learns. *In training*: of the last quarter of the training's own episodes, "
         "with drawn queues, distances and actions.",
     ]
-    for title, group in (
-        ("With the demonstrations", warm),
-        (f"From scratch, with {LONG} times the steps", scratch),
-    ):
-        first, *others = group
+    groups = {
+        "With the demonstrations": [f"{_EMH_PPO}{name}" for name in WARM],
+        f"From scratch, with {LONG} times the steps": [
+            f"{_EMH_PPO}{_SCRATCH}{name}" for name in SCRATCH
+        ],
+        **{
+            f"{name}, whose objective is the mean reward of a window": [name, f"{name}{_SUM}"]
+            for name in BASELINES
+        },
+    }
+    for title, policies in groups.items():
+        first, *others = results.of(policies)
         rows = []
         for cell in others:
-            name = cell.policy.removeprefix("EMH-PPO, ").removeprefix(_SCRATCH)
+            name = cell.policy.removeprefix(_EMH_PPO).removeprefix(_SCRATCH)
             gains = [
                 _gained(measure(results, first), measure(results, cell))
                 for measure in (_at_the_end, _on_the_way, _in_training)
@@ -158,7 +171,7 @@ def _gained(own: list[float], without: list[float]) -> str:
 
 ITEM = Item(
     name="ablation",
-    title="Ablation: EMH-PPO without one of its choices at a time",
+    title="Ablation: EMH-PPO and two baselines without one of their choices at a time",
     explanation="ResNet-50, 3 MDs, 2 MEC servers, 2 channels.",
     cells=cells,
     draw=draw,

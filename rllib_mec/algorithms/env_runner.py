@@ -47,7 +47,6 @@ from rllib_mec.envs.episodes import (
     run_episodes,
 )
 from rllib_mec.envs.spaces import state_space
-from rllib_mec.envs.worlds import VectorStep
 from rllib_mec.registry import make_mdp
 
 COMPONENT_WORLDS = "worlds"
@@ -57,13 +56,6 @@ AVERAGE_REWARD_RATE = 0.1
 
 EPISODE_METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
 """Names under which the paper's metrics stand in a result's ``env_runners`` and in TensorBoard."""
-
-
-def shaped_rewards(step: VectorStep, config: Any) -> np.ndarray:
-    """Each task slot's share of the reward as critic and actors learn from it, ``(B, W_max)``."""
-    # Heavy tails: an outage must not rule a whole batch. Clipping keeps the shares.
-    factor = np.minimum(1.0, config.reward_clip / np.maximum(-step.reward, 1e-9))
-    return step.task_rewards * (factor / config.reward_scale)[:, None]
 
 
 class TaskWindowEnvRunner(EnvRunner, Checkpointable):
@@ -208,7 +200,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             for name, value in row.items():
                 columns.setdefault(name, []).append(value)
             observations.append(observation)
-            rewards.append(shaped_rewards(step, config))
+            rewards.append(step.task_rewards / config.reward_scale)
             terminated.append(step.terminated)
             self._observation = step.observation
             ended = self._tally.add(step)

@@ -19,7 +19,7 @@ def runner(counterfactuals: int) -> EMHPPOEnvRunner:
         EMHPPOConfig()
         .environment("mec_task_window_v0", env_config={"num_devices": 2, "mean_tasks": 6})
         .env_runners(num_envs_per_env_runner=16)
-        .training(counterfactuals=counterfactuals, reward_clip=1e9, reward_scale=2.0)
+        .training(counterfactuals=counterfactuals, reward_scale=2.0)
         .debugging(seed=5)
     )
     return EMHPPOEnvRunner(config=config, worker_index=0, num_workers=0)

@@ -11,7 +11,6 @@ from ray.rllib.policy.sample_batch import SampleBatch
 
 from rllib_mec.algorithms.columns import PLAYED
 from rllib_mec.algorithms.distributions import HEADS, TASK_HEADS, HybridActionDistribution
-from rllib_mec.algorithms.env_runner import shaped_rewards
 from rllib_mec.algorithms.gae import per_task_gae
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
 from rllib_mec.envs.mdp import TaskWindowMDP
@@ -90,7 +89,7 @@ def _play(
         actions = teacher.decide(observation)
         step = worlds.step(actions)
         rows.append({**actions, Columns.OBS: observation, PLAYED: step.played.astype(np.float32)})
-        rewards.append(shaped_rewards(step, config))
+        rewards.append(step.task_rewards / config.reward_scale)
         terminated.append(step.terminated)
         beginning = step.terminated
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}

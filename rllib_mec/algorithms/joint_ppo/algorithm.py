@@ -71,7 +71,6 @@ class JointPPOConfig(PPOConfig):
 
         # Common to EMH-PPO and its baselines.
         self.window_entropy_factor = 3.0
-        self.reward_clip = 90.0
         self.reward_scale = 10.0
         self.average_reward = False
 
@@ -83,7 +82,6 @@ class JointPPOConfig(PPOConfig):
         self,
         *,
         window_entropy_factor: float = NotProvided,  # type: ignore[assignment]
-        reward_clip: float = NotProvided,  # type: ignore[assignment]
         reward_scale: float = NotProvided,  # type: ignore[assignment]
         average_reward: bool = NotProvided,  # type: ignore[assignment]
         **kwargs: Any,
@@ -94,7 +92,6 @@ class JointPPOConfig(PPOConfig):
             window_entropy_factor: How much more the window head's entropy counts than that of the
                 others, times ``entropy_coeff``. A window size that is given up early is hard to
                 find again, as it only pays together with other partition points.
-            reward_clip: Rewards below minus this count as this in training.
             reward_scale: Rewards are divided by this in training, so that values are near 1.
             average_reward: Whether to maximise the mean reward of a window instead of the
                 discounted sum: rewards are counted from their running mean. Eq. (8) is a cost per
@@ -108,7 +105,6 @@ class JointPPOConfig(PPOConfig):
         super().training(**kwargs)
         self._set_provided(
             window_entropy_factor=window_entropy_factor,
-            reward_clip=reward_clip,
             reward_scale=reward_scale,
             average_reward=average_reward,
         )
@@ -149,10 +145,9 @@ class JointPPOConfig(PPOConfig):
                 f"{algorithm_name(self.algo_class)} trains on {', '.join(ENVIRONMENTS)}, but env "
                 f"is {self.env!r}; for other environments use an algorithm of RLlib's, such as PPO"
             )
-        for name in ("reward_clip", "reward_scale"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise MecError(f"{name} must be a positive number, but is {value!r}")
+        scale: Any = self.reward_scale
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not scale > 0:
+            raise MecError(f"reward_scale must be a positive number, but is {scale!r}")
         for name in self.switches:
             if not isinstance(getattr(self, name), bool):
                 raise MecError(f"{name} must be true or false, but is {getattr(self, name)!r}")
