@@ -37,7 +37,7 @@ WARM: dict[str, dict[str, Any]] = {
 
 FROM_SCRATCH: dict[str, Any] = {
     "demonstrations": 0,
-    "lr": [[0, 3e-4], [20_480, 0.0]],
+    "lr": [[0, 1e-3], [20_480, 0.0]],
     "entropy_coeff": [[0, 0.02], [15_360, 0.001]],
 }
 """As EMH-PPO is tuned without demonstrations; schedules stretch with the steps."""
