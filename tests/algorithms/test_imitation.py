@@ -100,9 +100,9 @@ def test_the_networks_see_how_the_queues_compare():
     observation = torch.tensor([[0.22, 0.2, 0.3, 0.4]])
     features = module._features(observation)
     state, ranks = [0.22, 0.2, 0.3, 0.4], [1.0, 0.0, 0.0, 1.0]
-    # In falling order: the queues in 16 steps of 0.02, of which 11 and 10 are filled; their leads
+    # In falling order: the queues in 64 steps of 0.02, of which 11 and 10 are filled; their leads
     # over the shortest in 6 steps.
-    queues = [1.0] * 11 + [0.0] * 5 + [1.0] * 10 + [0.0] * 6
+    queues = [1.0] * 11 + [0.0] * 53 + [1.0] * 10 + [0.0] * 54
     expected = [*state, *ranks, *queues, 1.0, *[0.0] * 11]
     np.testing.assert_allclose(features.numpy(), [expected], atol=1e-5)
 

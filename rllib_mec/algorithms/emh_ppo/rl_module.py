@@ -17,8 +17,9 @@ STEP = 0.02
 """Queues are compared in steps of this share of the mean number of tasks: one task of the paper's
 50."""
 
-QUEUE_STEPS = 16
-"""Steps in which short queues are seen: towards an episode's end, each task left matters."""
+QUEUE_STEPS = 64
+"""Steps in which queues are seen, one task at a time: so the last tasks come out even, and the first
+windows already work towards that."""
 
 LEAD_STEPS = 6
 """Steps in which a queue's lead over the shortest one is seen."""
