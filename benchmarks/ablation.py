@@ -50,7 +50,6 @@ SCRATCH: dict[str, dict[str, Any]] = {
         "counterfactuals": 0,
         "per_task_advantages": False,
     },
-    "window entropy counts once": {"window_entropy_factor": 1.0},
     "mean reward of a window as the objective": {"average_reward": True},
 }
 """Variant -> changes to :data:`FROM_SCRATCH`."""

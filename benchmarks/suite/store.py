@@ -44,8 +44,8 @@ def source_fingerprint(source: str) -> str:
             tree = ast.parse(file.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
                 body = getattr(node, "body", None)
-                if isinstance(body, list) and body and _is_docstring(body[0]):
-                    del body[0]
+                if isinstance(body, list):
+                    body[:] = [statement for statement in body if not _is_docstring(statement)]
             digest.update(ast.dump(tree).encode())
     return digest.hexdigest()[:12]
 

@@ -120,11 +120,13 @@ def test_the_fingerprint_is_of_code_not_of_words(tmp_path, monkeypatch):
     monkeypatch.setattr(stores, "ROOT", tmp_path)
     fingerprint = functools.partial(source_fingerprint.__wrapped__, "emh_ppo")
 
-    file.write_text('"""Old words."""\n\ndef f():\n    """Old."""\n    return 1\n')
+    file.write_text(
+        '"""Old words."""\nX = 1\n"""Old."""\n\ndef f():\n    """Old."""\n    return 1\n'
+    )
     before = fingerprint()
-    file.write_text('"""New words."""\n\ndef f():  # why\n    """New."""\n    return 1\n')
+    file.write_text('"""New words."""\nX = 1\n\ndef f():  # why\n    """New."""\n    return 1\n')
     assert fingerprint() == before
-    file.write_text('"""New words."""\n\ndef f():\n    """New."""\n    return 2\n')
+    file.write_text('"""New words."""\nX = 1\n\ndef f():\n    """New."""\n    return 2\n')
     assert fingerprint() != before
 
 

@@ -18,9 +18,8 @@ STEP = 0.02
 50."""
 
 QUEUE_STEPS = 64
-"""Steps in which queues are seen, one task at a time: so the last tasks come out even, and the \
-first
-windows already work towards that."""
+"""Steps in which queues are seen, one task at a time: so the last tasks come out even, and the
+first windows already work towards that."""
 
 LEAD_STEPS = 6
 """Steps in which a queue's lead over the shortest one is seen."""

@@ -70,7 +70,6 @@ class JointPPOConfig(PPOConfig):
         self.use_kl_loss = False
 
         # Common to EMH-PPO and its baselines.
-        self.window_entropy_factor = 3.0
         self.reward_scale = 10.0
         self.average_reward = False
 
@@ -81,7 +80,6 @@ class JointPPOConfig(PPOConfig):
     def training(
         self,
         *,
-        window_entropy_factor: float = NotProvided,  # type: ignore[assignment]
         reward_scale: float = NotProvided,  # type: ignore[assignment]
         average_reward: bool = NotProvided,  # type: ignore[assignment]
         **kwargs: Any,
@@ -89,9 +87,6 @@ class JointPPOConfig(PPOConfig):
         """Sets the training related configuration.
 
         Args:
-            window_entropy_factor: How much more the window head's entropy counts than that of the
-                others, times ``entropy_coeff``. A window size that is given up early is hard to
-                find again, as it only pays together with other partition points.
             reward_scale: Rewards are divided by this in training, so that values are near 1.
             average_reward: Whether to maximise the mean reward of a window instead of the
                 discounted sum: rewards are counted from their running mean. Eq. (8) is a cost per
@@ -104,7 +99,6 @@ class JointPPOConfig(PPOConfig):
         """
         super().training(**kwargs)
         self._set_provided(
-            window_entropy_factor=window_entropy_factor,
             reward_scale=reward_scale,
             average_reward=average_reward,
         )
@@ -151,10 +145,6 @@ class JointPPOConfig(PPOConfig):
         for name in self.switches:
             if not isinstance(getattr(self, name), bool):
                 raise MecError(f"{name} must be true or false, but is {getattr(self, name)!r}")
-        if not self.window_entropy_factor >= 0:
-            raise MecError(
-                f"window_entropy_factor must not be negative, but is {self.window_entropy_factor}"
-            )
         make_mdp(str(self.env), self.env_config)
         self.joint_module_class().model_config_cls.from_dict(self.model_config)
 

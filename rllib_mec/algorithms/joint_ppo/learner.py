@@ -122,9 +122,8 @@ class JointPPOTorchLearner(TorchLearner):
         entropy = {h: (entropies[h] * played).sum() / num_played for h in TASK_HEADS}
         entropy["window"] = (entropies["window"] * active).sum() / active.sum().clamp(min=1.0)
         # Of the same scale as the losses beside it: summed over MDs, averaged over decisions.
-        bonus = (
-            sum((entropies[h] * played).sum((1, 2)).mean() / played.shape[-1] for h in TASK_HEADS)
-            + config.window_entropy_factor * (entropies["window"] * active).sum(1).mean()
+        bonus = (entropies["window"] * active).sum(1).mean() + sum(
+            (entropies[h] * played).sum((1, 2)).mean() / played.shape[-1] for h in TASK_HEADS
         )
 
         values = module.compute_values(batch)
