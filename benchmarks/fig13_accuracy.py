@@ -26,6 +26,7 @@ import fig13_report as report
 import numpy as np
 import torch
 from fig13_report import Method, Row
+from machine import describe_machine
 from torch import nn
 
 from rllib_mec.dnn import PartitionPoint, PartitionTable, split, trace
@@ -82,7 +83,11 @@ def run(args: argparse.Namespace) -> int:
     images, model = prepare(args)
     rows = measure(args, model, images, table, methods)
     command = " ".join(["python", "benchmarks/fig13_accuracy.py", *sys.argv[1:]])
-    report.write(args.out, rows, methods, shares, table, images, command)
+    machine = describe_machine()
+    if args.device.startswith("cuda"):
+        machine += f", {torch.cuda.get_device_name(args.device)}"
+    origin = f"`{command}`\n\n{machine}"
+    report.write(args.out, rows, methods, shares, table, images, origin)
     return 0
 
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from fig13_network import Images
-from machine import describe_machine
 
 from rllib_mec.dnn import PartitionTable
 from rllib_mec.evaluation import Interval
@@ -169,9 +168,9 @@ def write(
     shares: np.ndarray,
     table: PartitionTable,
     images: Images,
-    command: str,
+    origin: str,
 ) -> None:
-    """Write CSV, picture and table."""
+    """Write CSV, picture and table, which begins with ``origin``: its command and machine."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "fig13_accuracy.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -180,7 +179,7 @@ def write(
     losses = Losses(rows, shares)
     emh = methods[0]
     noise = losses.nearest_noise(_probability(emh.paper_ms, emh), PAPER_LOSS[emh.name])
-    text = _table(rows, methods, shares, table, images, command, losses, noise)
+    text = _table(rows, methods, shares, table, images, origin, losses, noise)
     (folder / "fig13_accuracy.md").write_text(text)
     _draw(folder / "fig13_accuracy.png", methods, losses, noise)
     print(text)
@@ -196,7 +195,7 @@ def _table(
     shares: np.ndarray,
     table: PartitionTable,
     images: Images,
-    command: str,
+    origin: str,
     losses: Losses,
     noise: str,
 ) -> str:
@@ -207,9 +206,7 @@ def _table(
     lines = [
         "# Fig. 13: accuracy under precision loss",
         "",
-        f"`{command}`",
-        "",
-        f"{describe_machine()}. ResNet-50 on {len(images.labels)} test images of {images.name},"
+        f"{origin}. ResNet-50 on {len(images.labels)} test images of {images.name},"
         f" lossless {100 * rows[0].lossless:.1f} % (the paper: CIFAR-10, {PAPER_LOSSLESS} %).",
         f"Accuracy lost in percentage points, mean ± 95 % interval over seeds {losses.seeds};"
         f" the tensors sent count {weights}.",
