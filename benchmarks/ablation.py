@@ -16,7 +16,7 @@ import numpy as np
 from suite import cli
 from suite.cells import SOURCES, Budget, Cell, Results, learned, references
 from suite.item import Item
-from suite.report import DIGITS, TITLES, table, with_interval
+from suite.report import DIGITS, TITLES, table
 
 from rllib_mec.evaluation import Interval
 from rllib_mec.plotting import add_legend, look, new_figure
@@ -165,7 +165,7 @@ def _in_training(results: Results, cell: Cell) -> list[float]:
 
 def _gained(own: list[float], without: list[float]) -> str:
     gains = [with_it - other for with_it, other in zip(own, without, strict=True)]
-    return with_interval(Interval.of(gains), DIGITS["reward"])
+    return Interval.of(gains).text(DIGITS["reward"])
 
 
 ITEM = Item(

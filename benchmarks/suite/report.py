@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from machine import commit, processor
 
-from rllib_mec.evaluation import METRICS, Interval
+from rllib_mec.evaluation import METRICS
 from suite.cells import REFERENCES, SOURCES, Budget, Cell, Results
 from suite.paper import statements
 
@@ -96,7 +95,7 @@ def metric_table(results: Results, metric: str) -> str:
         own = results.interval(cell, metric)
         planner, local = (_reference(results, name, cell, metric) for name in REFERENCES)
         row = [str(cell.where.get(column, "")) for column in columns]
-        row += [cell.policy, _number(cell.paper.get(metric), digits), with_interval(own, digits)]
+        row += [cell.policy, _number(cell.paper.get(metric), digits), own.text(digits)]
         row += [_number(planner, digits)]
         row += [_number(ratio(own.mean, planner), 3)] if metric in _RATIOS else []
         row += [_number(local, digits)]
@@ -139,14 +138,6 @@ def _in_words(quantity: str) -> str:
     for policy, source in SOURCES.items():
         quantity = quantity.replace(source, policy)
     return quantity.replace("_ms", " ms").replace("_", " ")
-
-
-def with_interval(interval: Interval, digits: int) -> str:
-    """``mean ± half width``; of a single value just that."""
-    mean = f"{interval.mean:.{digits}f}"
-    if math.isnan(interval.half_width):
-        return mean
-    return f"{mean} ± {interval.half_width:.{digits}f}"
 
 
 def _number(value: float | None, digits: int) -> str:
