@@ -11,7 +11,6 @@ import sys
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from suite import cli
 from suite.cells import Budget, Cell, Results, learned, references
 from suite.item import Item
@@ -33,6 +32,8 @@ def cells(budget: Budget) -> list[Cell]:
 
 def draw(results: Results) -> Any:
     """Latency and energy in per cent of local only, over beta and against each other."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
     figure, (over, against) = new_figure(1, 2, panel_inches=(4.2, 3.0))
     for index, (metric, name) in enumerate((("latency_ms", "latency"), ("energy_j", "energy"))):
         for policy, suffix in (("EMH-PPO", ""), ("planner", ", planner")):

@@ -32,6 +32,7 @@ from torch import nn
 from rllib_mec.dnn import PartitionPoint, PartitionTable, split, trace
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, run_episodes
 from rllib_mec.errors import MecError, unknown
+from rllib_mec.plotting import check_installed
 from rllib_mec.policies import load_policy
 from rllib_mec.simulator.scenario import Scenario
 from rllib_mec.testbed.accuracy import UNITS, Degradation, SplitAccuracy, degradation_probability
@@ -72,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Do what the arguments say."""
+    check_installed()
     for name in ("images", "seeds", "epochs"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise MecError(f"--{name} must be at least 1, got {getattr(args, name)}")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from rllib_mec.errors import MecError, unknown
+from rllib_mec.plotting import check_installed
 from suite.cells import BUDGETS, Budget
 from suite.item import Item
 from suite.store import ROOT, Store
@@ -93,6 +94,7 @@ def _parse(
 
 
 def _run(args: argparse.Namespace) -> int:
+    check_installed()  # before hours of work, not after
     budget, store = BUDGETS[args.budget], Store(args.storage)
     pending = {item.name: item.results(budget, store) for item in args.items}
     trials = {t.key: t for results in pending.values() for t in results.trials()}

@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import reproduce
@@ -44,6 +46,18 @@ def test_bad_input_is_one_line_and_exit_code_2(reproduced, capsys, flags, messag
     captured = capsys.readouterr()
     assert captured.out == ""
     assert message in captured.err and captured.err.count("\n") == 1
+
+
+def test_a_missing_matplotlib_is_one_line_before_any_work():
+    # In a process of its own: the items' modules must not import it either.
+    script = (
+        "import sys; sys.modules['matplotlib'] = None; import reproduce;"
+        "sys.exit(reproduce.cli.main(reproduce.ITEMS, '', ['--only', 'headline']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == "" and done.stderr.count("\n") == 1
+    assert "pip install 'rllib_mec[plot]'" in done.stderr
 
 
 def test_finished_trials_are_only_reported(reproduced, finished, tmp_path, capsys, monkeypatch):
