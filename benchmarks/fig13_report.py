@@ -230,7 +230,7 @@ def _table(
             losses("int4", "element", p),
             losses("int8", "element", p),
         ]
-        first, *others = (f"{cell.mean:.2f} ± {cell.half_width:.2f}" for cell in cells)
+        first, *others = (cell.text(2) for cell in cells)
         lines.append(
             f"| {method.name} | {paper_p:.3f} | {PAPER_LOSS[method.name]:.2f} | {first} |"
             f" {method.latency_ms:.1f} ({method.source}) | {p:.3f} | {' | '.join(others)} |"
@@ -249,7 +249,7 @@ def _table(
     for method in methods:
         p = _probability(method.latency_ms, method)
         alone = [losses(noise, "element", p, only) for only in np.eye(len(table))[:-1]]
-        cells = " | ".join(f"{one.mean:.2f} ± {one.half_width:.2f}" for one in alone)
+        cells = " | ".join(one.text(2) for one in alone)
         lines.append(f"| {method.name} | {cells} |")
     return "\n".join(lines) + "\n"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from typing import Any
 
@@ -87,13 +86,13 @@ def _evaluate_other(info: CheckpointInfo, env: Any, env_config: dict[str, Any], 
             "checkpoint": str(info.path),
             "episodes": len(returns),
             "seed": args.seed,
-            "return": dataclasses.asdict(interval),
+            "return": interval.to_dict(),
             "length": length,
         }
         print(json.dumps(record, indent=2))
     else:
         print(
-            f"{algorithm} on {env_name}: return {interval.mean:.2f} ± {interval.half_width:.2f} "
+            f"{algorithm} on {env_name}: return {interval.text(2)} "
             f"(mean ± 95 % interval over {len(returns)} greedy episodes, seed {args.seed}), "
             f"mean length {length:.1f}"
         )
