@@ -28,6 +28,7 @@ SLOTS_MS = (10, 50, 300)
 TASK_AWARE = "task-aware"
 FIXED_MS = 50
 LONG_MS = 3000
+POWER_W = 0.02
 SHADOWING, DISTANCE = "shadowing (dB)", "distance (m)"
 SHADOWING_DB = (4.0, 8.0, 12.0)
 DISTANCES_M = (25.0, 50.0, 75.0)
@@ -144,13 +145,14 @@ def remarks(results: Results) -> str:
 
 def same_decisions() -> str:
     """What the MDPs themselves cost, apart from what is decided in them."""
+    episodes = Protocol().episodes
     rows = []
     for num_devices in (1, Scenario().num_devices):
         for shadowing in (0.0, *SHADOWING_DB):
             scenario = Scenario(num_devices=num_devices, shadowing_std_db=shadowing)
             slots = [TimeSlotMDP(scenario, slot_ms=slot) for slot in (FIXED_MS, LONG_MS)]
             mdps: list[MDP] = [TaskWindowMDP(scenario), *slots]
-            found = [evaluate(FullOffload(mdp), episodes=Protocol().episodes) for mdp in mdps]
+            found = [evaluate(FullOffload(mdp, POWER_W), episodes=episodes) for mdp in mdps]
             cells = [each[m].text(DIGITS[m]) for m in METRICS for each in found]
             rows.append([str(num_devices), str(shadowing), *cells])
     mdps_named = ("task windows", slot_name(FIXED_MS), slot_name(LONG_MS))
@@ -158,12 +160,12 @@ def same_decisions() -> str:
     return "\n\n".join(
         [
             "## The same decisions in both MDPs",
-            "Full offload at 20 mW, whatever the state, 50 tasks at 50 m: here nothing but the MDP "
-            "differs. A task window keeps its shadowing until its last task is done, whereas the "
-            "end of a slot draws it anew, also under a transmission: that cuts the deep fades "
-            f"short, where much of the energy goes. Slots of {LONG_MS} ms outlast them, and one MD "
-            "is back at what it has in task windows. Several MDs begin every task window "
-            "together, and interfere; in slots they drift apart.",
+            f"Full offload at {1000 * POWER_W:g} mW, whatever the state, 50 tasks at 50 m: here "
+            "nothing but the MDP differs. A task window keeps its shadowing until its last task is "
+            "done, whereas the end of a slot draws it anew, also under a transmission: that cuts "
+            f"the deep fades short, where much of the energy goes. Slots of {LONG_MS} ms outlast "
+            "them, and one MD is back at what it has in task windows. Several MDs begin every task "
+            "window together, and interfere; in slots they drift apart.",
             table(["N", SHADOWING, *columns], rows),
         ]
     )

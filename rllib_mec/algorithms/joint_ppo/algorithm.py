@@ -98,10 +98,7 @@ class JointPPOConfig(PPOConfig):
             This updated config.
         """
         super().training(**kwargs)
-        self._set_provided(
-            reward_scale=reward_scale,
-            average_reward=average_reward,
-        )
+        self._set_provided(reward_scale=reward_scale, average_reward=average_reward)
         return self
 
     def _set_provided(self, **values: Any) -> None:
