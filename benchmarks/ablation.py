@@ -19,7 +19,7 @@ from suite.item import Item
 from suite.report import DIGITS, TITLES, table
 
 from rllib_mec.evaluation import Interval
-from rllib_mec.plotting import add_legend, look, new_figure
+from rllib_mec.viz.plotting import add_legend, look, new_figure
 
 STATE_ALONE: dict[str, Any] = {"model_config": {"compare_queues": False}}
 

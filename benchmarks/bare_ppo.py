@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.distributions import Categorical, Normal
 
-from rllib_mec.envs.vector import VectorTaskWindow
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.envs.vector_windows import VectorTaskWindow
+from rllib_mec.network.scenario import Scenario
 
 WORLDS, STEPS, EPOCHS, MINIBATCH = 128, 16, 4, 512
 GAMMA, LAMBDA, CLIP, ENTROPY, LR = 0.95, 0.95, 0.2, 0.02, 3e-4

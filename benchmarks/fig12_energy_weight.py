@@ -15,7 +15,7 @@ from suite import cli
 from suite.cells import Budget, Cell, Results, learned, references
 from suite.item import Item
 
-from rllib_mec.plotting import add_legend, look, new_figure
+from rllib_mec.viz.plotting import add_legend, look, new_figure
 
 WEIGHTS = (1, 10, 50, 100, 200, 500)
 

@@ -32,10 +32,10 @@ from torch import nn
 from rllib_mec.dnn import PartitionPoint, PartitionTable, split, trace
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, run_episodes
 from rllib_mec.errors import MecError, unknown
-from rllib_mec.plotting import check_installed
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import load_policy
-from rllib_mec.simulator.scenario import Scenario
 from rllib_mec.testbed.accuracy import UNITS, Degradation, SplitAccuracy, degradation_probability
+from rllib_mec.viz.plotting import check_installed
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DEGRADATIONS = (

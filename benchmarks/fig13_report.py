@@ -13,8 +13,8 @@ from fig13_network import Images
 
 from rllib_mec.dnn import PartitionTable
 from rllib_mec.evaluation import Interval
-from rllib_mec.plotting import add_legend, look, new_figure, save, style
 from rllib_mec.testbed.accuracy import NOISE, degradation_probability
+from rllib_mec.viz.plotting import add_legend, look, new_figure, save, style
 
 LATENCIES = ("ours", "paper")
 LOCAL = "local only"
@@ -90,7 +90,7 @@ def methods(latencies: str, results: pathlib.Path) -> list[Method]:
         latencies: ``"ours"``: what ``results`` holds, else the paper's; ``"paper"``: the paper's.
         results: Folder of measured results.
     """
-    text = files("rllib_mec.paper").joinpath("table_iv.csv").read_text()
+    text = files("rllib_mec.evaluation.paper").joinpath("table_iv.csv").read_text()
     paper = {
         row["method"]: float(row["total_latency_ms"])
         for row in csv.DictReader(text.splitlines())

@@ -25,7 +25,6 @@ from machine import describe_machine
 
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation import Interval
-from rllib_mec.plotting import look, new_figure, save, style
 from rllib_mec.testbed.emulation import (
     BEST_POINTS,
     FULL_OFFLOAD,
@@ -33,6 +32,7 @@ from rllib_mec.testbed.emulation import (
     Emulation,
 )
 from rllib_mec.testbed.emulation_run import EmulationOptions
+from rllib_mec.viz.plotting import look, new_figure, save, style
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 PAPER_SAVED = {1: 35, 2: 28, 3: 24}

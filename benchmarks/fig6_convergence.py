@@ -16,7 +16,7 @@ from suite.cells import BASELINES, SOURCES, Budget, Cell, Results, learned, refe
 from suite.charts import draw_curve, draw_level, finish_curves
 from suite.item import Item
 
-from rllib_mec.plotting import add_legend, look, new_figure
+from rllib_mec.viz.plotting import add_legend, look, new_figure
 
 METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms")
 POLICIES = ("EMH-PPO", *BASELINES)

@@ -20,9 +20,9 @@ from suite.trial import Protocol
 
 from rllib_mec.envs.mdp import MDP, TaskWindowMDP, TimeSlotMDP
 from rllib_mec.evaluation import evaluate
-from rllib_mec.plotting import add_legend, draw_band, look, new_figure
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.viz.plotting import add_legend, draw_band, look, new_figure
 
 SLOTS_MS = (10, 50, 300)
 TASK_AWARE = "task-aware"

@@ -16,7 +16,7 @@ from suite.cells import Budget, Cell, Results, learned, references
 from suite.item import Item
 from suite.report import DIGITS, TITLES
 
-from rllib_mec.plotting import look, new_figure
+from rllib_mec.viz.plotting import look, new_figure
 
 
 def cells(budget: Budget) -> list[Cell]:

@@ -17,8 +17,8 @@ from suite.cells import Budget, Cell, Results, learned, references
 from suite.item import Item
 from suite.report import TITLES, table
 
-from rllib_mec.plotting import add_legend, draw_band, look, new_figure
-from rllib_mec.simulator.scenario import PROFILES, Scenario
+from rllib_mec.network.scenario import PROFILES, Scenario
+from rllib_mec.viz.plotting import add_legend, draw_band, look, new_figure
 
 DNNS = ("resnet50", "googlenet", "mobilenet_v2")
 NUM_DEVICES = (1, 2, 3, 4, 5, 6)

@@ -25,8 +25,8 @@ BATCH, MINIBATCH, EPOCHS = 2048, 512, 4
 def env_alone(num_devices: int, num_worlds: int = 256) -> float:
     """Windows per second of the batched env under random actions drawn beforehand."""
     from rllib_mec.envs import VectorTaskWindow
+    from rllib_mec.network.scenario import Scenario
     from rllib_mec.policies import RandomPolicy
-    from rllib_mec.simulator.scenario import Scenario
 
     scenario = Scenario(num_devices=num_devices)
     worlds = VectorTaskWindow(scenario, num_worlds)

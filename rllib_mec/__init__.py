@@ -4,7 +4,7 @@ Importing it registers the environments and algorithms of :mod:`rllib_mec.regist
 name.
 """
 
-from rllib_mec.registry import register
+from rllib_mec.plugin import register
 
 __version__ = "0.1.0"
 

@@ -3,26 +3,21 @@
 To add one, add a line to :data:`ENVIRONMENTS`, :data:`ALGORITHMS` or :data:`POLICIES`; nothing else
 needs to be edited.
 
-Ray is not imported here. Our names enter Ray's own tables when Ray is imported, now or later, so
-that ``import rllib_mec`` stays fast and ``PPOConfig().environment("mec_task_window_v0")`` works in
-any import order.
+Nothing is imported here before it is asked for by name.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-import wrapt
 
 from rllib_mec.errors import unknown
 
 if TYPE_CHECKING:
     from rllib_mec.envs.mdp import MDP
+    from rllib_mec.network.scenario import Scenario
     from rllib_mec.policies.policy import Policy
-    from rllib_mec.simulator.scenario import Scenario
 
 ENVIRONMENTS: dict[str, str] = {
     "mec_task_window_v0": "rllib_mec.envs.task_window_v0:parallel_env",
@@ -44,7 +39,7 @@ POLICIES: dict[str, str] = {
     "local-only": "rllib_mec.policies.fixed:LocalOnly",
     "full-offload": "rllib_mec.policies.fixed:FullOffload",
     "random": "rllib_mec.policies.fixed:RandomPolicy",
-    "planner": "rllib_mec.policies.planner:Planner",
+    "planner": "rllib_mec.policies.planner.policy:Planner",
 }
 """Name of a policy that needs no training -> ``module:class`` of the policy."""
 
@@ -90,38 +85,3 @@ def algorithm_name(algorithm: type | None) -> str:
         return "the algorithm"
     path = f"{algorithm.__module__}:{algorithm.__qualname__}"
     return next((name for name, own in ALGORITHMS.items() if own == path), algorithm.__name__)
-
-
-def make_rllib_env(name: str, env_config: dict[str, Any]) -> Any:
-    """Make a registered environment as an RLlib ``MultiAgentEnv``.
-
-    Args:
-        name: A key of :data:`ENVIRONMENTS`.
-        env_config: The environment's keyword arguments.
-    """
-    from rllib_mec.algorithms.multi_agent_env import PettingZooMultiAgentEnv
-
-    return PettingZooMultiAgentEnv(load(ENVIRONMENTS[name])(**env_config))
-
-
-def _load_algorithm(name: str) -> tuple[type, Any]:
-    algorithm = load(ALGORITHMS[name])
-    return algorithm, algorithm.get_default_config()
-
-
-def _register_envs(ray_tune_registry: Any) -> None:
-    for name in ENVIRONMENTS:
-        ray_tune_registry.register_env(name, functools.partial(make_rllib_env, name))
-
-
-def _register_algorithms(rllib_registry: Any) -> None:
-    for name in ALGORITHMS:
-        # RLlib's own table: a name and a function that imports the algorithm on its first use.
-        rllib_registry.ALGORITHMS[name] = functools.partial(_load_algorithm, name)
-
-
-@functools.cache
-def register() -> None:
-    """Enter all names into Ray's tables, now if Ray is imported, else when it is; idempotent."""
-    wrapt.register_post_import_hook(_register_envs, "ray.tune.registry")
-    wrapt.register_post_import_hook(_register_algorithms, "ray.rllib.algorithms.registry")

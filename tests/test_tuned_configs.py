@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rllib_mec.cli import experiment
+from rllib_mec.experiments import experiment
 from rllib_mec.policies import Planner, PlannerBudget
 
 CONFIGS = Path(__file__).parents[1] / "tuned_configs"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rllib_mec.plotting import add_legend, draw_band, look, new_figure, on_common_axis
+from rllib_mec.viz.plotting import add_legend, draw_band, look, new_figure, on_common_axis
 from suite.cells import BASELINES, Cell, Results
 from suite.report import TITLES
 

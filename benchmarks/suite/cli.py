@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from rllib_mec.errors import MecError, unknown
-from rllib_mec.plotting import check_installed
+from rllib_mec.viz.plotting import check_installed
 from suite.cells import BUDGETS, Budget
 from suite.item import Item
 from suite.store import ROOT, Store

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rllib_mec import plotting
+from rllib_mec.viz import plotting
 from suite import report
 from suite.cells import Budget, Cell, Results
 from suite.store import Store, write

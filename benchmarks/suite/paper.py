@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rllib_mec.evaluation import paper_row
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.network.scenario import Scenario
 
 _TABLE_IV = {"reward": "average_reward", "latency_ms": "total_latency_ms", "energy_j": "energy_j"}
 
@@ -63,5 +63,5 @@ def published(policy: str, scenario: Mapping[str, Any], num_tasks: int) -> dict[
 
 
 def _read(name: str) -> list[dict[str, str]]:
-    text = importlib.resources.files("rllib_mec.paper").joinpath(name).read_text("utf-8")
+    text = importlib.resources.files("rllib_mec.evaluation.paper").joinpath(name).read_text("utf-8")
     return list(csv.DictReader(text.splitlines()))

@@ -14,10 +14,10 @@ from typing import Any
 from ray import tune
 from ray.tune import Callback
 
-from rllib_mec.cli import ray_session
-from rllib_mec.cli.progress import duration
-from rllib_mec.cli.quiet import quieten
-from rllib_mec.cli.training import root_cause
+from rllib_mec.experiments import ray_session
+from rllib_mec.experiments.progress import duration
+from rllib_mec.experiments.quiet import quieten
+from rllib_mec.experiments.training import root_cause
 from suite import worker
 from suite.store import Store
 from suite.trial import Protocol, Trial

@@ -17,7 +17,7 @@ from suite.trial import Protocol, Trial
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-_DETERMINING = ("algorithms", "dnn", "envs", "policies", "simulator")
+_DETERMINING = ("algorithms", "dnn", "envs", "network", "policies")
 
 _NO_PART = {
     "mahppo": ("algorithms/emh_ppo/", "algorithms/agile_nn", "algorithms/h_ppo", "policies/plan"),

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from rllib_mec.cli import experiment
-from rllib_mec.cli.stop_criteria import STEPS
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
 from rllib_mec.envs.mdp import MDP, TaskWindowMDP
 from rllib_mec.errors import MecError, unknown
+from rllib_mec.experiments import experiment
+from rllib_mec.experiments.stop_criteria import STEPS
 from rllib_mec.registry import ENVIRONMENTS, POLICIES, make_mdp
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "tuned_configs"

@@ -11,8 +11,8 @@ from typing import Any
 
 from machine import commit
 
-from rllib_mec.cli.stop_criteria import STEPS, is_met, lookup
 from rllib_mec.evaluation import evaluate
+from rllib_mec.experiments.stop_criteria import STEPS, is_met, lookup
 from rllib_mec.policies import Policy, load_policy
 from rllib_mec.registry import make_policy
 from suite.store import Store, source_fingerprint

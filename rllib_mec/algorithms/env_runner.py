@@ -40,13 +40,13 @@ from ray.rllib.utils.metrics import (
 from rllib_mec.algorithms.columns import HEAD_LOGP, PLAYED
 from rllib_mec.algorithms.distributions import HEADS, HybridActionDistribution, HybridActionLayout
 from rllib_mec.algorithms.gae import per_task_gae
+from rllib_mec.envs.actions import state_space
 from rllib_mec.envs.episodes import (
     EVALUATION_DISTANCE_M,
     EpisodeMetrics,
     EpisodeTally,
     run_episodes,
 )
-from rllib_mec.envs.spaces import state_space
 from rllib_mec.registry import make_mdp
 
 COMPONENT_WORLDS = "worlds"

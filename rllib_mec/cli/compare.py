@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from rllib_mec.cli import scenarios
 from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.errors import MecError, unknown
-from rllib_mec.plotting import check_target
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.registry import POLICIES, make_policy
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.viz.plotting import check_target
 
 if TYPE_CHECKING:
     from rllib_mec.evaluation import Evaluation

@@ -7,10 +7,10 @@ import json
 from typing import Any
 
 from rllib_mec.checkpoints import CheckpointInfo
-from rllib_mec.cli import documents, names, quiet
-from rllib_mec.cli.checkpoints import read_here
-from rllib_mec.cli.report import is_ours
 from rllib_mec.errors import MecError
+from rllib_mec.experiments import documents, names, quiet
+from rllib_mec.experiments.report import is_ours
+from rllib_mec.experiments.restore import read_here
 
 _EPISODES_OURS = 200
 _EPISODES_OTHER = 20
@@ -71,8 +71,8 @@ def _evaluate_ours(info: CheckpointInfo, env: str, env_config: dict[str, Any], a
 
 def _evaluate_other(info: CheckpointInfo, env: Any, env_config: dict[str, Any], args: Any) -> int:
     """The mean return of greedy episodes."""
-    from rllib_mec.cli.greedy import greedy_episodes
     from rllib_mec.evaluation import Interval
+    from rllib_mec.experiments.greedy import greedy_episodes
 
     count = args.episodes or _EPISODES_OTHER
     returns, lengths = greedy_episodes(info, env, env_config, count, args.seed)

@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(_as_text(table, arguments, latency_ms, best))
     if arguments.plot:
-        from rllib_mec.dnn.pictures import draw
+        from rllib_mec.viz.partition import draw
 
         # Without a link there is no best cut: show the one that halves the work.
         middle = int(np.argmin(np.abs(table.server_share - 0.5)))

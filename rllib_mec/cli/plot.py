@@ -14,9 +14,9 @@ import argparse
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from rllib_mec import plotting
 from rllib_mec.errors import MecError, unknown
-from rllib_mec.results import Trial, find_trials, group_by_seed
+from rllib_mec.experiments.results import Trial, find_trials, group_by_seed
+from rllib_mec.viz import plotting
 
 STEPS = "num_env_steps_sampled_lifetime"
 PAPER_METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms")

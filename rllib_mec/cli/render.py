@@ -14,14 +14,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rllib_mec import plotting
 from rllib_mec.cli import scenarios
-from rllib_mec.envs import episode_chart, episode_film
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
 from rllib_mec.envs.recording import record_episode
 from rllib_mec.errors import MecError, unknown
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.registry import POLICIES, make_policy
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.viz import episode_chart, episode_film, plotting
 
 if TYPE_CHECKING:
     from rllib_mec.envs.mdp import MDP

@@ -13,8 +13,8 @@ import traceback
 from typing import Any, NoReturn
 
 import rllib_mec
-from rllib_mec.cli import messages, quiet
 from rllib_mec.errors import MecError
+from rllib_mec.experiments import messages, quiet
 
 BAD_INPUT = 2
 INTERRUPTED = 130

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rllib_mec.cli.documents import read_settings
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError, unknown
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.experiments.documents import read_settings
+from rllib_mec.network.scenario import Scenario
 
 if TYPE_CHECKING:
     from rllib_mec.policies import Policy
@@ -71,8 +71,8 @@ def load_trained(path: str) -> Policy:
     Raises:
         MecError: There is no checkpoint, or it is of another environment.
     """
-    from rllib_mec.cli.checkpoints import read_here
-    from rllib_mec.cli.quiet import quieten, set_environment
+    from rllib_mec.experiments.quiet import quieten, set_environment
+    from rllib_mec.experiments.restore import read_here
     from rllib_mec.policies import load_policy
 
     set_environment()

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from rllib_mec.cli import quiet
 from rllib_mec.errors import MecError
+from rllib_mec.experiments import quiet
 
 if TYPE_CHECKING:
     from rllib_mec.testbed.emulation import Emulation

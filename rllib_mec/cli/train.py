@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from rllib_mec.cli import documents, experiment, quiet
-from rllib_mec.cli.messages import note
 from rllib_mec.errors import MecError
+from rllib_mec.experiments import documents, experiment, quiet
+from rllib_mec.experiments.messages import note
 
 _GONE = {
     "local_mode": "Ray has no local mode any more; use --config '{\"num_env_runners\": 0}'",
@@ -46,8 +46,8 @@ def train(args: argparse.Namespace, argv: list[str], verbosity: int) -> int:
         note(message)
     callbacks = _wandb(args, checked.name)
 
-    from rllib_mec.cli import training
-    from rllib_mec.cli.ray_session import RayOptions
+    from rllib_mec.experiments import training
+    from rllib_mec.experiments.ray_session import RayOptions
 
     return training.run(
         checked,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from rllib_mec.envs.mdp import MDP, as_mdp
-from rllib_mec.envs.worlds import VectorStep
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.envs.vector import VectorStep
+from rllib_mec.network.scenario import Scenario
 
 EVALUATION_DISTANCE_M = 50.0
 """Distance of every MD to the base station in the paper's performance tests (Section V-A)."""

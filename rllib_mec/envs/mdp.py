@@ -7,12 +7,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from rllib_mec.envs.vector import VectorTaskWindow
+from rllib_mec.envs.vector import Seed, Worlds
 from rllib_mec.envs.vector_slots import VectorTimeSlot
-from rllib_mec.envs.worlds import Seed, Worlds
+from rllib_mec.envs.vector_windows import VectorTaskWindow
 from rllib_mec.errors import MecError, unknown
-from rllib_mec.simulator.checks import positive_number
-from rllib_mec.simulator.scenario import SHAPE_FIELDS, Scenario
+from rllib_mec.network.checks import positive_number
+from rllib_mec.network.scenario import SHAPE_FIELDS, Scenario
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ class MDP(abc.ABC):
         num_tasks: int | None = None,
         distance_m: float | None = None,
     ) -> Worlds:
-        """Make worlds; see :class:`~rllib_mec.envs.worlds.Worlds` for the arguments."""
+        """Make worlds; see :class:`~rllib_mec.envs.vector.Worlds` for the arguments."""
 
     @abc.abstractmethod
     def __str__(self) -> str:

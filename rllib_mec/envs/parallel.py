@@ -10,20 +10,20 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
-from rllib_mec.envs.mdp import MDP
-from rllib_mec.envs.spaces import (
+from rllib_mec.envs.actions import (
     ACTION_KEYS,
     action_space,
     check_agent_action,
     observation_space,
     state_space,
 )
-from rllib_mec.envs.worlds import VectorStep, Worlds
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.vector import VectorStep, Worlds
 from rllib_mec.errors import MecError, unknown
 
 
 class MecParallelEnv(ParallelEnv):
-    """A :class:`~rllib_mec.envs.worlds.Worlds` of one world as a PettingZoo ``ParallelEnv``.
+    """A :class:`~rllib_mec.envs.vector.Worlds` of one world as a PettingZoo ``ParallelEnv``.
 
     A subclass sets ``metadata`` and ``mdp_class``.
 
@@ -177,7 +177,7 @@ class MecParallelEnv(ParallelEnv):
         """
         if self.render_mode is None:
             return None
-        from rllib_mec.envs.render import gantt_image, gantt_text
+        from rllib_mec.viz.gantt import gantt_image, gantt_text
 
         draw = gantt_text if self.render_mode == "ansi" else gantt_image
         if self._last_step is None:

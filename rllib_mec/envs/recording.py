@@ -8,8 +8,8 @@ import numpy as np
 
 from rllib_mec.envs.episodes import Decide
 from rllib_mec.envs.mdp import MDP
-from rllib_mec.envs.render import WAITING, Block, blocks_of
-from rllib_mec.simulator.checks import whole_number
+from rllib_mec.network.checks import whole_number
+from rllib_mec.viz.gantt import WAITING, Block, blocks_of
 
 
 @dataclasses.dataclass(frozen=True)

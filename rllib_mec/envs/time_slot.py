@@ -81,7 +81,7 @@ class TimeSlotEnv(MecParallelEnv):
     | ``observe_progress`` | ``False`` | whether tasks in flight are observed; MAHPPO's are |
     | ``render_mode`` | ``None`` | ``"ansi"`` or ``"rgb_array"``, the last slot as a Gantt chart |
 
-    and the fields of :class:`~rllib_mec.simulator.scenario.Scenario` but for ``max_window``.
+    and the fields of :class:`~rllib_mec.network.scenario.Scenario` but for ``max_window``.
     ``reset`` takes ``options={"num_tasks": 50, "distance_m": 50.0}`` to fix either for the episode.
 
     ### Version history

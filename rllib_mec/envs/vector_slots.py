@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rllib_mec.envs.worlds import Actions, Seed, VectorStep, Worlds
-from rllib_mec.simulator.slots import Flight, most_tasks, observe_progress, play_slots
+from rllib_mec.envs.slots import Flight, most_tasks, observe_progress, play_slots
+from rllib_mec.envs.vector import Actions, Seed, VectorStep, Worlds
 
 if TYPE_CHECKING:
     from rllib_mec.envs.mdp import TimeSlotMDP
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class VectorTimeSlot(Worlds):
     """B worlds of the discrete-time MDP: a step is a time slot, and each MD decides once in it.
 
-    The same interface as :class:`~rllib_mec.envs.vector.VectorTaskWindow` with W_max = 1, so that
-    the same algorithms train on it. All tasks that an MD begins in a slot take the slot's decision;
-    a task in flight keeps the one it began with. In a :class:`VectorStep`
+    The same interface as :class:`~rllib_mec.envs.vector_windows.VectorTaskWindow` with W_max = 1,
+    so that the same algorithms train on it. All tasks that an MD begins in a slot take the slot's
+    decision; a task in flight keeps the one it began with. In a :class:`VectorStep`
 
     - ``latency_ms`` is the slot's length, or less where all tasks are done before it ends;
     - ``window_size`` counts the tasks finished in the slot;
@@ -31,7 +31,7 @@ class VectorTimeSlot(Worlds):
     Args:
         mdp: What the worlds are.
         num_worlds: B.
-        seed: See :class:`~rllib_mec.envs.worlds.Worlds`.
+        seed: See :class:`~rllib_mec.envs.vector.Worlds`.
         num_tasks: Tasks of every MD; drawn if ``None``.
         distance_m: Distance of every MD; drawn in every slot if ``None``.
 

@@ -2,7 +2,7 @@
 
 from rllib_mec.policies.checkpoint import load_policy
 from rllib_mec.policies.fixed import FullOffload, LocalOnly, RandomPolicy
-from rllib_mec.policies.planner import Planner, PlannerBudget
+from rllib_mec.policies.planner.policy import Planner, PlannerBudget
 from rllib_mec.policies.policy import Policy
 
 __all__ = [

@@ -31,8 +31,6 @@ def load_policy(path: str | pathlib.Path) -> Policy:
     """
     from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
-    from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
-
     checkpoint = read_info(path)
     config = checkpoint.config
     if config.env not in ENVIRONMENTS:
@@ -50,7 +48,7 @@ def load_policy(path: str | pathlib.Path) -> Policy:
         ) from None
     module = modules[next(iter(modules.keys()))]
     name = algorithm_name(checkpoint.algorithm)
-    if isinstance(module, JointRLModule):
+    if getattr(module, "decides_for_all", False):
         return JointModulePolicy(name, mdp, module)
     return AgentModulesPolicy(name, mdp, modules, config)
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError
+from rllib_mec.network import radio
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies.policy import Policy
-from rllib_mec.simulator import radio
-from rllib_mec.simulator.scenario import Scenario
 
 
 class LocalOnly(Policy):

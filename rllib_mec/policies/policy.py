@@ -7,7 +7,7 @@ import abc
 import numpy as np
 
 from rllib_mec.envs.mdp import MDP, as_mdp
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.network.scenario import Scenario
 
 
 class Policy(abc.ABC):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rllib_mec.dnn import CODECS, PartitionPoint, Profile
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.network.scenario import Scenario
 
 _HOPELESS_NOISE_W = 1e12  # below the floor of the rate, which then is the link's, at any power
 

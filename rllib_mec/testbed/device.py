@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from rllib_mec.errors import MecError
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.testbed.client import (
     Hello,
     ServerBusy,

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from rllib_mec.dnn import Profile
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.testbed.calibration import Calibration, Probe
 from rllib_mec.testbed.client import Hello
 from rllib_mec.testbed.emulated_device import SCHEDULER, Settings

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rllib_mec.envs.vector import VectorTaskWindow
+from rllib_mec.envs.vector_windows import VectorTaskWindow
+from rllib_mec.envs.windows import Physics
+from rllib_mec.network.engine import LOCAL, SERVER, advance, make_scratch
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import Policy
-from rllib_mec.simulator.engine import LOCAL, SERVER, advance, make_scratch
-from rllib_mec.simulator.scenario import Scenario
-from rllib_mec.simulator.windows import Physics
 
 _SEARCH_STARTS, _SEARCH_TASKS = 16, 12  # enough to tell points apart
 

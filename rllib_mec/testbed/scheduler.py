@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from rllib_mec.errors import MecError
+from rllib_mec.network.radio import power_w
 from rllib_mec.policies import Policy
-from rllib_mec.simulator.radio import power_w
 
 MAX_MISSED = 3
 """A device that missed this many windows in a row is given up: its queue counts as empty."""

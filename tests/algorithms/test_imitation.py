@@ -14,8 +14,8 @@ from rllib_mec.algorithms.emh_ppo.imitation import demonstrate, imitate
 from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
 from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.errors import MecError
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import Planner, PlannerBudget
-from rllib_mec.simulator.scenario import Scenario
 
 QUICK = PlannerBudget(refined=2, rounds=5, proposals=2, samples=16, final_samples=32, beam=8)
 SCENARIO = {"num_devices": 2, "mean_tasks": 10}

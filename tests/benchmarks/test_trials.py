@@ -115,7 +115,7 @@ def test_results_of_other_code_are_stale_until_discarded(base, tmp_path):
 
 
 def test_the_fingerprint_is_of_code_not_of_words(tmp_path, monkeypatch):
-    file = tmp_path / "rllib_mec" / "simulator" / "radio.py"
+    file = tmp_path / "rllib_mec" / "network" / "radio.py"
     file.parent.mkdir(parents=True)
     monkeypatch.setattr(stores, "ROOT", tmp_path)
     fingerprint = functools.partial(source_fingerprint.__wrapped__, "emh_ppo")

@@ -10,9 +10,9 @@ from rllib_mec.cli import scenarios
 from rllib_mec.cli.mec import main
 from rllib_mec.cli.rllib import main as rllib
 from rllib_mec.envs import TimeSlotMDP
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, Planner, PlannerBudget
 from rllib_mec.registry import POLICIES
-from rllib_mec.simulator.scenario import Scenario
 
 TINY = "--scenario num_devices=2 max_window=1 --num-tasks 2 --episodes 3"
 
@@ -21,7 +21,7 @@ TINY = "--scenario num_devices=2 max_window=1 --num-tasks 2 --episodes 3"
 def quick_planner(monkeypatch):
     budget = PlannerBudget(refined=2, rounds=4, proposals=2, samples=8, final_samples=8, beam=4)
     planner = functools.partial(Planner, budget=budget, cache=False)
-    monkeypatch.setattr("rllib_mec.policies.planner.Planner", planner)
+    monkeypatch.setattr("rllib_mec.policies.planner.policy.Planner", planner)
 
 
 @pytest.fixture

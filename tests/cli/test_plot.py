@@ -7,8 +7,8 @@ import pytest
 from matplotlib.image import imread
 from tune_results import write_trial
 
-from rllib_mec import plotting
 from rllib_mec.cli.mec import main
+from rllib_mec.viz import plotting
 
 
 @pytest.fixture

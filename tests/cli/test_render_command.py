@@ -6,8 +6,8 @@ from PIL import Image
 from rllib_mec.cli import scenarios
 from rllib_mec.cli.mec import main
 from rllib_mec.envs import TimeSlotMDP
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload
-from rllib_mec.simulator.scenario import Scenario
 
 SMALL = "--scenario num_devices=2 max_window=2 --num-tasks 3"
 

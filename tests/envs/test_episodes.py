@@ -7,8 +7,8 @@ import pytest
 
 from rllib_mec.envs import VectorStep, VectorTaskWindow
 from rllib_mec.envs.episodes import EpisodeMetrics, EpisodeTally, run_episodes
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import LocalOnly, RandomPolicy
-from rllib_mec.simulator.scenario import Scenario
 
 
 def step(reward, latency, energy, waiting, window_size, local_share, terminated):

@@ -38,6 +38,6 @@ def test_an_import_loads_nothing_heavy(module):
 def test_drawing_as_text_needs_no_matplotlib():
     assert "matplotlib" not in heavy_modules_after(
         "import numpy as np\n"
-        "from rllib_mec.envs.render import gantt_text\n"
+        "from rllib_mec.viz.gantt import gantt_text\n"
         "gantt_text(np.ones((1, 1, 3)), np.ones(1, int))"
     )

@@ -8,7 +8,8 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
 from rllib_mec.algorithms.multi_agent_env import PettingZooMultiAgentEnv
-from rllib_mec.registry import ENVIRONMENTS, make_rllib_env
+from rllib_mec.plugin import make_rllib_env
+from rllib_mec.registry import ENVIRONMENTS
 
 
 class Leaving(ParallelEnv):

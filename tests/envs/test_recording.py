@@ -8,14 +8,14 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from rllib_mec.envs import TaskWindowMDP, TimeSlotMDP
-from rllib_mec.envs.episode_chart import episode_figure, episode_text, summary
-from rllib_mec.envs.episode_film import write_animation
 from rllib_mec.envs.recording import RecordedStep, Recording, record_episode
-from rllib_mec.envs.render import COLOURS, STAGES, WAITING, Block
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation import evaluate
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, LocalOnly, RandomPolicy
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.viz.episode_chart import episode_figure, episode_text, summary
+from rllib_mec.viz.episode_film import write_animation
+from rllib_mec.viz.gantt import COLOURS, STAGES, WAITING, Block
 
 MDPS = [TaskWindowMDP(Scenario()), TimeSlotMDP(Scenario(), slot_ms=20.0)]
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from rllib_mec.envs import TaskWindowMDP, TimeSlotMDP
 from rllib_mec.envs.episodes import run_episodes
+from rllib_mec.network.scenario import PROFILES, Scenario
 from rllib_mec.policies import FullOffload, LocalOnly, RandomPolicy
-from rllib_mec.simulator.scenario import PROFILES, Scenario
 
 ON_AIR_S = 4.816896 / math.log2(1 + 8000)  # the input at 1 W from 50 m, without shadowing
 TASK_MS = ON_AIR_S + 8.603  # profile "paper": a second on air counts as a millisecond

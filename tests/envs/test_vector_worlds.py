@@ -12,9 +12,9 @@ from scipy import stats
 
 from rllib_mec.envs import VectorTaskWindow, task_window_v0
 from rllib_mec.errors import MecError
+from rllib_mec.network.radio import power_w
+from rllib_mec.network.scenario import PROFILES, Scenario
 from rllib_mec.policies import LocalOnly, RandomPolicy
-from rllib_mec.simulator.radio import power_w
-from rllib_mec.simulator.scenario import PROFILES, Scenario
 
 KEYS = ("partition", "channel", "server", "power", "window")
 

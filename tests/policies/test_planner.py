@@ -11,10 +11,10 @@ from rllib_mec.envs import VectorTaskWindow
 from rllib_mec.envs.mdp import TimeSlotMDP
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation import evaluate
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, LocalOnly, Planner, PlannerBudget
-from rllib_mec.policies.planner_episode import WindowCosts, best_windows
-from rllib_mec.policies.planner_search import Plans, WindowSearch, window_shapes
-from rllib_mec.simulator.scenario import Scenario
+from rllib_mec.policies.planner.episode_search import WindowCosts, best_windows
+from rllib_mec.policies.planner.window_search import Plans, WindowSearch, window_shapes
 
 QUICK = PlannerBudget(refined=4, rounds=20, proposals=4, samples=32, final_samples=64, beam=8)
 

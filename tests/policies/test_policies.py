@@ -6,9 +6,9 @@ from ray.rllib.core.distribution.torch.torch_distribution import TorchDeterminis
 
 from rllib_mec.envs import TaskWindowMDP, TimeSlotMDP
 from rllib_mec.errors import MecError
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, LocalOnly, RandomPolicy, load_policy
 from rllib_mec.registry import ENVIRONMENTS, make_mdp
-from rllib_mec.simulator.scenario import Scenario
 
 
 @pytest.fixture

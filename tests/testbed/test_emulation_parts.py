@@ -10,8 +10,8 @@ import pytest
 
 from rllib_mec.dnn import CODECS, Profile, model_graph
 from rllib_mec.errors import MecError
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import LocalOnly
-from rllib_mec.simulator.scenario import Scenario
 from rllib_mec.testbed import shaping as shaping_module
 from rllib_mec.testbed.calibration import Calibration, Probe
 from rllib_mec.testbed.prediction import alone_ms, best_points, predict_fixed, predict_policy

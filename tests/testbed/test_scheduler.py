@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rllib_mec.errors import MecError
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, Policy
-from rllib_mec.simulator.scenario import Scenario
 from rllib_mec.testbed.scheduler import MAX_MISSED, UnknownDeviceError, WindowScheduler
 
 SOON, NEVER = 0.02, 60.0

@@ -15,9 +15,9 @@ from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPORLModule
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
 from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.errors import MecError
+from rllib_mec.network.checks import whole_number
 from rllib_mec.policies import Planner, PlannerBudget
 from rllib_mec.registry import make_mdp
-from rllib_mec.simulator.checks import whole_number
 
 
 class EMHPPOConfig(JointPPOConfig):

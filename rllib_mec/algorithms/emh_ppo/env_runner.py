@@ -10,7 +10,7 @@ from ray.rllib.core.columns import Columns
 from rllib_mec.algorithms.columns import CREDIT
 from rllib_mec.algorithms.distributions import TASK_HEADS, HybridActionDistribution
 from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
-from rllib_mec.envs.vector import VectorTaskWindow
+from rllib_mec.envs.vector_windows import VectorTaskWindow
 
 
 class EMHPPOEnvRunner(TaskWindowEnvRunner):

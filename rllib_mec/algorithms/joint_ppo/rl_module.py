@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from ray.rllib.core.columns import Columns
@@ -44,8 +44,12 @@ class JointRLModule(TorchRLModule, ValueFunctionAPI):
     :meth:`compute_values` returns ``(B, W_max)``, or ``(B, 1)`` of a critic of whole windows.
 
     A subclass builds :attr:`critic` in ``setup`` and implements :meth:`actor_outputs`.
+
+    Attributes:
+        decides_for_all: Class attribute, by which a checkpoint's reader tells this kind of module.
     """
 
+    decides_for_all: ClassVar[bool] = True
     model_config_cls: type[ModelConfig]
     critic: nn.Module
 

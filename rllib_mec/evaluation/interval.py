@@ -1,0 +1,38 @@
+"""A mean with its 95 % confidence interval."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A mean and the half width of its 95 % confidence interval."""
+
+    mean: float
+    half_width: float
+
+    @classmethod
+    def of(cls, values: Sequence[float] | np.ndarray) -> Interval:
+        """The interval of independent ``values``, by Student's t."""
+        values = np.asarray(values, dtype=float)
+        if len(values) < 2:
+            return cls(float(values.mean()), math.nan)
+        from scipy.stats import t
+
+        error = float(values.std(ddof=1)) / math.sqrt(len(values))
+        return cls(float(values.mean()), float(t.ppf(0.975, len(values) - 1)) * error)
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain values, for JSON, which knows no NaN: of one value there is no half width."""
+        half_width = None if math.isnan(self.half_width) else self.half_width
+        return {"mean": self.mean, "half_width": half_width}
+
+    def text(self, digits: int) -> str:
+        """The mean and, if there is one, the half width, with so many decimals."""
+        mean = f"{self.mean:.{digits}f}"
+        return mean if math.isnan(self.half_width) else f"{mean} ± {self.half_width:.{digits}f}"

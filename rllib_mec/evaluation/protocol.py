@@ -1,0 +1,126 @@
+"""One protocol for every policy: the paper's metrics over seeded episodes, with intervals.
+
+As in Section V-A, every MD has the mean number of tasks (50) and stands at 50 m, while shadowing
+stays on. Episode i has the same channels for every policy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, EpisodeMetrics, run_episodes
+from rllib_mec.envs.mdp import MDP, as_mdp
+from rllib_mec.errors import MecError
+from rllib_mec.evaluation.interval import Interval
+from rllib_mec.network.scenario import Scenario
+from rllib_mec.policies.policy import Policy
+
+METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
+
+COSTS = ("reward", "latency_ms", "energy_j")
+"""What policies are compared by: with savings, the optimality gap, and the paper's numbers."""
+
+NUM_EPISODES = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a policy achieved.
+
+    Attributes:
+        policy: Its name.
+        mdp: What it was evaluated on.
+        num_tasks: Tasks of every MD.
+        distance_m: Distance of every MD to the base station.
+        seed: Seed of the episodes.
+        episodes: Metrics of each episode.
+    """
+
+    policy: str
+    mdp: MDP
+    num_tasks: int
+    distance_m: float
+    seed: int
+    episodes: EpisodeMetrics
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario it was evaluated on."""
+        return self.mdp.scenario
+
+    def __getitem__(self, metric: str) -> Interval:
+        """The interval of one of :data:`METRICS` over the episodes."""
+        return Interval.of(getattr(self.episodes, metric))
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return {
+            "policy": self.policy,
+            "env": self.mdp.env_id,
+            **self.mdp.settings,
+            "profile": self.scenario.profile,
+            "dnn": self.scenario.dnn,
+            "num_devices": self.scenario.num_devices,
+            "num_tasks": self.num_tasks,
+            "distance_m": self.distance_m,
+            "seed": self.seed,
+            "episodes": len(self.episodes),
+            **{metric: self[metric].to_dict() for metric in METRICS},
+        }
+
+
+def evaluate(
+    policy: Policy,
+    where: MDP | Scenario | None = None,
+    *,
+    episodes: int = NUM_EPISODES,
+    seed: int = 0,
+    num_tasks: int | None = None,
+    distance_m: float = EVALUATION_DISTANCE_M,
+) -> Evaluation:
+    """Evaluate a policy.
+
+    Args:
+        policy: The policy.
+        where: The MDP, or a scenario for its task-window MDP; the policy's own MDP by default.
+        episodes: Number of episodes.
+        seed: Seed of the episodes.
+        num_tasks: Tasks of every MD; the scenario's mean by default.
+        distance_m: Distance of every MD to the base station.
+
+    Raises:
+        MecError: The policy was made for an MDP of another shape, or ``episodes`` is below 1.
+    """
+    mdp = policy.mdp if where is None else as_mdp(where)
+    for field, given in mdp.shape.items():
+        own = policy.mdp.shape[field]
+        if own != given:
+            raise MecError(
+                f"the policy {policy.name!r} was made for {field}={own!r}, "
+                f"but the scenario has {field}={given!r}"
+            )
+    if episodes < 1:
+        raise MecError(f"episodes must be at least 1, but is {episodes!r}")
+    num_tasks = round(mdp.scenario.mean_tasks) if num_tasks is None else num_tasks
+    metrics = run_episodes(
+        policy.decide, mdp, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m
+    )
+    return Evaluation(policy.name, mdp, num_tasks, distance_m, seed, metrics)
+
+
+def optimality_gap(evaluation: Evaluation, planner: Evaluation) -> dict[str, float]:
+    """How many times the planner's cost a policy has: 1 is near-optimal, more is worse.
+
+    Args:
+        evaluation: Of the policy.
+        planner: Of the planner, in the same setting.
+
+    Returns:
+        The ratios of ``reward``, ``latency_ms`` and ``energy_j``; without the reward if the policy
+        ran in another MDP, which rewards in another way.
+    """
+    return {
+        metric: evaluation[metric].mean / planner[metric].mean
+        for metric in COSTS
+        if metric != "reward" or evaluation.mdp.env_id == planner.mdp.env_id
+    }

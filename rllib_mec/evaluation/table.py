@@ -1,0 +1,73 @@
+"""Policies side by side, as a table of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rllib_mec.evaluation.interval import Interval
+from rllib_mec.evaluation.paper import paper_row
+from rllib_mec.evaluation.protocol import COSTS, METRICS, Evaluation
+
+COLLAPSED_SHARE = 0.999
+
+
+def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -> str:
+    """A table of policies side by side, with their savings against local only.
+
+    Args:
+        evaluations: All of one scenario; local only among them gives the savings, the planner the
+            optimality gaps.
+        paper: Whether to add the paper's row where it has one.
+
+    Returns:
+        Lines of text, without a newline at the end.
+    """
+    first = evaluations[0]
+    by_name = {evaluation.policy: evaluation for evaluation in reversed(evaluations)}
+    baseline, planner = by_name.get("local only"), by_name.get("planner")
+    entries = [(e.policy, {m: e[m] for m in METRICS}, e.mdp.env_id) for e in evaluations]
+    published = paper_row(first.mdp, first.num_tasks) if paper else None
+    if published is not None:
+        values = {metric: Interval(value, math.nan) for metric, value in published.items()}
+        entries.append(("the paper's EMH-PPO", values, first.mdp.env_id))
+
+    gap = [] if planner is None else ["/planner"]
+    rows = [["policy", "reward", *gap, "latency, ms", "", *gap, "energy, J/task", "", *gap]]
+    rows[0] += ["waiting, ms/task", "window"]
+    for name, values, env_id in entries:
+        row = [name]
+        for metric in COSTS:
+            value = values[metric]
+            row.append(value.text(4 if metric == "energy_j" else 2))
+            if metric != "reward":
+                saving = None if baseline is None else value.mean / baseline[metric].mean - 1
+                row.append("" if saving is None else f"{100 * saving:+.1f} %")
+            if planner is not None:
+                comparable = metric != "reward" or env_id == planner.mdp.env_id
+                row.append(f"{value.mean / planner[metric].mean:.2f}×" if comparable else "")
+        row.append(values["waiting_ms"].text(2) if "waiting_ms" in values else "")
+        row.append(f"{values['window_size'].mean:.2f}" if "window_size" in values else "")
+        rows.append(row)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "─" * max(len(line) for line in lines))
+    scenario = first.scenario
+    for evaluation in evaluations:
+        if evaluation is not baseline and evaluation["local_share"].mean > COLLAPSED_SHARE:
+            lines.append(f"note: {evaluation.policy} runs every task locally: it has collapsed")
+    lines.append(
+        f"{scenario.dnn}, N={scenario.num_devices}, M={scenario.num_servers}, "
+        f"C={scenario.num_channels}, profile {scenario.profile!r}, {first.mdp}: "
+        f"mean ± 95 % interval over {len(first.episodes)} episodes (seed {first.seed}), "
+        f"{first.num_tasks} tasks an MD, "
+        f"{first.distance_m:g} m; % against local only"
+        + ("" if planner is None else "; × of the planner's, where 1 is near-optimal")
+    )
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Load, check and run an experiment; its results and checkpoints."""

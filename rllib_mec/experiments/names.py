@@ -1,0 +1,146 @@
+"""From a name or class path in a file to the algorithm class or environment it stands for."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+from rllib_mec import registry
+from rllib_mec.errors import MecError, one_line, unknown
+from rllib_mec.experiments.documents import add_to_path
+from rllib_mec.experiments.messages import nearest
+
+_CLASS_PATH = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*$")
+
+
+def is_class_path(text: object) -> bool:
+    """Whether ``text`` looks like ``pkg.module:Class`` or ``pkg.module.Class``."""
+    return isinstance(text, str) and bool(_CLASS_PATH.match(text))
+
+
+def load_object(kind: str, path: str) -> Any:
+    """Import what ``pkg.module:Name`` or ``pkg.module.Name`` names.
+
+    Args:
+        kind: What it is, for the error message.
+        path: The class path.
+
+    Raises:
+        MecError: The module or the name in it does not exist.
+    """
+    add_to_path(Path.cwd())  # a console script does not have it, `python -m` does
+    module_name, _, attribute = path.replace(":", ".").rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise MecError(f"cannot import {kind} {path!r}: {one_line(error)}") from None
+    if not hasattr(module, attribute):
+        close = nearest(attribute, dir(module))
+        hint = f": did you mean {close!r}?" if close else ""
+        raise MecError(f"{kind} {path!r}: module {module_name} has no {attribute!r}{hint}")
+    return getattr(module, attribute)
+
+
+def algorithm_class(run: Any) -> Any:
+    """The RLlib ``Algorithm`` subclass that ``run`` names.
+
+    Args:
+        run: A registered name, a class path, or already the class.
+
+    Raises:
+        MecError: No such algorithm.
+    """
+    from ray.rllib.algorithms.algorithm import Algorithm
+    from ray.rllib.algorithms.registry import ALGORITHMS
+
+    found = run
+    if isinstance(run, str):
+        if run in ALGORITHMS:
+            found = ALGORITHMS[run]()[0]
+        elif is_class_path(run):
+            found = load_object("algorithm", run)
+        else:
+            raise unknown("algorithm", run, ALGORITHMS)
+    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+        raise MecError(f"algorithm {run!r} is not a subclass of ray.rllib's Algorithm")
+    return found
+
+
+def algorithm_name(algorithm: type) -> str:
+    """The first registered name of an algorithm class, else its class name."""
+    own = f"{algorithm.__module__}:{algorithm.__name__}"
+    ours = [name for name, path in registry.ALGORITHMS.items() if path == own]
+    return ours[0] if ours else algorithm.__name__
+
+
+def environment(env: Any, env_config: dict[str, Any]) -> Any:
+    """What to pass to ``config.environment(env=...)``, after checking that it exists.
+
+    Args:
+        env: A registered id, a Gymnasium id, a class path, or already a class.
+        env_config: The env's keyword arguments, checked as far as is cheap.
+
+    Raises:
+        MecError: No such environment, or an ``env_config`` that it does not take.
+    """
+    if not isinstance(env, str):
+        if isinstance(env, type):
+            return env
+        raise MecError(f"env must be a name or a class path, got {env!r}")
+    if env in registry.ENVIRONMENTS:
+        check_mdp(env, env_config)
+        return env
+    from ray.tune.registry import ENV_CREATOR, _global_registry
+
+    if _global_registry.contains(ENV_CREATOR, env):
+        return env
+    if is_class_path(env):
+        return load_object("environment", env)
+    _check_gymnasium(env, env_config)
+    return env
+
+
+def check_mdp(env: str, env_config: dict[str, Any]) -> Any:
+    """The ``MDP`` of one of our environments.
+
+    Raises:
+        MecError: Unknown key or a value out of its range.
+    """
+    try:
+        return registry.make_mdp(env, env_config)
+    except (TypeError, ValueError) as error:
+        raise MecError(f"env_config: {one_line(error)}") from None
+
+
+def _check_gymnasium(env: str, env_config: dict[str, Any]) -> None:
+    import gymnasium
+
+    if env.startswith("ALE/"):
+        try:
+            import ale_py  # pyright: ignore[reportMissingImports]
+
+            gymnasium.register_envs(ale_py)
+        except ImportError:
+            raise MecError(f"environment {env!r} needs `pip install ale_py`") from None
+    try:
+        gymnasium.spec(env)
+    except Exception as error:
+        if ":" in env:  # gymnasium's own `module:Id-v0`
+            raise MecError(f"unknown environment {env!r}: {one_line(error)}") from None
+        names = [*registry.ENVIRONMENTS, *gymnasium.registry]
+        close = nearest(env, names)
+        hint = f"did you mean {close!r}? " if close else ""
+        ours = ", ".join(registry.ENVIRONMENTS)
+        raise MecError(
+            f"unknown environment {env!r}: {hint}choose {ours}, a Gymnasium id "
+            "or a class path (pkg.module:Class)"
+        ) from None
+    if env_config:
+        try:
+            gymnasium.make(env, **env_config).close()
+        except Exception as error:
+            raise MecError(
+                f"environment {env!r} rejects its env_config: {one_line(error)}"
+            ) from None

@@ -1,0 +1,54 @@
+"""Whether training can start from a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rllib_mec import registry
+from rllib_mec.checkpoints import CheckpointInfo, read_info
+from rllib_mec.errors import MecError
+from rllib_mec.experiments.documents import add_to_path
+from rllib_mec.experiments.names import algorithm_name, check_mdp
+
+
+def read_here(path: str | Path) -> CheckpointInfo:
+    """What a checkpoint holds, with the user's own classes imported from the working folder.
+
+    Args:
+        path: As for :func:`rllib_mec.checkpoints.find_checkpoint`.
+
+    Raises:
+        MecError: As :func:`rllib_mec.checkpoints.read_info`.
+    """
+    add_to_path(Path.cwd())
+    return read_info(path)
+
+
+def check_fits(path: str | Path, algorithm: Any, config: Any) -> Path:
+    """The checkpoint that ``path`` means, if training with a config can start from it.
+
+    Args:
+        path: As for :func:`rllib_mec.checkpoints.find_checkpoint`.
+        algorithm: The algorithm to be trained.
+        config: Its config.
+
+    Raises:
+        MecError: It is of another algorithm, or of a scenario of another shape.
+    """
+    info = read_here(path)
+    if info.algorithm is not algorithm:
+        raise MecError(
+            f"the checkpoint {path} is of {algorithm_name(info.algorithm)}, "
+            f"not of {algorithm_name(algorithm)}"
+        )
+    if config.env in registry.ENVIRONMENTS and info.config.env in registry.ENVIRONMENTS:
+        theirs, ours = (check_mdp(c.env, c.env_config).shape for c in (info.config, config))
+        for field, then in theirs.items():
+            now = ours[field]
+            if then != now:
+                raise MecError(
+                    f"the checkpoint {path} was trained with {field}={then!r}, "
+                    f"but the environment has {field}={now!r}"
+                )
+    return info.path

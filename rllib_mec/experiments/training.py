@@ -1,0 +1,212 @@
+"""Running a checked experiment with Tune, from start or resume to the final report."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import create_scheduler
+from ray.tune.stopper import Stopper
+from ray.tune.tune_config import ResumeConfig
+
+from rllib_mec.errors import one_line
+from rllib_mec.experiments import ray_session, storage
+from rllib_mec.experiments.experiment import Experiment
+from rllib_mec.experiments.interruption import CheckpointKeeper
+from rllib_mec.experiments.messages import error, note
+from rllib_mec.experiments.names import algorithm_name
+from rllib_mec.experiments.progress import Progress
+from rllib_mec.experiments.report import print_summary
+from rllib_mec.experiments.stop_criteria import is_met
+
+CHECKPOINT_EVERY_S = 300.0
+"""Rhythm of checkpoints where the user sets none."""
+
+_KEEP = 3
+"""How many of those are kept."""
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+"""Exit codes."""
+
+
+class _StopAt(Stopper):
+    """Ends a trial once a criterion is met.
+
+    Tune pickles the stopper and, on resume, prefers the pickled one. The criteria therefore live in
+    the class, so that a resumed run obeys the ``stop`` of today.
+    """
+
+    criteria: ClassVar[dict[str, float]] = {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether this result ends the trial."""
+        return is_met(self.criteria, result)
+
+    def stop_all(self) -> bool:
+        """Never: trials end one by one."""
+        return False
+
+
+def run(
+    experiment: Experiment,
+    ray_options: ray_session.RayOptions,
+    *,
+    resume: bool = False,
+    verbosity: int = 0,
+    callbacks: list[Any] | None = None,
+    argv: list[str] | None = None,
+) -> int:
+    """Train.
+
+    Args:
+        experiment: What to train.
+        ray_options: How to start Ray.
+        resume: Go on from the experiment's saved state.
+        verbosity: 0, 1 or 2.
+        callbacks: More Tune callbacks, e.g. for logging.
+        argv: The command line, to print how to resume.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        MecError: Nothing to resume, or Ray cannot start.
+    """
+    find_name = storage.name_to_resume if resume else storage.fresh_name
+    name = find_name(experiment.storage_path, experiment.name)
+    folder = f"{experiment.storage_path.rstrip('/')}/{name}"
+    if not resume and name != experiment.name:
+        note(f"{experiment.name!r} has results already, these go to {name!r} (--resume goes on)")
+    needs = experiment.algorithm.default_resource_request(experiment.config).required_resources
+    keeps_rhythm = "checkpoint_frequency" not in experiment.checkpoint_config
+    keeper = CheckpointKeeper(CHECKPOINT_EVERY_S if keeps_rhythm else None)
+    progress = Progress(
+        experiment.stop, experiment.options.get("time_budget_s"), verbose=verbosity > 0
+    )
+    with ray_session.started(ray_options, needs, verbosity):
+        keeper.handle_signals()
+        _print_start(experiment, folder, resume)
+        try:
+            trials = _run_tune(
+                experiment, name, folder, resume, verbosity, [keeper, progress, *(callbacks or [])]
+            )
+        except Exception as failure:
+            if verbosity > 1:
+                traceback.print_exc()
+            error(f"training failed: {one_line(failure)} (results: {folder})")
+            return FAILED
+        if keeper.interrupted:
+            _print_interrupted(trials, experiment, name, argv or [])
+            return INTERRUPTED
+        return _finish(experiment, trials)
+
+
+def _run_tune(
+    experiment: Experiment,
+    name: str,
+    folder: str,
+    resume: bool,
+    verbosity: int,
+    callbacks: list[Any],
+) -> list[Trial]:
+    settings = {"checkpoint_at_end": True, **experiment.checkpoint_config}
+    if "checkpoint_frequency" not in settings:
+        settings.setdefault("num_to_keep", _KEEP)
+    _StopAt.criteria = experiment.stop
+    scheduler_name, scheduler_arguments = experiment.scheduler
+    analysis = tune.run(
+        experiment.algorithm,
+        name=name,
+        config=experiment.param_space,
+        stop=_StopAt(),
+        storage_path=experiment.storage_path,
+        checkpoint_config=tune.CheckpointConfig(**settings),
+        scheduler=create_scheduler(scheduler_name, **scheduler_arguments),
+        callbacks=callbacks,
+        verbose=3 if verbosity > 1 else 0,
+        raise_on_failed_trial=False,
+        resume_config=_resume_config(folder, experiment) if resume else None,
+        **experiment.options,
+    )
+    return analysis.trials or []
+
+
+def _resume_config(folder: str, experiment: Experiment) -> ResumeConfig:
+    """Failed trials are tried again, and ended ones go on if ``stop`` now lies further."""
+    ended = [
+        t for t in tune.ExperimentAnalysis(folder).trials or [] if t.status == Trial.TERMINATED
+    ]
+    further = ended and not any(is_met(experiment.stop, t.last_result or {}) for t in ended)
+    resumed, skipped = ResumeConfig.ResumeType.RESUME, ResumeConfig.ResumeType.SKIP
+    # A scheduler ends trials before `stop` on purpose.
+    go_on = further and experiment.stop and experiment.scheduler[0].lower() == "fifo"
+    return ResumeConfig(
+        finished=resumed if go_on else skipped,  # pyright: ignore[reportArgumentType]  # Ray's slip
+        unfinished=resumed,  # pyright: ignore[reportArgumentType]
+        errored=resumed,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _print_start(experiment: Experiment, folder: str, resume: bool) -> None:
+    env = experiment.config.env
+    env = getattr(env, "__name__", env) or "offline data"
+    what = f"{algorithm_name(experiment.algorithm)} on {env}"
+    print(f"{'Resuming' if resume else 'Training'} {what}  ->  {folder}", flush=True)
+    if resume:
+        note("the config is the saved one; of the file or the flags only `stop` is read anew")
+    elif windows := getattr(experiment.config, "demonstrations", 0):
+        note(f"first a planner searches and plays {windows:,} windows to imitate: about a minute")
+    if not experiment.stop and "time_budget_s" not in experiment.options:
+        note("no stop criterion: training goes on until Ctrl-C (give `stop:` or --stop)")
+
+
+def _print_interrupted(
+    trials: list[Trial], experiment: Experiment, name: str, argv: list[str]
+) -> None:
+    for trial in trials:
+        if trial.checkpoint:
+            done = (trial.last_result or {}).get("training_iteration", 0)
+            print(f"Stopped after iteration {done}, checkpoint:  {trial.checkpoint.path}")
+    command = [arg for arg in argv if arg != "--resume"]
+    if name != experiment.name:
+        command += ["--experiment-name", name]
+    print(f"Go on with:  rllib {shlex.join([*command, '--resume'])}", flush=True)
+    sys.stdout.flush()
+
+
+def _finish(experiment: Experiment, trials: list[Trial]) -> int:
+    """Print failures and the summary."""
+    failed = [trial for trial in trials if trial.status == Trial.ERROR]
+    if len(failed) < len(trials):
+        score = experiment.checkpoint_config.get("checkpoint_score_attribute")
+        mode = experiment.checkpoint_config.get("checkpoint_score_order", "max")
+        print_summary(trials, experiment.config.env, score, mode)
+    for trial in failed:
+        error(f"training failed: {root_cause(trial)} (log: {_log(trial)})")
+    return FAILED if failed else OK
+
+
+def _log(trial: Trial) -> str:
+    """The failed trial's log, among its results if Tune has copied it there already."""
+    kept = Path(trial.path or "", "error.txt")
+    return str(kept if kept.is_file() else trial.error_file or trial.path)
+
+
+def root_cause(trial: Trial) -> str:
+    """The last exception named in a failed trial's log, on one line."""
+    if not trial.error_file or not Path(trial.error_file).is_file():
+        return "unknown cause"
+    text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    # Remote tracebacks nest: the innermost exception comes last, at the start of a line.
+    named = re.findall(r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b.*)$", text, re.M)
+    # If a worker cannot even unpickle its config, RLlib's `__repr__` fails on top of that; and
+    # RLlib wraps an environment's exception in a bare `RuntimeError`.
+    telling = [line for line in named if ": " in line and "'enable_rl_module_and_l" not in line]
+    named = telling or named
+    return one_line(named[-1] if named else text.strip().splitlines()[-1])

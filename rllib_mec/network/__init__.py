@@ -1,0 +1,1 @@
+"""The network: scenario, radio, event-driven engine. No reinforcement learning, no Ray."""

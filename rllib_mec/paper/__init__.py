@@ -1,1 +1,0 @@
-"""The paper's published numbers: its Tables IV and V as CSV."""

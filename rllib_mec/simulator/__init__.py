@@ -1,1 +1,0 @@
-"""The physics of collaborative inference in MEC: scenarios, radio, event-driven engine, cost."""

@@ -1,0 +1,1 @@
+"""All drawing: Gantt charts and films of episodes, training curves, partition points."""

@@ -1,0 +1,181 @@
+"""Progress lines, the ETA, and where results go."""
+
+from __future__ import annotations
+
+import io
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from rllib_mec.checkpoints import find_checkpoint
+from rllib_mec.errors import MecError
+from rllib_mec.experiments import storage
+from rllib_mec.experiments.progress import Progress, duration
+from rllib_mec.experiments.stop_criteria import is_met, seconds_left
+
+STEPS = "num_env_steps_sampled_lifetime"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00:00"), (61.4, "0:01:01"), (36000, "10:00:00"), (None, "?"), (float("inf"), "?")],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_seconds_left_is_that_of_the_first_criterion_to_be_met():
+    first, last = {"training_iteration": 10, STEPS: 1000}, {"training_iteration": 20, STEPS: 2000}
+    assert seconds_left({"training_iteration": 30}, first, last, 5.0) == 5.0
+    assert seconds_left({STEPS: 5000}, first, last, 5.0) == 15.0
+    assert seconds_left({"training_iteration": 30, STEPS: 5000}, first, last, 5.0) == 5.0
+    assert seconds_left({"training_iteration": 15}, first, last, 5.0) == 0.0
+    assert seconds_left({"time_total_s": 100}, {}, {"time_total_s": 40.0}, 1.0) == 60.0
+
+
+def test_no_eta_from_a_metric_that_may_never_come():
+    assert seconds_left({"env_runners/episode_return_mean": 1}, {}, {STEPS: 1}, 5.0) is None
+
+
+def test_stop_is_met_at_any_criterion():
+    stop = {"training_iteration": 3, "env_runners/episode_return_mean": 10}
+    assert not is_met(stop, {"training_iteration": 2, "env_runners": {"episode_return_mean": 9.9}})
+    assert is_met(stop, {"training_iteration": 2, "env_runners": {"episode_return_mean": 10}})
+    assert is_met(stop, {"training_iteration": 3})
+    assert not is_met(stop, {"env_runners": {"episode_return_mean": float("nan")}})
+    assert not is_met({}, {"training_iteration": 3})
+
+
+def test_a_resumed_trial_is_timed_from_where_it_goes_on():
+    stream = io.StringIO()
+    progress = Progress({"training_iteration": 12}, stream=stream)
+    one = trial("a")
+    one.checkpoint, one.latest_checkpoint_result = (
+        "path",
+        SimpleNamespace(metrics=result(10), checkpoint=None),
+    )
+    progress.on_trial_start(0, [one], one)
+    progress.on_trial_result(1, [one], one, result(11))
+    announced, line = stream.getvalue().splitlines()
+    assert announced == "going on after iteration 10, 1,000 steps"
+    assert "50/s" in line and "ETA 0:00:02" in line
+
+
+def trial(name):
+    return SimpleNamespace(
+        trial_id=name,
+        checkpoint=None,
+        last_result={},
+        evaluated_params={"lr": 1},
+        is_finished=lambda: False,
+    )
+
+
+def result(iteration, **more):
+    return {
+        "training_iteration": iteration,
+        "time_total_s": 2.0 * iteration,
+        "time_this_iter_s": 2.0,
+        STEPS: 100 * iteration,
+        **more,
+    }
+
+
+def test_a_line_tells_steps_speed_metrics_and_time_left():
+    stream = io.StringIO()
+    progress = Progress({"training_iteration": 11}, stream=stream)
+    one = trial("a")
+    ours = {"env_runners": {"reward": -20.0, "latency_ms": 712.34, "energy_j": 0.0217}}
+    progress.on_trial_result(1, [one], one, result(1, **ours))
+    line = stream.getvalue()
+    for field in ("iter    1", "100 steps", "50/s", "reward -20.00", "latency 712.3 ms"):
+        assert field in line
+    assert "energy 0.0217 J" in line and "ETA 0:00:20" in line
+
+
+def test_lines_come_at_intervals_but_the_last_always(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    stream = io.StringIO()
+    progress = Progress({"training_iteration": 100}, stream=stream)  # no terminal: every 10 s
+    one = trial("a")
+    for iteration in range(1, 31):
+        now += 1.0
+        done = {"done": True} if iteration == 30 else {}
+        progress.on_trial_result(1, [one], one, result(iteration, **done))
+    lines = stream.getvalue().splitlines()
+    assert [int(line.split()[1]) for line in lines] == [1, 11, 21, 30]
+
+
+def test_many_trials_are_numbered():
+    stream = io.StringIO()
+    progress = Progress({"training_iteration": 2}, stream=stream)
+    progress.setup(total_num_samples=3)
+    trials = [trial("a"), trial("b")]
+    progress.on_trial_start(0, trials, trials[1])
+    progress.on_trial_result(1, trials, trials[1], result(1))
+    started, line = stream.getvalue().splitlines()
+    assert started.startswith("[2/3] started") and "lr=1" in started
+    # 2 s to go for this one, and two trials of 4 s wait behind it.
+    assert line.startswith("[2/3] ") and "ETA 0:00:10" in line
+
+
+def test_a_stop_key_that_is_not_reported_is_remarked_once(capsys):
+    progress = Progress({"env_runners/my_metric": 2}, stream=io.StringIO())
+    one = trial("a")
+    progress.on_trial_result(1, [one], one, result(1))
+    progress.on_trial_result(1, [one], one, result(2))
+    assert capsys.readouterr().err.count("'env_runners/my_metric' is not in") == 1
+
+
+def test_results_never_go_over_older_ones(tmp_path):
+    assert storage.fresh_name(str(tmp_path), "run") == "run"
+    (tmp_path / "run").mkdir()
+    assert storage.fresh_name(str(tmp_path), "run") == "run"
+    (tmp_path / "run" / "file").touch()
+    stamped = storage.fresh_name(str(tmp_path), "run")
+    assert stamped.startswith("run_20")
+    (tmp_path / stamped).mkdir()
+    assert storage.fresh_name(str(tmp_path), "run") not in ("run", stamped)
+
+
+def test_resume_takes_the_newest_of_an_experiment(tmp_path):
+    import os
+
+    with pytest.raises(MecError, match="nothing to resume"):
+        storage.name_to_resume(str(tmp_path), "run")
+    names = ["run", "run_2026-01-02_03-04-05", "run_2026-01-02_03-04-06", "run_other"]
+    for age, name in enumerate(names):
+        (tmp_path / name).mkdir()
+        if age != 2:  # that one has no state
+            state = tmp_path / name / "experiment_state-x.json"
+            state.touch()
+            os.utime(state, (age, age))
+    assert storage.name_to_resume(str(tmp_path), "run") == names[1]
+
+
+def test_find_checkpoint_in_a_trial_and_an_experiment(tmp_path):
+    def checkpoint(*parts, complete=True):
+        folder = tmp_path.joinpath(*parts)
+        folder.mkdir(parents=True)
+        (folder / "rllib_checkpoint.json").touch()
+        if complete:
+            (folder / "class_and_ctor_args.pkl").touch()
+        return folder
+
+    def results(folder, value):
+        line = f'{{"env_runners": {{"episode_return_mean": {value}}}}}\n'
+        (tmp_path / folder / "result.json").write_text(line + '{"cut off')
+
+    best = checkpoint("exp", "trial_a", "checkpoint_000002")
+    checkpoint("exp", "trial_a", "checkpoint_000001")
+    checkpoint("exp", "trial_a", "checkpoint_000010", complete=False)
+    other = checkpoint("exp", "trial_b", "checkpoint_000005")
+    results("exp/trial_a", 7.0)
+    results("exp/trial_b", 3.0)
+    assert find_checkpoint(best) == best
+    assert find_checkpoint(tmp_path / "exp" / "trial_b") == other
+    assert find_checkpoint(tmp_path / "exp") == best
+    with pytest.raises(MecError, match="not a checkpoint"):
+        find_checkpoint(tmp_path)

@@ -1,0 +1,16 @@
+import signal
+
+import pytest
+from ray import tune
+
+from rllib_mec.experiments.ray_session import RayOptions, started
+
+
+@pytest.mark.slow
+def test_ctrl_c_works_as_before_after_tune_has_run(ray_session, tmp_path, monkeypatch):
+    monkeypatch.delenv("TUNE_DISABLE_SIGINT_HANDLER", raising=False)
+    before = signal.getsignal(signal.SIGINT)
+    with started(RayOptions(), {"CPU": 1}, verbosity=0):
+        tune.run(lambda config: {"done": True}, storage_path=str(tmp_path), verbose=0)
+        assert signal.getsignal(signal.SIGINT) is not before  # Tune leaves its own
+    assert signal.getsignal(signal.SIGINT) is before

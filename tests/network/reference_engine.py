@@ -1,0 +1,158 @@
+"""A slow engine in plain Python, written from DESIGN section 3.1 alone, and a common test bench.
+
+Both engines run a :class:`World` and return the same records, so that one can check the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from rllib_mec.network.engine import advance, make_scratch
+
+
+@dataclasses.dataclass
+class World:
+    """One window: decisions ``(N, W)``, gains ``(N,)``, and work of each stage ``(3, S)``.
+
+    ``beside_ms`` ``(S,)`` is what the MD's CPU does beside a task's last two stages.
+    """
+
+    num_tasks: np.ndarray
+    partition: np.ndarray
+    channel: np.ndarray
+    server: np.ndarray
+    power_w: np.ndarray
+    gain: np.ndarray
+    stage_work: np.ndarray  # ms of CPU, bits, ms of server
+    bandwidth_hz: float = 1e6
+    noise_w: float = 1.0
+    min_efficiency: float = 0.0
+    num_channels: int = 2
+    num_servers: int = 2
+    ms_per_s: float = 1000.0
+    beside_ms: np.ndarray | float = 0.0
+
+    def permuted(self, order: Sequence[int]) -> World:
+        """The same window with its MDs in another order."""
+        names = ("num_tasks", "partition", "channel", "server", "power_w", "gain")
+        return dataclasses.replace(self, **{name: getattr(self, name)[order] for name in names})
+
+
+@dataclasses.dataclass
+class Records:
+    end_ms: float
+    stage_ends: np.ndarray
+    transmission_s: np.ndarray
+
+
+def run_engine(world: World, horizons: Sequence[float] = (math.inf,)) -> Records:
+    """The package's engine, stopped at each of ``horizons`` and carried on."""
+    num_devices, slots = world.partition.shape
+    stage = np.zeros(num_devices, dtype=np.int64)
+    task = np.zeros(num_devices, dtype=np.int64)
+    work = np.zeros(num_devices)
+    cut_at = np.zeros(num_devices)
+    beside_ms = np.broadcast_to(world.beside_ms, world.stage_work.shape[1])
+    stage_work = np.vstack([world.stage_work, beside_ms])
+    stage_ends = np.zeros((num_devices, slots, 3))
+    transmission_s = np.zeros((num_devices, slots))
+    radio = (
+        world.bandwidth_hz,
+        world.noise_w,
+        world.min_efficiency,
+        world.num_channels,
+        world.ms_per_s,
+    )
+    scratch = make_scratch(num_devices, world.num_channels, world.num_servers)
+    clock = 0.0
+    for horizon in horizons:
+        clock = advance(
+            clock, float(horizon), stage, task, work, cut_at, world.num_tasks, world.partition,
+            world.channel, world.server, world.power_w, world.gain, stage_ends, transmission_s,
+            stage_work, radio, scratch,
+        )  # fmt: skip
+    return Records(clock, stage_ends, transmission_s)
+
+
+class _Task:
+    """A task under way: its stages one after the other, and the CPU's work beside the last two."""
+
+    def __init__(self, world: World, n: int, x: int):
+        point = world.partition[n, x]
+        self.x = x
+        self.stages = [[kind, float(world.stage_work[kind, point])] for kind in range(3)]
+        self.beside = float(np.broadcast_to(world.beside_ms, world.stage_work.shape[1])[point])
+
+    @property
+    def is_cut(self) -> bool:
+        return not self.stages or self.stages[0][0] > 0
+
+    @property
+    def is_done(self) -> bool:
+        return not self.stages and self.beside <= 0.0
+
+    @property
+    def is_at_a_stages_end(self) -> bool:
+        return bool(self.stages) and self.stages[0][1] <= 0.0
+
+
+def run_reference(world: World) -> Records:
+    """The same, with every speed worked out afresh in every interval."""
+    num_devices, slots = world.partition.shape
+    queues = [[_Task(world, n, x) for x in range(world.num_tasks[n])] for n in range(num_devices)]
+    stage_ends = np.zeros((num_devices, slots, 3))
+    transmission_s = np.zeros((num_devices, slots))
+    clock = 0.0
+    while True:
+        for n, tasks in enumerate(queues):
+            while tasks and (tasks[0].is_done or tasks[0].is_at_a_stages_end):
+                task = tasks[0]
+                if task.stages:
+                    kind, _ = task.stages.pop(0)
+                    stage_ends[n, task.x, kind] = clock
+                if task.is_done:
+                    stage_ends[n, task.x, 2] = clock
+                    tasks.pop(0)
+        current = {n: tasks[0] for n, tasks in enumerate(queues) if tasks}
+        if not current:
+            return Records(clock, stage_ends, transmission_s)
+        now = {n: (task.x, *task.stages[0]) for n, task in current.items() if task.stages}
+        speeds = {n: _speed(world, now, n) for n in now}
+        ends = [work / speeds[n] for n, (_, _, work) in now.items()]
+        ends += [task.beside for task in current.values() if task.is_cut and task.beside > 0.0]
+        step = min(ends)
+        clock += step
+        for task in current.values():
+            if task.is_cut:
+                task.beside = _less(task.beside, step)
+        for n, (x, kind, work) in now.items():
+            current[n].stages[0][1] = _less(work, step * speeds[n])
+            if kind == 1:
+                transmission_s[n, x] += step / world.ms_per_s
+
+
+def _less(work: float, done: float) -> float:
+    """What is left of some work, without the crumbs of rounding."""
+    return work - done if work - done >= 1e-9 * work else 0.0
+
+
+def _speed(world: World, now: dict[int, tuple], n: int) -> float:
+    """Work per ms of MD n, given what all others do now."""
+    x, kind, _ = now[n]
+    if kind == 0:
+        return 1.0
+    others = [(m, now[m][0]) for m in now if m != n and now[m][1] == kind]
+    if kind == 2:
+        return 1.0 / (1 + sum(world.server[m, y] == world.server[n, x] for m, y in others))
+    interference = sum(
+        world.power_w[m, y] * world.gain[m]
+        for m, y in others
+        if world.channel[m, y] == world.channel[n, x]
+    )
+    sinr = world.power_w[n, x] * world.gain[n] / (world.noise_w + interference)
+    efficiency = max(math.log1p(sinr) / math.log(2.0), world.min_efficiency)
+    return world.bandwidth_hz * efficiency / world.ms_per_s
