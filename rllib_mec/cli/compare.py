@@ -10,7 +10,6 @@ channels. "/planner" says how many times the planner's reward, latency or energy
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_mec.cli import scenarios
+from rllib_mec.cli.command import COUNT, OK, command, option
 from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.scenario import Scenario
@@ -29,70 +29,54 @@ if TYPE_CHECKING:
     from rllib_mec.policies import Policy
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    add = parser.add_argument
-    names = ",".join(POLICIES)
-    add("--policies", default=names, metavar="NAME,...", help=f"those of {names} (default all)")
-    add(
-        "--checkpoint",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="PATH",
-        help="of a trained policy; or the folder of a trial or experiment",
-    )
-    scenarios.add_scenario_arguments(parser)
-    add("--episodes", type=int, default=200, metavar="E", help="default 200")
-    add("--json", metavar="FILE", help="write the numbers there as well; - prints them instead")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Print the table.
-
-    Returns:
-        0.
-
-    Raises:
-        MecError: Something wrong with an argument.
-    """
-    scenarios.check_counts(arguments, ("episodes", "num_tasks"))
-    names = _policy_names(arguments.policies)
-    if not names and not arguments.checkpoint:
+@command(help=__doc__)
+@option("--policies", default=",".join(POLICIES), metavar="NAME,...", help="those without training")
+@option(
+    "--checkpoint", "checkpoints", multiple=True, metavar="PATH...",
+    help="of a trained policy; or the folder of a trial or experiment",
+)  # fmt: skip
+@scenarios.scenario_options
+@option("--episodes", type=COUNT, default=200)
+@option("--json", "json_file", metavar="FILE", help="write the numbers there; - prints them")
+def compare(
+    policies: str,
+    checkpoints: tuple[str, ...],
+    scenario: dict[str, Any],
+    seed: int,
+    num_tasks: int | None,
+    episodes: int,
+    json_file: str | None,
+) -> int:
+    """Print the table."""
+    names = _policy_names(policies)
+    if not names and not checkpoints:
         raise MecError("nothing to compare: give --policies or --checkpoint")
-    if arguments.json and arguments.json != "-":
-        check_target(arguments.json, (".json",))
-    changes = scenarios.settings_of(arguments)
-    trained = [scenarios.load_trained(path) for path in arguments.checkpoint]
-    scenario = _common_scenario(trained).replace(**changes)
+    if json_file and json_file != "-":
+        check_target(json_file, (".json",))
+    trained = [scenarios.load_trained(path) for path in checkpoints]
+    where = _common_scenario(trained).replace(**scenario)
     # Checked before the planner searches.
     places = [
-        scenarios.mdp_for(policy, scenario.replace(**{**_own_method(policy), **changes}), path)
-        for policy, path in zip(trained, arguments.checkpoint, strict=True)
+        scenarios.mdp_for(policy, where.replace(**{**_own_method(policy), **scenario}), path)
+        for policy, path in zip(trained, checkpoints, strict=True)
     ]
     for policy, name in zip(trained, _distinct_names(trained), strict=True):
         policy.name = name
     from rllib_mec.evaluation import comparison_table, evaluate
 
-    policies = [make_policy(name, scenario) for name in names]
-    places = [policy.mdp for policy in policies] + places
+    untrained = [make_policy(name, where) for name in names]
+    places = [policy.mdp for policy in untrained] + places
     evaluations = [
-        evaluate(
-            policy,
-            place,
-            episodes=arguments.episodes,
-            seed=arguments.seed,
-            num_tasks=arguments.num_tasks,
-        )
-        for policy, place in zip(policies + trained, places, strict=True)
+        evaluate(policy, place, episodes=episodes, seed=seed, num_tasks=num_tasks)
+        for policy, place in zip(untrained + trained, places, strict=True)
     ]
-    if arguments.json:
-        _write_json(evaluations, arguments.json)
-    if arguments.json != "-":
+    if json_file:
+        _write_json(evaluations, json_file)
+    if json_file != "-":
         print(comparison_table(evaluations))
-        for policy, path in zip(trained, arguments.checkpoint, strict=True):
+        for policy, path in zip(trained, checkpoints, strict=True):
             print(f"{policy.name}: {path}")
-    return 0
+    return OK
 
 
 def _policy_names(text: str) -> list[str]:

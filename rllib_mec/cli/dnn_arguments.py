@@ -1,29 +1,28 @@
-"""Arguments about a DNN that several subcommands share."""
+"""Arguments about a DNN's weights, which must be the same on device and server."""
 
 from __future__ import annotations
 
-import argparse
+from typing import Any
 
+import click
+
+from rllib_mec.cli.command import option
 from rllib_mec.errors import MecError
 
 
-def input_shape(text: str) -> tuple[int, ...]:
-    """The sizes in ``C,H,W``.
+def _not_both(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and ctx.get_parameter_source("seed") is not click.ParameterSource.DEFAULT:
+        raise MecError("--weights is not allowed with --seed")
+    return value
 
-    Raises:
-        MecError: They are none.
+
+def weight_options(function: Any) -> Any:
+    """Give a command ``--seed`` or ``--weights``.
+
+    Args:
+        function: The command's function.
     """
-    try:
-        shape = tuple(int(size) for size in text.split(","))
-    except ValueError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise MecError(f"--input must be sizes such as 3,224,224, got {text!r}")
-    return shape
-
-
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Declare where the weights come from, which must be the same on device and server."""
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--seed", type=int, default=0, help="seed of random weights (default 0)")
-    group.add_argument("--weights", metavar="FILE", help="a state dict, as torch.save wrote it")
+    function = option(
+        "--weights", metavar="FILE", callback=_not_both, help="a state dict, as torch.save wrote it"
+    )(function)
+    return option("--seed", type=int, default=0, is_eager=True, help="of random weights")(function)

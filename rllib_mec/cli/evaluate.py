@@ -2,98 +2,111 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from typing import Any
 
+import click
+
 from rllib_mec.checkpoints import CheckpointInfo
+from rllib_mec.cli.command import COUNT, NATURAL, OK, JsonObject, command, option
 from rllib_mec.errors import MecError
-from rllib_mec.experiments import documents, names, quiet
+from rllib_mec.experiments import names, quiet
 from rllib_mec.experiments.report import is_ours
 from rllib_mec.experiments.restore import read_here
+
+_HELP = """
+Measure a trained policy. The algorithm and the environment are read from the checkpoint.
+
+  rllib evaluate ~/ray_results/my-experiment
+  rllib evaluate CHECKPOINT --episodes 500 --seed 1 --json
+
+CHECKPOINT is a checkpoint, a trial's folder (its newest checkpoint) or an experiment's folder (its
+best trial). On this package's environments it prints the paper's metrics beside local only; on any
+other the mean return of greedy episodes with its 95 % interval.
+"""
 
 _EPISODES_OURS = 200
 _EPISODES_OTHER = 20
 
 
-def evaluate(args: argparse.Namespace, verbosity: int) -> int:
-    """Evaluate the checkpoint that the flags name and print the result.
-
-    Args:
-        args: The parsed flags.
-        verbosity: 0, 1 or 2.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        MecError: No checkpoint, or it does not fit the environment or algorithm given.
-    """
-    if args.episodes is not None and args.episodes < 1:
-        raise MecError(f"--episodes must be at least 1, got {args.episodes}")
-    env_config = (
-        documents.read_json_object("--env-config", args.env_config) if args.env_config else {}
-    )
-    quiet.quieten(verbosity)
-    info = read_here(args.checkpoint)
-    if args.algo is not None and names.algorithm_class(args.algo) is not info.algorithm:
+@command(help=_HELP)
+@click.argument("checkpoint")
+@option("--episodes", type=COUNT, help="default 200 on ours, else 20")
+@option("--seed", type=NATURAL, default=0)
+@option("--json", "as_json", is_flag=True, help="print the numbers as JSON")
+@option("-a", "-r", "--run", "--algo", "algo", help="check that this is the algorithm")
+@option("-e", "--env", help="another environment than in training")
+@option("--env-config", type=JsonObject(), help="settings, merged into the training's")
+@option("-v", "--log-info", count=True, help="show Ray's messages; -vv: tracebacks too")
+@option("--log-debug", is_flag=True, help="as -vv")
+def evaluate(
+    checkpoint: str,
+    episodes: int | None,
+    seed: int,
+    as_json: bool,
+    algo: str | None,
+    env: str | None,
+    env_config: dict[str, Any] | None,
+    log_info: int,
+    log_debug: bool,
+) -> int:
+    """Evaluate the checkpoint that the flags name and print the result."""
+    quiet.set_environment()
+    quiet.quieten(2 if log_debug else min(2, log_info))
+    info = read_here(checkpoint)
+    if algo is not None and names.algorithm_class(algo) is not info.algorithm:
         own = names.algorithm_name(info.algorithm)
-        raise MecError(f"the checkpoint is of algorithm {own!r}, not {args.algo!r}")
-    env = args.env or info.config.env
-    merged = {**(info.config.env_config or {}), **env_config}
-    if is_ours(env):
-        if info.config.env != env:  # its settings and shapes are those of its own MDP
-            raise MecError(f"the checkpoint was trained on {info.config.env!r}, not on {env!r}")
-        return _evaluate_ours(info, env, merged, args)
-    env = names.environment(env, merged)
-    return _evaluate_other(info, env, merged, args)
-
-
-def _evaluate_ours(info: CheckpointInfo, env: str, env_config: dict[str, Any], args: Any) -> int:
-    """The paper's metrics beside local only."""
-    mdp = names.check_mdp(env, env_config)
+        raise MecError(f"the checkpoint is of algorithm {own!r}, not {algo!r}")
+    env = env or info.config.env
+    merged = {**(info.config.env_config or {}), **(env_config or {})}
+    if not is_ours(env):
+        env = names.environment(env, merged)
+        record = _greedy(info, env, merged, episodes or _EPISODES_OTHER, seed)
+        if as_json:
+            print(json.dumps({**record, "return": record["return"].to_dict()}, indent=2))
+        else:
+            print(_sentence(record))
+        return OK
+    if info.config.env != env:  # its settings and shapes are those of its own MDP
+        raise MecError(f"the checkpoint was trained on {info.config.env!r}, not on {env!r}")
+    mdp = names.check_mdp(str(env), merged)
     from rllib_mec import evaluation
     from rllib_mec.policies import LocalOnly, load_policy
 
-    policy = load_policy(str(info.path))
-    episodes = args.episodes or _EPISODES_OURS
     evaluations = [
         # The trained one first: it says if the MDP is not one of its own shape.
-        evaluation.evaluate(each, mdp, episodes=episodes, seed=args.seed)
-        for each in (policy, LocalOnly(mdp))
+        evaluation.evaluate(each, mdp, episodes=episodes or _EPISODES_OURS, seed=seed)
+        for each in (load_policy(str(info.path)), LocalOnly(mdp))
     ][::-1]
-    if args.json:
+    if as_json:
         print(json.dumps([each.to_dict() for each in evaluations], indent=2))
     else:
         print(evaluation.comparison_table(evaluations, paper=True))
-    return 0
+    return OK
 
 
-def _evaluate_other(info: CheckpointInfo, env: Any, env_config: dict[str, Any], args: Any) -> int:
+def _greedy(
+    info: CheckpointInfo, env: Any, env_config: dict[str, Any], count: int, seed: int
+) -> dict[str, Any]:
     """The mean return of greedy episodes."""
     from rllib_mec.evaluation import Interval
     from rllib_mec.experiments.greedy import greedy_episodes
 
-    count = args.episodes or _EPISODES_OTHER
-    returns, lengths = greedy_episodes(info, env, env_config, count, args.seed)
-    interval = Interval.of(returns)
-    length = sum(lengths) / len(lengths)
-    algorithm, env_name = names.algorithm_name(info.algorithm), getattr(env, "__name__", env)
-    if args.json:
-        record = {
-            "algorithm": algorithm,
-            "env": env_name,
-            "checkpoint": str(info.path),
-            "episodes": len(returns),
-            "seed": args.seed,
-            "return": interval.to_dict(),
-            "length": length,
-        }
-        print(json.dumps(record, indent=2))
-    else:
-        print(
-            f"{algorithm} on {env_name}: return {interval.text(2)} "
-            f"(mean ± 95 % interval over {len(returns)} greedy episodes, seed {args.seed}), "
-            f"mean length {length:.1f}"
-        )
-    return 0
+    returns, lengths = greedy_episodes(info, env, env_config, count, seed)
+    return {
+        "algorithm": names.algorithm_name(info.algorithm),
+        "env": getattr(env, "__name__", env),
+        "checkpoint": str(info.path),
+        "episodes": len(returns),
+        "seed": seed,
+        "return": Interval.of(returns),
+        "length": sum(lengths) / len(lengths),
+    }
+
+
+def _sentence(record: dict[str, Any]) -> str:
+    return (
+        f"{record['algorithm']} on {record['env']}: return {record['return'].text(2)} (mean ± 95 % "
+        f"interval over {record['episodes']} greedy episodes, seed {record['seed']}), "
+        f"mean length {record['length']:.1f}"
+    )

@@ -9,114 +9,125 @@ rllib-mec partition resnet50 --profile resnet50.json --device-slowdown 5 --bandw
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 import sys
-from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
-from rllib_mec.cli.dnn_arguments import input_shape
+from rllib_mec.cli.command import OK, POSITIVE, NewFile, Shape, command, option
 from rllib_mec.dnn import CODECS, OperatorGraph, PartitionTable, Profile, partition_table
 from rllib_mec.dnn.partition import METHODS, SERVER_MODELS
 from rllib_mec.errors import MecError
+from rllib_mec.experiments.messages import as_table
 
 _DEFAULT_SERVER_MS_PER_MAC = 8.603 / 4_089_184_256  # ResNet-50 in the paper (Table IV)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    add = parser.add_argument
-    add("dnn", nargs="?", help="a torchvision classification model")
-    add("--model", metavar="PKG.MODULE:FACTORY", help="a DNN of your own: what returns the module")
-    add("--input", default="3,224,224", metavar="C,H,W", help="input shape without the batch")
-    add("--method", default="pareto", help=f"{', '.join(METHODS)} (default pareto)")
-    add("--codec", default="float32", help=f"{', '.join(CODECS)} (default float32)")
-    add("--server-model", default="constant", help=f"{', '.join(SERVER_MODELS)} (default constant)")
-    add(
-        "--server-latency-ms",
-        type=float,
-        help="the whole DNN on the server (default: the paper's, by MACs)",
-    )
-    add("--device-slowdown", type=float, default=5.0, help="device over server latency (default 5)")
-    add("--bandwidth-mbps", type=float, help="the link, to find the best point for")
-    add("--profile", metavar="FILE", help="measured server profile, used for the latencies")
-    add("--measure", metavar="FILE", help="measure a profile on this machine and write it there")
-    add("--json", action="store_true", help="print JSON")
-    add("--plot", metavar="PNG", help="draw the operators with the cut, and the front")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Print the table, and what else was asked for.
-
-    Returns:
-        0.
-
-    Raises:
-        MecError: Something wrong with an argument.
-    """
-    for name in ("server_latency_ms", "device_slowdown", "bandwidth_mbps"):
-        value = getattr(arguments, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            option = "--" + name.replace("_", "-")
-            raise MecError(f"{option} must be a positive number, got {value}")
-    for name in ("plot", "measure"):
-        path = getattr(arguments, name)
-        if path and not Path(path).absolute().parent.is_dir():
-            raise MecError(f"--{name}: there is no folder {str(Path(path).parent)!r}")
-    if arguments.profile and arguments.server_latency_ms:
+@command(help=__doc__)
+@click.argument("dnn", required=False)
+@option("--model", metavar="PKG.MODULE:FACTORY", help="a DNN of your own: what returns the module")
+@option("--input", "shape", type=Shape(), default="3,224,224", help="without the batch")
+@option("--method", default="pareto", help=", ".join(METHODS))
+@option("--codec", default="float32", help=", ".join(CODECS))
+@option("--server-model", default="constant", help=", ".join(SERVER_MODELS))
+@option(
+    "--server-latency-ms", type=POSITIVE,
+    help="the whole DNN on the server (default: the paper's, by MACs)",
+)  # fmt: skip
+@option("--device-slowdown", type=POSITIVE, default=5.0, help="device over server latency")
+@option("--bandwidth-mbps", type=POSITIVE, help="the link, to find the best point for")
+@option("--profile", metavar="FILE", help="measured server profile, used for the latencies")
+@option("--measure", type=NewFile(), help="measure a profile on this machine and write it there")
+@option("--json", "as_json", is_flag=True, help="print JSON")
+@option("--plot", type=NewFile(), help="draw the operators with the cut, and the front")
+def partition(
+    dnn: str | None,
+    model: str | None,
+    shape: tuple[int, ...],
+    method: str,
+    codec: str,
+    server_model: str,
+    server_latency_ms: float | None,
+    device_slowdown: float,
+    bandwidth_mbps: float | None,
+    profile: str | None,
+    measure: str | None,
+    as_json: bool,
+    plot: str | None,
+) -> int:
+    """Print the table, and what else was asked for."""
+    if profile and server_latency_ms:
         raise MecError("give --profile or --server-latency-ms, not both")
-    graph = _graph(arguments)
-    server: float | Profile = arguments.server_latency_ms or (
+    graph = _graph(dnn, model, shape, timed=measure is not None)
+    server: float | Profile = server_latency_ms or (
         _DEFAULT_SERVER_MS_PER_MAC * max(graph.total_macs, 1)
     )
-    if arguments.measure:
-        server = _measure(graph, arguments.measure)
-    elif arguments.profile:
-        server = Profile.load(arguments.profile)
-    slowdown = arguments.device_slowdown
+    if measure:
+        server = _measure(graph, measure)
+    elif profile:
+        server = Profile.load(profile)
     table = partition_table(
         graph,
-        arguments.method,
-        codec=arguments.codec,
-        device_latency_ms=server.scaled(slowdown)
+        method,
+        codec=codec,
+        device_latency_ms=server.scaled(device_slowdown)
         if isinstance(server, Profile)
-        else server * slowdown,
+        else server * device_slowdown,
         server_latency_ms=server,
-        server_model=arguments.server_model,
+        server_model=server_model,
     )
-    best, latency_ms = _best(table, arguments.bandwidth_mbps)
-    if arguments.json:
-        print(json.dumps(_as_dict(table, arguments, latency_ms, best), indent=1))
+    best = latency_ms = None
+    if bandwidth_mbps is not None:  # the point of least latency for one device alone
+        link_ms = table.bits / (bandwidth_mbps * 1e3)
+        latency_ms = table.local_latency_ms + link_ms + table.server_latency_ms
+        best = int(np.argmin(latency_ms))
+    if as_json:
+        found = {
+            "dnn": table.dnn,
+            "method": table.method,
+            "codec": codec,
+            "server_model": table.server_model,
+            "epsilon": table.epsilon,
+            "bandwidth_mbps": bandwidth_mbps,
+            "best": best,
+            "points": _points(table, latency_ms),
+        }
+        print(json.dumps(found, indent=1))
     else:
-        print(_as_text(table, arguments, latency_ms, best))
-    if arguments.plot:
+        print(_as_text(table, codec, latency_ms, best))
+    if best is not None and latency_ms is not None and not as_json:
+        print(
+            f"\nbest at {bandwidth_mbps:g} Mbit/s, one device: point {best},"
+            f" {latency_ms[best]:.2f} ms (full local {latency_ms[-1]:.2f} ms,"
+            f" send the input {latency_ms[0]:.2f} ms)"
+        )
+    if plot:
         from rllib_mec.viz.partition import draw
 
         # Without a link there is no best cut: show the one that halves the work.
         middle = int(np.argmin(np.abs(table.server_share - 0.5)))
-        draw(table, middle if best is None else best, arguments.plot)
-        print(f"wrote {arguments.plot}", file=sys.stderr)
-    return 0
+        draw(table, middle if best is None else best, plot)
+        print(f"wrote {plot}", file=sys.stderr)
+    return OK
 
 
-def _graph(arguments: argparse.Namespace) -> OperatorGraph:
+def _graph(
+    dnn: str | None, factory: str | None, shape: tuple[int, ...], *, timed: bool
+) -> OperatorGraph:
     """The DNN to partition: with weights only if it is to be timed."""
     from rllib_mec.dnn import build_model, model_graph, trace
     from rllib_mec.dnn.models import model_from_factory
 
-    if bool(arguments.dnn) == bool(arguments.model):
+    if bool(dnn) == bool(factory):
         raise MecError("give either a torchvision model's name or --model PKG.MODULE:FACTORY")
-    shape = input_shape(arguments.input)
-    if arguments.dnn and not arguments.measure:
-        return model_graph(arguments.dnn, shape)
+    if dnn and not timed:
+        return model_graph(dnn, shape)
     import torch
 
-    name = arguments.dnn or arguments.model.partition(":")[2]
-    module = build_model(arguments.dnn) if arguments.dnn else model_from_factory(arguments.model)
-    return trace(module, torch.randn(1, *shape), name=name)
+    module = build_model(dnn) if dnn else model_from_factory(str(factory))
+    return trace(module, torch.randn(1, *shape), name=dnn or str(factory).partition(":")[2])
 
 
 def _measure(graph: OperatorGraph, path: str) -> Profile:
@@ -132,22 +143,8 @@ def _measure(graph: OperatorGraph, path: str) -> Profile:
     return measured
 
 
-def _best(table: PartitionTable, mbps: float | None) -> tuple[int | None, np.ndarray | None]:
-    """The point of least latency on the link, for one device alone; and all latencies in ms."""
-    if mbps is None:
-        return None, None
-    link_ms = table.bits / (mbps * 1e3)
-    latency_ms = table.local_latency_ms + link_ms + table.server_latency_ms
-    return int(np.argmin(latency_ms)), latency_ms
-
-
-def _as_dict(
-    table: PartitionTable,
-    arguments: argparse.Namespace,
-    latency_ms: np.ndarray | None,
-    best: int | None,
-) -> dict[str, Any]:
-    points = [
+def _points(table: PartitionTable, latency_ms: np.ndarray | None) -> list[dict[str, Any]]:
+    return [
         {
             "index": i,
             "operators": list(table.operators[i]),
@@ -156,51 +153,28 @@ def _as_dict(
             "local_latency_ms": float(table.local_latency_ms[i]),
             "server_latency_ms": float(table.server_latency_ms[i]),
             "server_share": float(table.server_share[i]),
+            **({} if latency_ms is None else {"latency_ms": float(latency_ms[i])}),
         }
         for i in range(len(table))
     ]
-    if latency_ms is not None:
-        for point, latency in zip(points, latency_ms, strict=True):
-            point["latency_ms"] = float(latency)
-    return {
-        "dnn": table.dnn,
-        "method": table.method,
-        "codec": arguments.codec,
-        "server_model": table.server_model,
-        "epsilon": table.epsilon,
-        "bandwidth_mbps": arguments.bandwidth_mbps,
-        "best": best,
-        "points": points,
-    }
 
 
 def _as_text(
-    table: PartitionTable,
-    arguments: argparse.Namespace,
-    latency_ms: np.ndarray | None,
-    best: int | None,
+    table: PartitionTable, codec: str, latency_ms: np.ndarray | None, best: int | None
 ) -> str:
     exact = "exact" if table.epsilon == 0 else f"approximate, epsilon {table.epsilon:.3g}"
-    lines = [
-        f"{table.dnn}: {len(table)} partition points"
-        f" ({table.method}, {exact}, {arguments.codec}, server {table.server_model})",
-        "",
-        f"{'index':>5}  {'KB sent':>9}  {'MMACs local':>11}  {'share left':>10}  {'local ms':>8}"
-        f"{'' if latency_ms is None else '  total ms'}  operators at the cut",
-    ]
+    header = ["index", "KB sent", "MMACs local", "share left", "local ms"]
+    header += [] if latency_ms is None else ["total ms"]
+    rows = []
     for i, operators in enumerate(table.operators):
+        row = [str(i), f"{table.bits[i] / 8e3:.1f}", f"{table.local_mmacs[i]:.1f}"]
+        row += [f"{table.server_share[i]:.1%}", f"{table.local_latency_ms[i]:.2f}"]
+        row += [] if latency_ms is None else [f"{latency_ms[i]:.2f}"]
         cut = ", ".join(operators) or "(full local)"
-        total = "" if latency_ms is None else f"  {latency_ms[i]:8.2f}"
-        mark = "  <- best" if i == best else ""
-        lines.append(
-            f"{i:>5}  {table.bits[i] / 8e3:9.1f}  {table.local_mmacs[i]:11.1f}"
-            f"  {table.server_share[i]:10.1%}  {table.local_latency_ms[i]:8.2f}{total}  {cut}{mark}"
-        )
-    if best is not None and latency_ms is not None:
-        lines += [
-            "",
-            f"best at {arguments.bandwidth_mbps:g} Mbit/s, one device: point {best},"
-            f" {latency_ms[best]:.2f} ms (full local {latency_ms[-1]:.2f} ms,"
-            f" send the input {latency_ms[0]:.2f} ms)",
-        ]
-    return "\n".join(lines)
+        rows.append([*row, f"{cut}  <- best" if i == best else cut])
+    cuts = "operators at the cut"
+    return (
+        f"{table.dnn}: {len(table)} partition points"
+        f" ({table.method}, {exact}, {codec}, server {table.server_model})\n\n"
+        f"{as_table([*header, cuts], rows, left=[cuts])}"
+    )

@@ -10,15 +10,17 @@ Other runs get a curve each, named by what they differ in.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import click
+
+from rllib_mec.cli.command import OK, command, option
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.experiments.results import Trial, find_trials, group_by_seed
+from rllib_mec.experiments.stop_criteria import STEPS
 from rllib_mec.viz import plotting
 
-STEPS = "num_env_steps_sampled_lifetime"
 PAPER_METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms")
 """The four of Fig. 6, drawn by default where they were measured."""
 
@@ -37,48 +39,33 @@ _NAMES = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    add = parser.add_argument
-    add("folders", nargs="+", metavar="RESULT_DIR", help="of a trial, or of experiments")
-    add("--out", metavar="FILE", help="the picture (default: the first folder's name, .png)")
-    add(
-        "--metrics",
-        nargs="+",
-        metavar="KEY",
-        help="results to draw, e.g. reward or learners/default_policy/vf_loss "
-        f"(default {' '.join(PAPER_METRICS)}, or else episode_return_mean)",
-    )
-    add("--x", default=STEPS, metavar="KEY", help=f"what to draw them over (default {STEPS})")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Draw the curves.
-
-    Returns:
-        0.
-
-    Raises:
-        MecError: A folder has no results, or there is no such metric.
-    """
-    name = Path(arguments.folders[0]).expanduser().resolve().name
-    target = plotting.check_target(arguments.out or f"{name}.png")
+@command(help=__doc__)
+@click.argument("folders", nargs=-1, required=True, metavar="RESULT_DIR...")
+@option("--out", metavar="FILE", help="the picture (default: the first folder's name, .png)")
+@option(
+    "--metrics", multiple=True, metavar="KEY...",
+    help="results to draw, e.g. reward or learners/default_policy/vf_loss "
+    f"(default {' '.join(PAPER_METRICS)}, or else episode_return_mean)",
+)  # fmt: skip
+@option("--x", default=STEPS, metavar="KEY", help="what to draw them over")
+def plot(folders: tuple[str, ...], out: str | None, metrics: tuple[str, ...], x: str) -> int:
+    """Draw the curves."""
+    name = Path(folders[0]).expanduser().resolve().name
+    target = plotting.check_target(out or f"{name}.png")
     plotting.check_installed()
-    trials = {t.folder: t for folder in arguments.folders for t in find_trials(folder)}
+    trials = {t.folder: t for folder in folders for t in find_trials(folder)}
     groups = group_by_seed(list(trials.values()))
-    names = {name for trial in trials.values() for result in trial.results for name in result}
-    x = _resolve(arguments.x, names)
-    if arguments.metrics:
-        metrics = [_resolve(metric, names) for metric in arguments.metrics]
-    else:
-        metrics = [m for m in (f"env_runners/{name}" for name in PAPER_METRICS) if m in names]
-        metrics = metrics or [_resolve(_RETURN, names)]
-    _draw(groups, x, list(dict.fromkeys(metrics)), target)
+    names = {name for trial in trials.values() for name in trial.results.columns}
+    x = _resolve(x, names)
+    chosen = [_resolve(metric, names) for metric in metrics]
+    chosen = chosen or [m for m in (f"env_runners/{name}" for name in PAPER_METRICS) if m in names]
+    chosen = chosen or [_resolve(_RETURN, names)]
+    _draw(groups, x, list(dict.fromkeys(chosen)), target)
     for label, group in groups.items():
         points = max(len(trial.results) for trial in group)
         print(f"{label}: {_count(len(group), 'run')}, {_count(points, 'result')}")
     print(f"wrote {target}")
-    return 0
+    return OK
 
 
 def _resolve(key: str, names: Collection[str]) -> str:

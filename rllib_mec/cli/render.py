@@ -9,12 +9,14 @@ The episode is that of `rllib-mec compare` with the same seed: 50 tasks a device
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from rllib_mec.cli import scenarios
+from rllib_mec.cli.command import COUNT, OK, command, option
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
 from rllib_mec.envs.recording import record_episode
 from rllib_mec.errors import MecError, unknown
@@ -27,57 +29,51 @@ if TYPE_CHECKING:
     from rllib_mec.policies import Policy
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    add = parser.add_argument
-    add(
-        "policy", metavar="CHECKPOINT", help=f"of a trained policy; or one of {', '.join(POLICIES)}"
-    )
-    add("--out", metavar="FILE", help=".gif, .png, .pdf, .svg, .txt; default: text on stdout")
-    scenarios.add_scenario_arguments(parser)
-    add("--fps", type=float, default=10.0, help="frames a second of an animation (default 10)")
-    add("--max-windows", type=int, metavar="K", help="stop after so many windows or slots")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Run the episode and draw it.
-
-    Returns:
-        0.
-
-    Raises:
-        MecError: Something wrong with an argument.
-    """
-    scenarios.check_counts(arguments, ("num_tasks", "max_windows"))
-    episode_film.check_fps(arguments.fps)
-    target = _target(arguments.out)
-    policy, mdp = _policy(arguments)
-    scenario = mdp.scenario
-    num_tasks = arguments.num_tasks or round(scenario.mean_tasks)
+@command(help=f"{__doc__}\nCHECKPOINT is a trained policy's, or one of {', '.join(POLICIES)}.")
+@click.argument("policy_name", metavar="CHECKPOINT")
+@option("--out", metavar="FILE", help=".gif, .png, .pdf, .svg, .txt; default: text on stdout")
+@scenarios.scenario_options
+@option("--fps", type=float, default=10.0, help="frames a second of an animation")
+@option("--max-windows", type=COUNT, help="stop after so many windows or slots")
+def render(
+    policy_name: str,
+    out: str | None,
+    scenario: dict[str, Any],
+    seed: int,
+    num_tasks: int | None,
+    fps: float,
+    max_windows: int | None,
+) -> int:
+    """Run the episode and draw it."""
+    episode_film.check_fps(fps)
+    target = _target(out)
+    policy, mdp = _policy(policy_name, scenario)
+    where = mdp.scenario
     recording = record_episode(
         policy.decide,
         mdp,
-        seed=arguments.seed,
-        num_tasks=num_tasks,
+        seed=seed,
+        num_tasks=num_tasks or where.usual_tasks,
         distance_m=EVALUATION_DISTANCE_M,
-        max_steps=arguments.max_windows,
+        max_steps=max_windows,
     )
     title = (
-        f"{policy.name}: {scenario.dnn}, N={scenario.num_devices}, M={scenario.num_servers}, "
-        f"C={scenario.num_channels}, profile {scenario.profile!r}, {mdp}, seed {arguments.seed}"
+        f"{policy.name}: {where.dnn}, N={where.num_devices}, M={where.num_servers}, "
+        f"C={where.num_channels}, profile {where.profile!r}, {mdp}, seed {seed}"
     )
+    text = f"{title}\n\n{episode_chart.episode_text(recording)}"
     if target is None:
-        print(f"{title}\n\n{episode_chart.episode_text(recording)}")
-        return 0
+        print(text)
+        return OK
     if target.suffix.lower() == ".gif":
-        episode_film.write_animation(recording, target, title, arguments.fps)
+        episode_film.write_animation(recording, target, title, fps)
     elif target.suffix.lower() == ".txt":
-        target.write_text(f"{title}\n\n{episode_chart.episode_text(recording)}\n", encoding="utf-8")
+        target.write_text(f"{text}\n", encoding="utf-8")
     else:
         plotting.save(episode_chart.episode_figure(recording, title), target)
     print(episode_chart.summary(recording))
     print(f"wrote {target}", file=sys.stderr)
-    return 0
+    return OK
 
 
 def _target(out: str | None) -> Path | None:
@@ -89,19 +85,12 @@ def _target(out: str | None) -> Path | None:
     return target
 
 
-def _policy(arguments: argparse.Namespace) -> tuple[Policy, MDP]:
-    """The policy that the command line names, and what to run.
-
-    Raises:
-        MecError: There is neither such a policy nor such a checkpoint, or it does not fit.
-    """
-    name = arguments.policy
-    changes = scenarios.settings_of(arguments)
+def _policy(name: str, changes: dict[str, Any]) -> tuple[Policy, MDP]:
+    """The policy that the command line names, and what to run."""
     if name in POLICIES:
         policy = make_policy(name, Scenario(**changes))
         return policy, policy.mdp
     if not Path(name).expanduser().exists():
-        hint = str(unknown("policy", name, POLICIES))
-        raise MecError(f"{hint}, or the path of a checkpoint")
+        raise MecError(f"{unknown('policy', name, POLICIES)}, or the path of a checkpoint")
     policy = scenarios.load_trained(name)
     return policy, scenarios.mdp_for(policy, policy.scenario.replace(**changes), name)

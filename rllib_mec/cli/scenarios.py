@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rllib_mec.cli.command import COUNT, NATURAL, option
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.experiments.documents import read_settings
+from rllib_mec.experiments.messages import note
 from rllib_mec.network.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -21,48 +21,36 @@ OF_THE_METHOD = ("remote_feature_share",)
 """Fields of a scenario that say how an algorithm works (AgileNN's split), not where it does."""
 
 
-def add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--scenario``, ``--seed`` and ``--num-tasks``."""
-    add = parser.add_argument
-    add(
-        "--scenario",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="fields of the scenario, e.g. num_devices=4 profile=si (default: the checkpoint's, or "
-        "else Table III)",
-    )
-    add("--seed", type=int, default=0, metavar="S", help="seed of the episodes (default 0)")
-    add("--num-tasks", type=int, metavar="X", help="tasks of each device (default: the mean, 50)")
+def scenario_options(function: Any) -> Any:
+    """Give a command ``--scenario``, ``--seed`` and ``--num-tasks``.
 
-
-def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What ``--scenario`` sets; whether the values fit is for the scenario to say.
-
-    Raises:
-        MecError: Not ``key=value``, or an unknown field.
+    Args:
+        function: The command's function.
     """
-    settings = read_settings("--scenario", arguments.scenario)
+    for add in (
+        option("--num-tasks", type=COUNT, help="tasks of each device (default: the mean, 50)"),
+        option("--seed", type=NATURAL, default=0, help="seed of the episodes"),
+        option(
+            "--scenario",
+            multiple=True,
+            metavar="KEY=VALUE...",
+            callback=lambda ctx, flag, pairs: _settings(pairs),
+            help="fields of the scenario, e.g. num_devices=4 profile=si (default: the "
+            "checkpoint's, or else Table III)",
+        ),
+    ):
+        function = add(function)
+    return function
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """What ``--scenario`` sets; whether the values fit is for the scenario to say."""
+    settings = read_settings("--scenario", pairs)
     fields = [field.name for field in dataclasses.fields(Scenario)]
     for key in settings:
         if key not in fields:
             raise unknown("scenario field", key, fields)
     return settings
-
-
-def check_counts(arguments: argparse.Namespace, names: Sequence[str]) -> None:
-    """Check arguments that count something, or are not given.
-
-    Raises:
-        MecError: One of them is below 1, or the seed below 0.
-    """
-    for name in names:
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise MecError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    if arguments.seed < 0:
-        raise MecError(f"--seed must not be negative, got {arguments.seed}")
 
 
 def load_trained(path: str) -> Policy:
@@ -106,8 +94,3 @@ def mdp_for(policy: Policy, scenario: Scenario, path: str) -> MDP:
     if changed:
         note(f"the checkpoint {path} was trained with {', '.join(changed)}")
     return mdp
-
-
-def note(message: str) -> None:
-    """Print a one-line remark on stderr, so that stdout stays clean for results."""
-    print(f"rllib-mec: note: {message}", file=sys.stderr, flush=True)

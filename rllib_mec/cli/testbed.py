@@ -10,97 +10,76 @@ and prints what the simulator predicted for each, from what one device alone mea
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
-import sys
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from rllib_mec.cli.command import FAILED, OK, NewFile, command, option
 from rllib_mec.errors import MecError
 from rllib_mec.experiments import quiet
+from rllib_mec.experiments.messages import error, note
 
 if TYPE_CHECKING:
     from rllib_mec.testbed.emulation import Emulation
     from rllib_mec.testbed.emulation_run import Run
 
-WRONG_ANSWER, INTERRUPTED = 1, 130
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    add = parser.add_argument
-    add("--devices", type=int, help="how many (default 3, or the checkpoint's)")
-    add("--tasks", type=int, default=100, help="of each device (default 100)")
-    add("--slowdown", type=float, default=5.0, help="of a device's CPU (default 5)")
-    add("--bandwidth-mbps", type=float, default=50.0, help="of a device's link (default 50)")
-    add("--model", help="a torchvision model (default mobilenet_v2, or the checkpoint's)")
-    add("--codec", help="float32, float16, int8, int4 (default float32, or the checkpoint's)")
-    add("--checkpoint", metavar="DIR", help="a trained policy that decides")
-    add("--link", default="auto", help="auto, netns (network namespaces and tc) or bucket")
-    add("--seed", type=int, default=0, help="of weights, tasks and starts (default 0)")
-    add("--csv", metavar="FILE", help="write a row for each task")
-    add("--json", metavar="FILE", help="write what the table shows")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Emulate, and print the table.
-
-    Returns:
-        0; 1 if a task had a wrong answer; 130 after Ctrl-C.
-
-    Raises:
-        MecError: Something wrong with an argument, or with the machine.
-    """
-    for name in ("csv", "json"):
-        path = getattr(arguments, name)
-        if path and not Path(path).absolute().parent.is_dir():
-            raise MecError(f"--{name}: there is no folder {str(Path(path).parent)!r}")
+@command(help=__doc__)
+@option("--devices", type=int, help="how many (default 3, or the checkpoint's)")
+@option("--tasks", type=int, default=100, help="of each device")
+@option("--slowdown", type=float, default=5.0, help="of a device's CPU")
+@option("--bandwidth-mbps", type=float, default=50.0, help="of a device's link")
+@option("--model", help="a torchvision model (default mobilenet_v2, or the checkpoint's)")
+@option("--codec", help="float32, float16, int8, int4 (default float32, or the checkpoint's)")
+@option("--checkpoint", metavar="DIR", help="a trained policy that decides")
+@option("--link", default="auto", help="auto, netns (network namespaces and tc) or bucket")
+@option("--seed", type=int, default=0, help="of weights, tasks and starts")
+@option("--csv", "csv_file", type=NewFile(), help="write a row for each task")
+@option("--json", "json_file", type=NewFile(), help="write what the table shows")
+def testbed(
+    devices: int | None,
+    model: str | None,
+    codec: str | None,
+    checkpoint: str | None,
+    csv_file: str | None,
+    json_file: str | None,
+    **options: Any,
+) -> int:
+    """Emulate, and print the table; 1 if a task had a wrong answer."""
     from rllib_mec.testbed.emulation import Emulation
     from rllib_mec.testbed.emulation_run import EmulationOptions
     from rllib_mec.testbed.options import ServerOptions
     from rllib_mec.testbed.records import write_csv
 
-    given = {"model": arguments.model, "devices": arguments.devices, "codec": arguments.codec}
-    if arguments.checkpoint:
+    given = {"model": model, "devices": devices, "codec": codec}
+    if checkpoint:
         quiet.set_environment()
         quiet.quieten(0)
-        server = ServerOptions(
-            model=arguments.model, checkpoint=arguments.checkpoint, devices=arguments.devices
-        ).resolved()
-        if arguments.codec not in (None, server.codec):
+        server = ServerOptions(model=model, checkpoint=checkpoint, devices=devices).resolved()
+        if codec not in (None, server.codec):
             raise MecError(f"the checkpoint was trained with {server.codec}: leave --codec away")
         given = {"model": server.model, "devices": server.devices, "codec": server.codec}
-    options = EmulationOptions(
-        **{name: value for name, value in given.items() if value is not None},
-        tasks=arguments.tasks,
-        slowdown=arguments.slowdown,
-        bandwidth_mbps=arguments.bandwidth_mbps,
-        checkpoint=arguments.checkpoint,
-        link=arguments.link,
-        seed=arguments.seed,
-    )
+    given = {name: value for name, value in given.items() if value is not None}
+    checked = EmulationOptions(**given, checkpoint=checkpoint, **options)
     before = signal.signal(signal.SIGTERM, _interrupt)  # so that all processes are ended
     try:
-        with Emulation(options, _note) as emulation:
+        with Emulation(checked, note) as emulation:
             runs = list(emulation.compare())
             text = describe(emulation, runs)
-    except KeyboardInterrupt:
-        _note("stopped")
-        return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, before)
     print(text)
-    if arguments.csv:
-        write_csv([record for each in runs for record in each.records], arguments.csv)
-    if arguments.json:
+    if csv_file:
+        write_csv([record for each in runs for record in each.records], csv_file)
+    if json_file:
         values = {"text": text.splitlines(), "runs": [each.to_dict() for each in runs]}
-        Path(arguments.json).write_text(json.dumps(values, indent=1) + "\n")
+        Path(json_file).write_text(json.dumps(values, indent=1) + "\n")
     wrong = sum(each.wrong for each in runs)
     if wrong:
-        _note(f"{wrong} tasks had a wrong answer")
-    return WRONG_ANSWER if wrong else 0
+        error(f"{wrong} tasks had a wrong answer")
+    return FAILED if wrong else OK
 
 
 def describe(emulation: Emulation, runs: list[Run]) -> str:
@@ -141,7 +120,3 @@ def describe(emulation: Emulation, runs: list[Run]) -> str:
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def _note(message: str) -> None:
-    print(f"rllib-mec testbed: {message}", file=sys.stderr, flush=True)

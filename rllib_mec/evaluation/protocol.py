@@ -101,7 +101,7 @@ def evaluate(
             )
     if episodes < 1:
         raise MecError(f"episodes must be at least 1, but is {episodes!r}")
-    num_tasks = round(mdp.scenario.mean_tasks) if num_tasks is None else num_tasks
+    num_tasks = mdp.scenario.usual_tasks if num_tasks is None else num_tasks
     metrics = run_episodes(
         policy.decide, mdp, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m
     )

@@ -15,9 +15,8 @@ import types
 import typing
 from typing import Any
 
-from rllib_mec.errors import MecError, one_line
+from rllib_mec.errors import MecError, one_line, unknown
 from rllib_mec.experiments import names
-from rllib_mec.experiments.messages import unknown_key
 
 SECTIONS = (
     "environment",
@@ -95,7 +94,7 @@ def build_config(algorithm: Any, settings: dict[str, Any]) -> Any:
     calls: dict[str, dict[str, Any]] = {}
     for key, value in settings.items():
         if key not in keys:
-            raise unknown_key("config key", key, keys)
+            raise unknown("config key", key, keys, show=12)
         section, parameter = keys[key]
         calls.setdefault(section, {})[key] = _prepare(key, value, parameter.annotation)
     _check_api_stack(calls.pop("api_stack", {}))
@@ -108,7 +107,7 @@ def build_config(algorithm: Any, settings: dict[str, Any]) -> Any:
     if isinstance(evaluation_config, dict):
         for key in evaluation_config:
             if key not in keys:
-                raise unknown_key("key in evaluation_config", key, keys)
+                raise unknown("key in evaluation_config", key, keys, show=12)
     for section in SECTIONS:
         if section in calls:
             try:
@@ -161,7 +160,7 @@ def _rl_module_spec(settings: dict[str, Any]) -> Any:
     fields = {field.name for field in dataclasses.fields(RLModuleSpec)}
     for key in settings:
         if key not in fields:
-            raise unknown_key("key in rl_module_spec", key, fields)
+            raise unknown("key in rl_module_spec", key, fields)
     settings = dict(settings)
     if isinstance(settings.get("module_class"), str):
         settings["module_class"] = names.load_object("module_class", settings["module_class"])
@@ -223,7 +222,7 @@ def _check_model_config(config: Any) -> None:
     fields = {field.name for field in dataclasses.fields(DefaultModelConfig)}
     for key in config._model_config:
         if key not in fields:
-            raise unknown_key("key in model_config", key, fields)
+            raise unknown("key in model_config", key, fields)
 
 
 _PROPERTY_NAMES = {

@@ -30,9 +30,11 @@ _Loader.add_implicit_resolver(
 
 
 def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
     seen: set[Any] = set()
-    for key_node, _ in node.value:
+    for (
+        key_node,
+        _,
+    ) in node.value:  # before `<<: *anchor` is merged in, whose keys may be given anew
         key = loader.construct_object(key_node, deep=True)
         try:
             repeated = key in seen

@@ -18,36 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rllib_mec.errors import MecError, one_line
+from rllib_mec.errors import MecError, one_line, unknown
 from rllib_mec.experiments import config_schema, documents, names, search_space
-from rllib_mec.experiments.messages import unknown_key
 from rllib_mec.experiments.restore import check_fits
+from rllib_mec.experiments.specification import CheckpointSettings, Specification
 from rllib_mec.experiments.stop_criteria import check_stop
 from rllib_mec.experiments.translate import translate_config, translate_experiment, translate_metric
 
-CHECKPOINT_KEYS = (
-    "checkpoint_at_end",
-    "checkpoint_frequency",
-    "checkpoint_score_attribute",
-    "checkpoint_score_order",
-    "num_to_keep",
-)
-EXPERIMENT_KEYS = (
-    "run",
-    "env",
-    "stop",
-    "config",
-    "num_samples",
-    "checkpoint_config",
-    "storage_path",
-    "time_budget_s",
-    "max_failures",
-    "max_concurrent_trials",
-    "restore",
-    "scheduler",
-    "scheduler_config",
-    "log_to_file",
-)
+_LONGEST_NAME = 200  # file systems take 255 bytes, and a time may be appended
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,41 +113,44 @@ def check(name: str, spec: dict[str, Any], notify: Callable[[str], None]) -> Exp
     """
     if not name or "/" in name or name in {".", ".."}:
         raise MecError(f"the experiment's name must be a plain folder name, got {name!r}")
-    spec = translate_experiment(spec, notify)
-    for key in spec:
-        if key not in EXPERIMENT_KEYS:
-            raise unknown_key("experiment key", key, EXPERIMENT_KEYS, show=0)
-    if not spec.get("run"):
+    if len(name.encode()) > _LONGEST_NAME:
+        raise MecError(
+            f"the experiment's name must have at most {_LONGEST_NAME} bytes, got {name[:20]!r}..."
+            f" of {len(name.encode())}"
+        )
+    given = Specification.of(translate_experiment(spec, notify))
+    if not given.run:
         raise MecError("no algorithm: give `run:` in the file or --algo, e.g. --algo PPO")
-    algorithm = names.algorithm_class(spec["run"])
-    stop = check_stop(spec.get("stop"), notify)
-    config, param_space = _check_config(algorithm, spec, notify)
-    options = _check_options(spec)
-    if spec.get("restore") is not None:
-        options["restore"] = str(check_fits(spec["restore"], algorithm, config))
+    algorithm = names.algorithm_class(given.run)
+    stop = check_stop(given.stop, notify)
+    config, param_space = _check_config(algorithm, given.config or {}, given.env, notify)
+    options = given.given(
+        "num_samples", "max_failures", "max_concurrent_trials", "time_budget_s", "log_to_file"
+    )
+    if given.restore is not None:
+        options["restore"] = str(check_fits(given.restore, algorithm, config))
     return Experiment(
         name=name,
         algorithm=algorithm,
         config=config,
         param_space=param_space,
         stop=stop,
-        checkpoint_config=_check_checkpoints(spec.get("checkpoint_config"), notify),
-        storage_path=_storage_path(spec.get("storage_path")),
+        checkpoint_config=_checkpoints(given.checkpoint_config or CheckpointSettings(), notify),
+        storage_path=given.storage_path or str(Path("~/ray_results").expanduser()),
         options=options,
-        scheduler=_check_scheduler(spec, notify),
+        scheduler=_check_scheduler(given.scheduler or "fifo", given.scheduler_config, notify),
     )
 
 
 def _check_config(
-    algorithm: Any, spec: dict[str, Any], notify: Callable[[str], None]
+    algorithm: Any, settings: Any, env: Any, notify: Callable[[str], None]
 ) -> tuple[Any, dict[str, Any]]:
     """A concrete config, and the space of configs."""
-    settings = spec.get("config") or {}
     if not isinstance(settings, dict):
-        return _check_config_object(settings, spec.get("env"))
+        return _check_config_object(settings, env)
     settings = translate_config(settings, notify)
-    if spec.get("env") is not None:
-        settings["env"] = spec["env"]
+    if env is not None:
+        settings["env"] = env
     env_config = settings.get("env_config")
     if env_config is not None and not isinstance(env_config, dict):
         raise MecError(f"env_config must be a mapping, got {env_config!r}")
@@ -210,85 +191,36 @@ def _require_env(config: Any) -> None:
         raise MecError("no environment: give `env:` in the file or --env, e.g. --env CartPole-v1")
 
 
-def _check_checkpoints(settings: Any, notify: Callable[[str], None]) -> dict[str, Any]:
-    settings = settings or {}
-    if not isinstance(settings, dict):
-        raise MecError(f"checkpoint_config must be a mapping, got {settings!r}")
-    for key in settings:
-        if key not in CHECKPOINT_KEYS:
-            raise unknown_key("key in checkpoint_config", key, CHECKPOINT_KEYS)
-    settings = {key: value for key, value in settings.items() if value is not None}
-    score = settings.get("checkpoint_score_attribute")
-    if isinstance(score, str):
+def _checkpoints(settings: CheckpointSettings, notify: Callable[[str], None]) -> dict[str, Any]:
+    """What was given, with the score under its present name."""
+    given = settings.given()
+    if score := given.get("checkpoint_score_attribute"):
         if score.startswith("min-"):  # the old spelling of the order
-            score, settings["checkpoint_score_order"] = score[4:], "min"
-        settings["checkpoint_score_attribute"] = translate_metric(score, notify)
-    for key, least in (("checkpoint_frequency", 0), ("num_to_keep", 1)):
-        value = settings.get(key, least)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise MecError(f"{key} must be a whole number of at least {least}, got {value!r}")
-    if settings.get("checkpoint_score_order", "max") not in ("max", "min"):
-        raise MecError("checkpoint_score_order must be 'max' or 'min'")
-    return settings
-
-
-def _storage_path(path: Any) -> str:
-    if path is None:
-        path = "~/ray_results"
-    if not isinstance(path, str) or not path:
-        raise MecError(f"storage_path must be a folder or a URI, got {path!r}")
-    if "://" in path:
-        return path
-    folder = Path(path).expanduser().absolute()
-    if folder.exists() and not folder.is_dir():
-        raise MecError(f"storage_path {path} is not a folder")
-    return str(folder)
-
-
-def _check_options(spec: dict[str, Any]) -> dict[str, Any]:
-    """Arguments passed through to ``tune.run``."""
-    options: dict[str, Any] = {}
-    for key, least in (("num_samples", 1), ("max_failures", -1), ("max_concurrent_trials", 1)):
-        value = spec.get(key)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise MecError(f"{key} must be a whole number of at least {least}, got {value!r}")
-        options[key] = value
-    budget = spec.get("time_budget_s")
-    if budget is not None:
-        if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
-            raise MecError(f"time_budget_s must be a positive number, got {budget!r}")
-        options["time_budget_s"] = budget
-    if spec.get("log_to_file") is not None:
-        options["log_to_file"] = bool(spec["log_to_file"])
-    return options
+            score, given["checkpoint_score_order"] = score[4:], "min"
+        given["checkpoint_score_attribute"] = translate_metric(score, notify)
+    return given
 
 
 def _check_scheduler(
-    spec: dict[str, Any], notify: Callable[[str], None]
+    name: str, arguments: dict[str, Any] | None, notify: Callable[[str], None]
 ) -> tuple[str, dict[str, Any]]:
     import inspect
 
     from ray.tune.schedulers import SCHEDULER_IMPORT, create_scheduler
 
-    name = str(spec.get("scheduler") or "FIFO")
-    arguments = spec.get("scheduler_config") or {}
     if name.lower() not in SCHEDULER_IMPORT:
-        raise unknown_key("scheduler", name, SCHEDULER_IMPORT, show=20)
-    if not isinstance(arguments, dict):
-        raise MecError(f"scheduler_config must be a mapping, got {arguments!r}")
-    arguments = search_space.resolve(arguments, "scheduler_config")
+        raise unknown("scheduler", name, SCHEDULER_IMPORT)
+    arguments = search_space.resolve(arguments or {}, "scheduler_config")
     if isinstance(arguments.get("metric"), str):
         arguments["metric"] = translate_metric(arguments["metric"], notify)
     try:
         scheduler_class = SCHEDULER_IMPORT[name.lower()]
-        accepted = set(inspect.signature(scheduler_class).parameters)
         if inspect.isfunction(scheduler_class):
-            accepted = set(inspect.signature(scheduler_class()).parameters)
+            scheduler_class = scheduler_class()
+        accepted = inspect.signature(scheduler_class).parameters
         for key in arguments:
             if key not in accepted:
-                raise unknown_key(f"key for scheduler {name}", key, accepted, show=20)
+                raise unknown(f"key for scheduler {name}", key, accepted, show=20)
         create_scheduler(name, **arguments)
     except MecError:
         raise

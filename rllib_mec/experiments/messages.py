@@ -1,50 +1,62 @@
-"""What the command line says: one-line errors, notes, and nearest-name hints."""
+"""What a command says beside its results: one-line notes and errors, on stderr."""
 
 from __future__ import annotations
 
-import difflib
-import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
-from rllib_mec.errors import MecError, one_line
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-PROGRAM = "rllib"
+from rllib_mec.errors import one_line
+
+# Results stay alone on stdout. No line is broken, and without a terminal there are no colours.
+_STDERR = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
+_program = "rllib"
+
+
+def speak_as(program: str) -> None:
+    """Begin all lines from now on with a program's name.
+
+    Args:
+        program: E.g. ``"rllib-mec"``.
+    """
+    global _program
+    _program = program
 
 
 def note(message: str) -> None:
-    """Print a one-line remark on stderr, so that stdout stays clean for results."""
-    print(f"{PROGRAM}: note: {message}", file=sys.stderr, flush=True)
+    """Print a one-line remark.
+
+    Args:
+        message: The remark.
+    """
+    _STDERR.print(f"{_program}: note: {message}", style="yellow")
 
 
 def error(message: object) -> None:
-    """Print a one-line error on stderr."""
-    print(f"{PROGRAM}: error: {one_line(message)}", file=sys.stderr, flush=True)
-
-
-def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The choice nearest to ``name`` (case does not count), or None if none is near."""
-    by_lower = {choice.lower(): choice for choice in sorted(choices)}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
-    return by_lower[close[0]] if close else None
-
-
-def unknown_key(kind: str, name: object, choices: Iterable[str], show: int = 12) -> MecError:
-    """An error for a key that is not among ``choices``.
-
-    Unlike :func:`rllib_mec.errors.unknown` it does not list hundreds of config keys.
+    """Print a one-line error.
 
     Args:
-        kind: What the key is, e.g. ``"config key"``.
-        name: What was given.
-        choices: What would have been accepted.
-        show: List all choices only if there are at most this many.
+        message: An exception, or a text.
     """
-    options = sorted(choices)
-    close = nearest(str(name), options)
-    message = f"unknown {kind} {name!r}"
-    hints = []
-    if close:
-        hints.append(f"did you mean {close!r}?")
-    if len(options) <= show:
-        hints.append(f"choose from {', '.join(options)}")
-    return MecError(f"{message}: {' '.join(hints)}" if hints else message)
+    _STDERR.print(f"{_program}: error: {one_line(message)}", style="red")
+
+
+def as_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[str]) -> str:
+    """A table as text, whose lines are as long as they need to be, also in a pipe.
+
+    Args:
+        header: Names of the columns.
+        rows: Cells of each row.
+        left: Columns whose cells begin on the left; numbers end on the right.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in header:
+        table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    wide = Console(width=10_000, color_system=None, highlight=False, emoji=False)
+    with wide.capture() as captured:
+        wide.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rllib_mec import registry
-from rllib_mec.errors import MecError, one_line, unknown
+from rllib_mec.errors import MecError, nearest, one_line, unknown
 from rllib_mec.experiments.documents import add_to_path
-from rllib_mec.experiments.messages import nearest
 
 _CLASS_PATH = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*$")
 

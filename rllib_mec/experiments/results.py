@@ -6,12 +6,12 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from rllib_mec import registry
 from rllib_mec.checkpoints import results
@@ -20,6 +20,8 @@ from rllib_mec.errors import MecError
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _TRIAL_ID = re.compile(r"_[0-9a-f]{5,8}(_\d{5})?(_|$)")
 _MOST_DIFFERENCES = 4
+_NAME = "algorithm"
+"""Column beside the settings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +35,10 @@ class Trial:
     folder: Path
 
     @cached_property
-    def results(self) -> list[dict[str, float]]:
+    def results(self) -> pd.DataFrame:
         """The numbers of all results so far, under names such as ``env_runners/reward``."""
-        return [dict(_numbers(result)) for result in results(self.folder)]
+        table = pd.json_normalize(list(results(self.folder)), sep="/")
+        return table.drop(columns=table.filter(regex="^config/")).select_dtypes("number")
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -66,7 +69,11 @@ class Trial:
             params = json.loads((self.folder / "params.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):  # not there yet, or half written
             return {}
-        return dict(_leaves(params)) if isinstance(params, dict) else {}
+        if not isinstance(params, dict) or not params:
+            return {}
+        (flat,) = pd.json_normalize(params, sep="/").to_dict("records")
+        # As text that is equal for equal settings.
+        return {str(k): _ADDRESS.sub("", json.dumps(v, sort_keys=True)) for k, v in flat.items()}
 
     def curve(self, x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
         """A metric over another one.
@@ -78,14 +85,13 @@ class Trial:
         Returns:
             Both, ``(points,)``. Where a resumed trial did results again, the later ones count.
         """
-        points: list[tuple[float, float]] = []
-        for result in self.results:
-            if math.isfinite(result.get(x, math.nan)):
-                while points and points[-1][0] >= result[x]:
-                    points.pop()
-                if math.isfinite(result.get(y, math.nan)):
-                    points.append((result[x], result[y]))
-        return np.array([p[0] for p in points]), np.array([p[1] for p in points])
+        points = self.results.reindex(columns=[x, y]).replace(math.inf, math.nan).to_numpy()
+        points = points[np.isfinite(points[:, 0])]
+        # Of a resumed trial, what lies at or beyond a later result was done again.
+        from_here = np.minimum.accumulate(points[::-1, 0])[::-1]
+        again = np.append(points[:-1, 0] >= from_here[1:], [False] * min(1, len(points)))
+        points = points[~again & np.isfinite(points[:, 1])]
+        return points[:, 0], points[:, 1]
 
 
 def find_trials(path: str | Path) -> list[Trial]:
@@ -103,7 +109,7 @@ def find_trials(path: str | Path) -> list[Trial]:
     if not folder.is_dir():
         raise MecError(f"{path} is a file, expected the folder of a trial or experiment")
     trials = [Trial(file.parent) for file in sorted(folder.resolve().rglob("result.json"))]
-    found = [trial for trial in trials if trial.results]
+    found = [trial for trial in trials if len(trial.results)]
     if not found:
         raise MecError(
             f"no results in {path}: no result.json with a result in it, as `rllib train` writes it"
@@ -120,58 +126,59 @@ def group_by_seed(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
     Args:
         trials: At least one.
     """
-    groups: list[list[Trial]] = []
-    for same in _split(trials, lambda t: (t.algorithm, tuple(sorted(t.settings.items())))):
-        seeds = [trial.seed for trial in same if trial.seed is not None]
+    table = pd.DataFrame([{_NAME: t.algorithm, **t.settings} for t in trials]).fillna("default")
+    groups: list[list[int]] = []
+    for _, rows in table.groupby(list(table.columns), sort=False):
+        seeds = [trials[i].seed for i in rows.index if trials[i].seed is not None]
         if len(set(seeds)) == len(seeds):
-            groups.append(same)
-        else:
-            groups += [_one_of_each(g) for g in _split(same, lambda t: t.folder.parent)]
-    labels = [_label(group[0], [other[0] for other in groups]) for group in groups]
+            groups.append(list(rows.index))
+            continue
+        homes = pd.Series([trials[i].folder.parent for i in rows.index], rows.index)
+        groups += [_one_of_each(trials, list(same.index)) for _, same in homes.groupby(homes)]
+    experiments = pd.Series([trials[group[0]].folder.parent for group in groups])
+    firsts = table.loc[[group[0] for group in groups]].reset_index(drop=True)
+    labels = [_label(i, firsts, experiments) for i in firsts.index]
     labels = [
-        f"{label}, {group[0].folder.parent.name}" if labels.count(label) > 1 else label
-        for label, group in zip(labels, groups, strict=True)
+        f"{label}, {experiments[i].name}" if labels.count(label) > 1 else label
+        for i, label in enumerate(labels)
     ]
     labels = [  # two experiments of one name
         f"{label} [{i}]" if labels.count(label) > 1 else label
         for i, label in enumerate(labels, start=1)
     ]
-    return dict(zip(labels, groups, strict=True))
+    members = [[trials[i] for i in group] for group in groups]
+    return dict(zip(labels, members, strict=True))
 
 
-def _split(trials: Iterable[Trial], key: Any) -> list[list[Trial]]:
-    groups: dict[Any, list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault(key(trial), []).append(trial)
-    return list(groups.values())
-
-
-def _one_of_each(trials: list[Trial]) -> list[Trial]:
+def _one_of_each(trials: Sequence[Trial], group: list[int]) -> list[int]:
     """The longest trial of each seed; of those without a seed, all."""
-    groups = _split(trials, lambda t: t.folder if t.seed is None else t.seed)
-    return [max(same, key=lambda t: len(t.results)) for same in groups]
+    seeds = pd.Series([trials[i].seed or str(i) for i in group], group)
+    return [
+        max(same.index, key=lambda i: len(trials[i].results)) for _, same in seeds.groupby(seeds)
+    ]
 
 
-def _label(trial: Trial, others: Sequence[Trial]) -> str:
+def _label(index: int, others: pd.DataFrame, experiments: pd.Series) -> str:
     """The algorithm, if others have another one; then the settings in which trials differ.
 
     Algorithms have different settings, so between them only those of the environment count. Where
     too much differs, the experiment's name stands for what its trials have in common.
     """
-    own = [other for other in others if other.algorithm == trial.algorithm]
+    row = others.loc[index]
+    own = others[others[_NAME] == row[_NAME]]
     keys = _differing(own) + [k for k in _differing(others) if re.match(r"env(_config/|$)", k)]
-    parts = [trial.algorithm] if len(own) < len(others) else []
+    parts = [row[_NAME]] if len(own) < len(others) else []
     if len(set(keys)) > _MOST_DIFFERENCES:
-        parts.append(trial.folder.parent.name)
-        keys = _differing([o for o in own if o.folder.parent == trial.folder.parent])
+        parts.append(experiments[index].name)
+        keys = _differing(own[experiments.loc[own.index] == experiments[index]])
     keys = list(dict.fromkeys(keys))[:_MOST_DIFFERENCES]
-    parts += [f"{_short(key, keys)}={_shown(trial.settings.get(key))}" for key in keys]
-    return ", ".join(parts or [trial.algorithm])
+    parts += [f"{_short(key, keys)}={_shown(row[key])}" for key in keys]
+    return ", ".join(parts or [row[_NAME]])
 
 
-def _differing(trials: Sequence[Trial]) -> list[str]:
-    keys = sorted({key for trial in trials for key in trial.settings})
-    return [key for key in keys if len({trial.settings.get(key) for trial in trials}) > 1]
+def _differing(trials: pd.DataFrame) -> list[str]:
+    counts = trials.drop(columns=_NAME).nunique()
+    return sorted(counts.index[counts > 1])
 
 
 def _short(key: str, keys: Sequence[str]) -> str:
@@ -181,25 +188,6 @@ def _short(key: str, keys: Sequence[str]) -> str:
     return name.lstrip("_") if alone else key
 
 
-def _shown(value: str | None) -> str:
-    if value is None:
-        return "default"
+def _shown(value: str) -> str:
     text = value.strip('"')
     return text if len(text) <= 24 else text[:23] + "…"
-
-
-def _leaves(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The settings as text that is equal for equal settings."""
-    for key, value in params.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", _ADDRESS.sub("", json.dumps(value, sort_keys=True))
-
-
-def _numbers(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for key, value in result.items():
-        if isinstance(value, dict) and key != "config":
-            yield from _numbers(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{prefix}{key}", float(value)

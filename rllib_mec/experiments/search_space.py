@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rllib_mec.errors import MecError, one_line
-from rllib_mec.experiments.messages import nearest
+from rllib_mec.errors import MecError, nearest, one_line
 
 GRID = "grid_search"
 SAMPLERS = (

@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from rllib_mec.errors import MecError
-from rllib_mec.experiments.messages import nearest
+from rllib_mec.errors import MecError, nearest
 from rllib_mec.experiments.translate import STOP_KEYS, translate_metric
 
 STEPS = "num_env_steps_sampled_lifetime"

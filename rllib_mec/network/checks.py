@@ -1,55 +1,138 @@
-"""Checks of single values that a user gives, with one line to say what was wrong."""
+"""Checks of what a user gives, by pydantic, with one line to say what was wrong."""
 
 from __future__ import annotations
 
-import math
-import numbers
-from typing import Any
+import functools
+import re
+from typing import Annotated, Any, TypeVar
 
-from rllib_mec.errors import MecError
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError, WrapValidator
+
+from rllib_mec.errors import MecError, unknown
+
+# Strict: `True` and the text "5" are no numbers.
+Whole = Annotated[int, Field(strict=True)]
+Count = Annotated[Whole, Field(ge=1)]
+Natural = Annotated[Whole, Field(ge=0)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+
+LeftOpen = WrapValidator(lambda value, check: None if value is None else check(value))
+"""Lets a field be ``None`` until its own class fills it in."""
+
+_WORDS = {
+    "a valid integer": "a whole number",
+    "a finite number": "a number",
+    "a valid boolean": "true or false",
+    "a valid dictionary": "a mapping",
+    "a valid string": "a text",
+    "a valid ": "a ",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than 0": "positive",
+}
+"""Pydantic's words -> ours."""
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def refusal(error: ValidationError, name: str | None = None) -> MecError:
+    """One line for what pydantic found: the field's path, what was expected, the nearest choice.
+
+    Args:
+        error: What it found; the first fault is told.
+        name: What to call the value, where it is no field.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    faults = error.errors(include_url=False)
+    first = faults[0]
+    own = first.get("ctx", {}).get("error")
+    if isinstance(own, MecError):
+        return own
+    path = ".".join(map(str, first["loc"])) if name is None else name
+    if first["type"] == "literal_error" and name is None:
+        expected = str(first.get("ctx", {})["expected"])  # "'paper' or 'si'"
+        return unknown(path, first["input"], re.findall("'(.*?)'", expected))
+    # Of a union, every member says what it would have taken.
+    alternatives = [fault["msg"] for fault in faults if fault["input"] is first["input"]]
+    expected = " or ".join(dict.fromkeys(m.removeprefix("Input should be ") for m in alternatives))
+    for word, ours in _WORDS.items():
+        expected = expected.replace(word, ours)
+    return MecError(f"{path} must be {expected}, but is {first['input']!r}")
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number, as a sampler draws it, as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def refuse_in_one_line(cls: _Class) -> _Class:
+    """Decorate a pydantic dataclass so that a bad value raises a ``MecError``.
+
+    Args:
+        cls: The dataclass, which is changed.
+    """
+    validate = cls.__init__
+
+    @functools.wraps(validate)
+    def initialise(self: Any, *args: Any, **keywords: Any) -> None:
+        try:
+            validate(self, *args, **{name: _plain(value) for name, value in keywords.items()})
+        except ValidationError as error:
+            raise refusal(error) from None
+
+    cls.__init__ = initialise
+    return cls
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def checked(name: str, value: Any, kind: Any) -> Any:
+    """A single value, if it is of a kind.
+
+    Args:
+        name: What to call it in the error.
+        value: The value.
+        kind: An annotation of this module, e.g. :data:`Positive`.
+
+    Raises:
+        MecError: It is not.
+    """
+    try:
+        return _adapter(kind).validate_python(_plain(value))
+    except ValidationError as error:
+        raise refusal(error, name) from None
 
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
     """``value`` as an int.
 
+    Args:
+        name: What to call it in the error.
+        value: The value.
+        least: The smallest that will do.
+
     Raises:
         MecError: It is not a whole number (``True`` is none) or below ``least``.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise MecError(f"{name} must be a whole number of at least {least}, but is {value!r}")
-    return int(value)
-
-
-def number(name: str, value: Any) -> float:
-    """``value`` as a float.
-
-    Raises:
-        MecError: It is not a number (nor are ``True`` and the text ``"5"``), infinite or NaN.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise MecError(f"{name} must be a number, but is {value!r}")
-    return float(value)
+    return checked(name, value, Annotated[Whole, Field(ge=least)])
 
 
 def positive_number(name: str, value: Any) -> float:
     """``value`` as a float above 0.
 
-    Raises:
-        MecError: It is not a number above 0.
-    """
-    result = number(name, value)
-    if result <= 0:
-        raise MecError(f"{name} must be positive, but is {value!r}")
-    return result
-
-
-def non_negative_number(name: str, value: Any) -> float:
-    """``value`` as a float of at least 0.
+    Args:
+        name: What to call it in the error.
+        value: The value.
 
     Raises:
-        MecError: It is not a number of at least 0.
+        MecError: It is not a number above 0, as which ``True`` and the text ``"5"`` do not count.
     """
-    result = number(name, value)
-    if result < 0:
-        raise MecError(f"{name} must not be negative, but is {value!r}")
-    return result
+    return checked(name, value, Positive)

@@ -6,10 +6,20 @@ import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from rllib_mec.errors import MecError, unknown
-from rllib_mec.network.checks import non_negative_number, number, positive_number, whole_number
+from rllib_mec.network.checks import (
+    Count,
+    LeftOpen,
+    NonNegative,
+    Number,
+    Positive,
+    refuse_in_one_line,
+)
 
 if TYPE_CHECKING:
     from rllib_mec.dnn import PartitionTable
@@ -36,145 +46,97 @@ SERVER_LATENCY_MS = {"resnet50": 8.603, "googlenet": 5.11, "mobilenet_v2": 4.10}
 SHAPE_FIELDS = ("num_devices", "num_servers", "num_channels", "max_window", "dnn", "partition")
 """Fields on which the shapes of observations, actions and networks depend."""
 
-_CHOICES = {
-    "profile": tuple(PROFILES),
-    "partition": ("pareto", "operator", "vertical", "layer"),
-    "power_scale": ("dbm", "linear"),
-    "server_model": ("constant", "share"),
-}
-_COUNTS = ("num_devices", "num_servers", "num_channels", "max_window", "feature_bits")
-_POSITIVE = (
-    "mean_tasks",
-    "bandwidth_hz",
-    "noise_w",
-    "path_loss_exponent",
-    "reference_distance_m",
-    "server_latency_ms",
-    "local_slowdown",
-    "remote_feature_share",
-)
-_LARGEST = {
-    "mean_tasks": 1e5,  # the table of the Poisson distribution
-    "shadowing_std_db": 100.0,  # beyond, gains leave the range of floats
-    "min_spectral_efficiency": 100.0,
-    "path_loss_exponent": 20.0,
-    "max_power_dbm": 200.0,
-    "remote_feature_share": 1.0,  # all of them
-}
-"""But for the last, far beyond what makes sense, though still what the arithmetic can bear."""
-_NON_NEGATIVE = (
-    "shadowing_std_db",
-    "min_spectral_efficiency",
-    "energy_per_mmac_j",
-    "energy_weight",
-    "waiting_weight",
-)
 
-
-@dataclasses.dataclass(frozen=True)
+@refuse_in_one_line
+@dataclass(frozen=True, config=ConfigDict(use_attribute_docstrings=True, extra="forbid"))
 class Scenario:
     """A MEC network, its DNN and its radio; the defaults are Table III.
 
     Fields that are ``None`` take the value of the profile or of the DNN. The field names are also
-    the environments' keyword arguments and the keys of RLlib's ``env_config``.
-
-    Attributes:
-        profile: ``"paper"`` counts a transmission of 1 s as 1 ms of latency, which alone explains
-            the paper's tables; ``"si"`` takes seconds as seconds, for real deployments.
-        dnn: Name of a torchvision model.
-        partition: Partition points on offer: ``"pareto"``, ``"operator"``, ``"vertical"`` or
-            ``"layer"``.
-        num_devices: N, the MDs.
-        num_servers: M, the MEC servers.
-        num_channels: C, the channels.
-        max_window: W_max, the most tasks of an MD in a window.
-        mean_tasks: λ of the Poisson distribution of an MD's tasks, at least one each.
-        distance_range_m: Least and largest distance to the base station, in metres.
-        bandwidth_hz: B_c, bandwidth of a channel.
-        noise_w: σ_c, noise power of a channel.
-        path_loss_exponent: h.
-        reference_distance_m: Distance at which the path loss is 1.
-        shadowing_std_db: Standard deviation of the log-normal shadowing.
-        max_power_dbm: P_limit.
-        power_scale: ``"dbm"`` maps an action in [0, 1] to 0 dBm … P_limit in dB, ``"linear"`` to
-            (0, P_limit] in W.
-        min_spectral_efficiency: The rate's floor in bit/s/Hz, the lowest CQI of 3GPP TS 36.213.
-        feature_bits: Bits of an element of a feature tensor.
-        energy_per_mmac_j: ζ, energy of a million MACs.
-        energy_weight: β of Eq. (5).
-        waiting_weight: α of Eq. (5).
-        server_latency_ms: L0, a server's latency for the whole DNN.
-        local_slowdown: How many times slower an MD is than a server.
-        server_model: ``"constant"``: a server takes L0 whatever the cut (Eq. 2); ``"share"``: L0
-            times the share of MACs left to do.
-        remote_feature_share: Share of the features at the cut that go to a server. On the others
-            the MD meanwhile runs a copy of the rest of the DNN, and a task ends when both are done
-            (AgileNN, with 0.5); 1: the server gets all of them.
-        device_profile: Absolute path of a JSON file of latencies measured on the MD (``rllib-mec
-            partition --measure``), instead of MAC-proportional ones.
-        server_profile: The same of the server.
+    the environments' keyword arguments and the keys of RLlib's ``env_config``. The largest values
+    lie far beyond what makes sense; they are what the arithmetic can bear.
 
     Raises:
         MecError: A value is of the wrong type or out of its range.
     """
 
-    profile: str = "paper"
+    profile: Literal["paper", "si"] = "paper"
+    """``"paper"`` counts a transmission of 1 s as 1 ms of latency, which alone explains the paper's
+    tables; ``"si"`` takes seconds as seconds, for real deployments."""
     dnn: str = "resnet50"
-    partition: str = "pareto"
-    num_devices: int = 3
-    num_servers: int = 2
-    num_channels: int = 2
-    max_window: int = 5
-    mean_tasks: float = 50.0
-    distance_range_m: tuple[float, float] = (1.0, 100.0)
-    bandwidth_hz: float = None  # type: ignore[assignment]  # the profile's
-    noise_w: float = 1e-9
-    path_loss_exponent: float = 3.0
-    reference_distance_m: float = 1.0
-    shadowing_std_db: float = 8.0
-    max_power_dbm: float = None  # type: ignore[assignment]  # the profile's
-    power_scale: str = "dbm"
-    min_spectral_efficiency: float = 0.1523
-    feature_bits: int = None  # type: ignore[assignment]  # the profile's
-    energy_per_mmac_j: float = 1e-5
-    energy_weight: float = 50.0
-    waiting_weight: float = 0.05
-    server_latency_ms: float = None  # type: ignore[assignment]  # the DNN's
-    local_slowdown: float = 5.0
-    server_model: str = None  # type: ignore[assignment]  # the profile's
-    remote_feature_share: float = 1.0
+    """Name of a torchvision model."""
+    partition: Literal["pareto", "operator", "vertical", "layer"] = "pareto"
+    """Partition points on offer."""
+    num_devices: Count = 3
+    """N, the MDs."""
+    num_servers: Count = 2
+    """M, the MEC servers."""
+    num_channels: Count = 2
+    """C, the channels."""
+    max_window: Count = 5
+    """W_max, the most tasks of an MD in a window."""
+    mean_tasks: Annotated[Positive, Field(le=1e5)] = 50.0
+    """λ of the Poisson distribution of an MD's tasks, at least one each."""
+    distance_range_m: tuple[Positive, Positive] = (1.0, 100.0)
+    """Least and largest distance to the base station, in metres."""
+    bandwidth_hz: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
+    """B_c, bandwidth of a channel (default: the profile's)."""
+    noise_w: Positive = 1e-9
+    """σ_c, noise power of a channel."""
+    path_loss_exponent: Annotated[Positive, Field(le=20)] = 3.0
+    """h."""
+    reference_distance_m: Positive = 1.0
+    """Distance at which the path loss is 1."""
+    shadowing_std_db: Annotated[NonNegative, Field(le=100)] = 8.0
+    """Standard deviation of the log-normal shadowing."""
+    max_power_dbm: Annotated[Number, Field(le=200), LeftOpen] = None  # type: ignore[assignment]
+    """P_limit (default: the profile's)."""
+    power_scale: Literal["dbm", "linear"] = "dbm"
+    """``"dbm"`` maps an action in [0, 1] to 0 dBm … P_limit in dB, ``"linear"`` to (0, P_limit] in
+    W."""
+    min_spectral_efficiency: Annotated[NonNegative, Field(le=100)] = 0.1523
+    """The rate's floor in bit/s/Hz, the lowest CQI of 3GPP TS 36.213."""
+    feature_bits: Annotated[Count, LeftOpen] = None  # type: ignore[assignment]
+    """Bits of an element of a feature tensor (default: the profile's)."""
+    energy_per_mmac_j: NonNegative = 1e-5
+    """ζ, energy of a million MACs."""
+    energy_weight: NonNegative = 50.0
+    """β of Eq. (5)."""
+    waiting_weight: NonNegative = 0.05
+    """α of Eq. (5)."""
+    server_latency_ms: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
+    """L0, a server's latency for the whole DNN (default: the DNN's, if the paper has it)."""
+    local_slowdown: Positive = 5.0
+    """How many times slower an MD is than a server."""
+    server_model: Annotated[Literal["constant", "share"], LeftOpen] = None  # type: ignore[assignment]
+    """``"constant"``: a server takes L0 whatever the cut (Eq. 2); ``"share"``: L0 times the share
+    of MACs left to do (default: the profile's)."""
+    remote_feature_share: Annotated[Positive, Field(le=1)] = 1.0
+    """Share of the features at the cut that go to a server. On the others the MD meanwhile runs a
+    copy of the rest of the DNN, and a task ends when both are done (AgileNN, with 0.5); 1: the
+    server gets all of them."""
     device_profile: str | None = None
+    """Absolute path of a JSON file of latencies measured on the MD (``rllib-mec partition
+    --measure``), instead of MAC-proportional ones."""
     server_profile: str | None = None
+    """The same of the server."""
 
     def __post_init__(self) -> None:
-        """Fill in the profile's values and check all of them."""
-        self._check_choice("profile")
+        """Fill in what was left open, and check what no single field shows."""
         for name, value in PROFILES[self.profile].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         self._check_dnn()
-        for name in _CHOICES:
-            self._check_choice(name)
-        checks = (
-            *((name, whole_number) for name in _COUNTS),
-            *((name, positive_number) for name in _POSITIVE),
-            *((name, non_negative_number) for name in _NON_NEGATIVE),
-            ("max_power_dbm", number),
-        )
-        for name, check in checks:
-            object.__setattr__(self, name, check(name, getattr(self, name)))
-        for name, largest in _LARGEST.items():
-            if getattr(self, name) > largest:
-                raise MecError(f"{name} must be at most {largest:g}, but is {getattr(self, name)}")
         if self.power_scale == "dbm" and self.max_power_dbm <= 0:
             raise MecError(
                 f"max_power_dbm must be positive on the dbm scale, but is {self.max_power_dbm:g}"
             )
-        self._check_distances()
+        if self.distance_range_m[0] > self.distance_range_m[1]:
+            raise MecError(
+                f"distance_range_m must be 0 < least <= largest, but is {self.distance_range_m!r}"
+            )
         for name in ("device_profile", "server_profile"):
             value = getattr(self, name)
-            if value is not None and not isinstance(value, str):
-                raise MecError(f"{name} must be the path of a JSON file, but is {value!r}")
             if value is not None and not Path(value).is_absolute():
                 raise MecError(
                     f"{name} must be an absolute path, as Ray's workers run in another folder, "
@@ -183,14 +145,7 @@ class Scenario:
             if value is not None and not Path(value).is_file():
                 raise MecError(f"{name}: no such file {value!r}")
 
-    def _check_choice(self, name: str) -> None:
-        value = getattr(self, name)
-        if value not in _CHOICES[name]:
-            raise unknown(name, value, _CHOICES[name])
-
     def _check_dnn(self) -> None:
-        if not isinstance(self.dnn, str):
-            raise MecError(f"dnn must be the name of a torchvision model, but is {self.dnn!r}")
         if self.dnn not in SERVER_LATENCY_MS:
             from rllib_mec.dnn import model_names
 
@@ -203,18 +158,6 @@ class Scenario:
                 )
         elif self.server_latency_ms is None:
             object.__setattr__(self, "server_latency_ms", SERVER_LATENCY_MS[self.dnn])
-
-    def _check_distances(self) -> None:
-        value = self.distance_range_m
-        try:
-            low, high = (number("distance_range_m", v) for v in value)
-        except (TypeError, ValueError):
-            raise MecError(
-                f"distance_range_m must be two numbers in metres, but is {value!r}"
-            ) from None
-        if not 0 < low <= high:
-            raise MecError(f"distance_range_m must be 0 < least <= largest, but is {value!r}")
-        object.__setattr__(self, "distance_range_m", (low, high))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scenario:
@@ -279,6 +222,11 @@ class Scenario:
             ),
             server_model=self.server_model,
         )
+
+    @property
+    def usual_tasks(self) -> int:
+        """Tasks of an MD in an episode of the paper's evaluation: λ, and at least one."""
+        return max(1, round(self.mean_tasks))
 
     @property
     def transmission_ms_per_s(self) -> float:

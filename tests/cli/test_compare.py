@@ -151,9 +151,9 @@ def test_time_slots_are_compared_to_the_planner_but_for_their_reward(capsys, tra
         ("--scenario dnn=2001-99-99", "--scenario: the value of 'dnn' is not valid YAML"),
         ("--scenario dnn=resnet5O", "did you mean 'resnet50'?"),
         ("--scenario profile=si profile=si", "--scenario: 'profile' is given twice"),
-        ("--episodes 0", "--episodes must be at least 1, got 0"),
-        ("--num-tasks 0", "--num-tasks must be at least 1, got 0"),
-        ("--seed -1", "--seed must not be negative, got -1"),
+        ("--episodes 0", "--episodes must be at least 1, but is 0"),
+        ("--num-tasks 0", "--num-tasks must be at least 1, but is 0"),
+        ("--seed -1", "--seed must be at least 0, but is -1"),
         ("--json no/such.json", "there is no folder 'no'"),
         ("--json folder.json", "'folder.json' is a folder"),
         (
@@ -162,7 +162,7 @@ def test_time_slots_are_compared_to_the_planner_but_for_their_reward(capsys, tra
         ),
         ("--checkpoint two three", "the checkpoint three was trained with num_devices=3, but the"),
         ("--checkpoint slots --scenario num_channels=1", "trained with num_channels=2, but"),
-        ("--checkpoints two", "unrecognized arguments: --checkpoints two"),
+        ("--checkpoints two", "unknown flag '--checkpoints': did you mean '--checkpoint'?"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -73,10 +73,13 @@ def test_a_dnn_of_ones_own_measured_plotted_and_used_as_a_profile(own_module, ca
         ("partition resnet50 --server-model shared", "did you mean 'share'?"),
         ("partition resnet50 --input 3,224", "operator 'conv1' cannot run"),
         ("partition resnet50 --input 3,x,4", "--input must be sizes such as 3,224,224"),
-        ("partition resnet50 --bandwidth-mbps -3", "--bandwidth-mbps must be a positive number"),
-        ("partition resnet50 --bandwidth-mbps nan", "--bandwidth-mbps must be a positive number"),
-        ("partition resnet50 --bandwidth-mbps fast", "invalid float value: 'fast'"),
-        ("partition resnet50 --device-slowdown 0", "--device-slowdown must be a positive number"),
+        ("partition resnet50 --bandwidth-mbps -3", "--bandwidth-mbps must be"),
+        ("partition resnet50 --bandwidth-mbps nan", "--bandwidth-mbps must be"),
+        (
+            "partition resnet50 --bandwidth-mbps fast",
+            "--bandwidth-mbps must be a number, but is 'fast'",
+        ),
+        ("partition resnet50 --device-slowdown 0", "--device-slowdown must be positive"),
         ("partition resnet50 --profile none.json", "cannot read the profile 'none.json'"),
         ("partition resnet50 --profile a --server-latency-ms 3", "not both"),
         ("partition resnet50 --plot no/such/cut.png", "--plot: there is no folder 'no/such'"),
@@ -85,7 +88,7 @@ def test_a_dnn_of_ones_own_measured_plotted_and_used_as_a_profile(own_module, ca
         ("partition --model no_such_module:f", "No module named 'no_such_module'"),
         ("partition --model my_dnns:broken", "made a int, expected a torch.nn.Module"),
         ("partition --model my_dnns:needs", "the factory must take no arguments"),
-        ("partition resnet50 --nonsense", "unrecognized arguments: --nonsense"),
+        ("partition resnet50 --nonsense", "unknown flag '--nonsense'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(own_module, capsys, command, message):

@@ -114,8 +114,8 @@ def test_other_environments_are_drawn_by_their_return(tmp_path, figures, monkeyp
         ("sweep --x step", "unknown result 'step'"),
         ("sweep --out curves.xyz", "must end with one of .png, .pdf, .svg, .jpg"),
         ("sweep --out no/such/curves.png", "there is no folder 'no/such'"),
-        ("sweep --smooth 3", "unrecognized arguments: --smooth 3"),
-        ("", "the following arguments are required: RESULT_DIR"),
+        ("sweep --smooth 3", "unknown flag '--smooth'"),
+        ("", "missing argument 'RESULT_DIR"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(experiment, capsys, arguments, message):

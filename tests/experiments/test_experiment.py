@@ -192,3 +192,14 @@ def test_python_file_with_a_search_space_is_validated(tmp_path):
     )
     with pytest.raises(MecError, match="minibatch_size"):
         experiment.check(*experiment.read_spec(str(file)), [].append)
+
+
+def test_merge_keys_may_be_overridden_but_no_key_given_twice(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: {<<: [*a, {z: 4}], x: 5}\n")
+    content = read_yaml(file)
+    assert content["b"] == {"x": 1, "y": 3}
+    assert content["c"] == {"x": 5, "y": 2, "z": 4}
+    file.write_text("a: &a {x: 1}\nb: {<<: *a, y: 3, y: 4}\n")
+    with pytest.raises(MecError, match="line 2: 'y' is given twice"):
+        read_yaml(file)

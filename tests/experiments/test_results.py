@@ -24,7 +24,7 @@ def test_a_curve_is_read_as_it_was_written(tmp_path):
     x, y = trial.curve(STEPS, REWARD)
     assert x.tolist() == [1000, 2000] and y.tolist() == [-3.0, -2.0]
     assert trial.algorithm == "EMH-PPO" and trial.seed is None
-    assert "config/seed" not in trial.results[0] and "done" not in trial.results[0]
+    assert "config/seed" not in trial.results and "done" not in trial.results
 
 
 def test_a_half_written_last_line_is_skipped(tmp_path):

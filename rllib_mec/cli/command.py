@@ -1,0 +1,201 @@
+"""What both command lines are made of: lazy commands, and arguments checked as fields are.
+
+Everything wrong with what the user gave is one line on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rllib_mec.errors import MecError, unknown
+from rllib_mec.experiments import messages
+from rllib_mec.network.checks import Count, Natural, Positive, Whole, checked
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes."""
+
+
+class Value(click.ParamType):
+    """A number of one of the kinds that fields have, so that flags are checked by the same law.
+
+    Args:
+        kind: An annotation of :mod:`rllib_mec.network.checks`.
+        name: What ``--help`` shows for it.
+    """
+
+    def __init__(self, kind: Any, name: str):
+        """Keep both."""
+        self.kind, self.name = kind, name
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The number that a text stands for; what is none is for the check to refuse."""
+        if isinstance(value, str):
+            try:
+                value = int(value) if self.name == "N" else float(value)
+            except ValueError:
+                pass
+        return checked(param.opts[-1], value, self.kind)
+
+
+class JsonObject(click.ParamType):
+    """A JSON object."""
+
+    name = "JSON"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The object that a text stands for."""
+        try:
+            found = json.loads(value)
+        except json.JSONDecodeError as error:
+            where = f"{error.msg} at character {error.pos + 1}"
+            raise MecError(f"{param.opts[-1]} is not valid JSON ({where}): {value}") from None
+        if not isinstance(found, dict):
+            raise MecError(
+                f"{param.opts[-1]} must be a JSON object like '{{\"key\": 1}}', got {value}"
+            )
+        return found
+
+
+class NewFile(click.ParamType):
+    """The path of a file to be written, asked about before long work."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The path, if its folder is there."""
+        file = Path(value).expanduser()
+        if not file.absolute().parent.is_dir():
+            raise MecError(f"{param.opts[-1]}: there is no folder {str(file.parent)!r}")
+        if file.is_dir():
+            raise MecError(f"{param.opts[-1]}: {value!r} is a folder, expected a file's name")
+        return str(file)
+
+
+class Shape(click.ParamType):
+    """The sizes in ``C,H,W``."""
+
+    name = "C,H,W"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The sizes as a tuple."""
+        sizes = tuple(int(size) if size.isdecimal() else 0 for size in value.split(","))
+        if min(sizes) < 1:
+            raise MecError(f"{param.opts[-1]} must be sizes such as 3,224,224, got {value!r}")
+        return sizes
+
+
+COUNT, NATURAL, WHOLE = Value(Count, "N"), Value(Natural, "N"), Value(Whole, "N")
+POSITIVE = Value(Positive, "X")
+
+
+class Command(click.Command):
+    """A command whose help is printed as it is written, and whose repeatable flags take several.
+
+    ``--flag a b`` is ``--flag a --flag b``, which click alone does not know.
+    """
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help without wrapping the examples in it."""
+        formatter.write(f"\n{inspect.cleandoc(self.help or '')}\n")
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Spread repeatable flags before click parses them."""
+        repeatable = {flag for p in self.params if getattr(p, "multiple", False) for flag in p.opts}
+        words: list[str] = []
+        flag, has_value = None, False
+        for word in args:
+            if word.startswith("-"):
+                flag, has_value = (word if word in repeatable else None), False
+            else:
+                words += [flag] if flag and has_value else []
+                has_value = True
+            words.append(word)
+        return super().parse_args(ctx, words)
+
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+command = functools.partial(click.command, cls=Command, context_settings=_CONTEXT)
+option = functools.partial(click.option, show_default=True)
+
+
+class Group(click.Group):
+    """Commands in modules of their own, each imported only when it is asked for.
+
+    Args:
+        name: The program.
+        help: What it is for.
+        modules: Command -> its module, which has a function of the command's name, and one line.
+    """
+
+    def __init__(self, name: str, help: str, modules: Mapping[str, tuple[str, str]]):
+        """Know the names; import nothing."""
+        super().__init__(name, help=help, context_settings=_CONTEXT)
+        self._modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands' names."""
+        return list(self._modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name.
+
+        Raises:
+            MecError: There is none.
+        """
+        if cmd_name not in self._modules:
+            raise unknown("command", cmd_name, self._modules)
+        return getattr(importlib.import_module(self._modules[cmd_name][0]), cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in self._modules.items()])
+
+
+def run(group: Group, argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        group: Its commands; each returns an exit code, and finds ``argv`` as its context's object.
+        argv: The words after the program's name; default: the process's own.
+
+    Returns:
+        The exit code: 0 fine, 1 failed, 2 bad input, 130 interrupted.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    messages.speak_as(str(group.name))
+    try:
+        code = group.main(args=argv, prog_name=group.name, standalone_mode=False, obj=argv)
+        return code or OK
+    except click.exceptions.NoArgsIsHelpError as no_command:
+        print(no_command.format_message())
+    except (MecError, click.UsageError) as bad_input:
+        if {"-vv", "--log-debug"} & set(argv):
+            traceback.print_exc()
+        messages.error(_in_one_line(bad_input))
+    except click.Abort:  # click's name for Ctrl-C
+        messages.error("interrupted")
+        return INTERRUPTED
+    except SystemExit as end:  # a broken pipe, of `... | head`
+        return int(end.code or OK)
+    return BAD_INPUT
+
+
+def _in_one_line(error: MecError | click.UsageError) -> str:
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        flags = [flag for p in error.ctx.command.params for flag in p.opts if flag[:2] == "--"]
+        return str(unknown("flag", error.option_name, flags, show=0))
+    if isinstance(error, click.UsageError):
+        text, path = error.format_message().rstrip("."), error.ctx and error.ctx.command_path
+        return f"{text[:1].lower()}{text[1:]}{f' (see {path} --help)' if path else ''}"
+    return str(error)
