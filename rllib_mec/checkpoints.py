@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,11 +57,21 @@ def find_checkpoint(path: str | Path) -> Path:
     newest = _newest_of_trial(folder)
     if newest:
         return newest
-    trials = [(child, _newest_of_trial(child)) for child in _folders(folder)]
-    found = [(child, checkpoint) for child, checkpoint in trials if checkpoint]
+    found = {child: newest for child in _folders(folder) if (newest := _newest_of_trial(child))}
     if not found:
         raise MecError(f"{path} is not a checkpoint and holds none (no {METADATA} in it)")
-    return max(found, key=lambda pair: (_last_return(pair[0]), pair[1].stat().st_mtime))[1]
+    if len({_env_config(trial) for trial in found}) > 1:
+        raise MecError(
+            f"{path} holds trials of different env_config, whose returns cannot be compared: "
+            f"give the folder of one, e.g. {min(found)}"
+        )
+    return found[max(found, key=lambda trial: (_last_return(trial), found[trial].stat().st_mtime))]
+
+
+def _env_config(trial: Path) -> str:
+    file = trial / "params.json"
+    params = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return json.dumps(params.get("env_config"), sort_keys=True)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -94,11 +105,13 @@ def results(trial: Path) -> Iterator[dict[str, Any]]:
 
 
 def _last_return(trial: Path) -> float:
-    value = float("-inf")
-    for result in results(trial):
-        new = result.get("env_runners", {}).get("episode_return_mean")
-        value = new if new is not None and new == new else value
-    return value
+    """The last mean return there is.
+
+    Read by ourselves: Tune's ``ExperimentAnalysis`` needs the experiment's state, which a copied
+    folder and a run that was killed early do not have.
+    """
+    means = [result.get("env_runners", {}).get("episode_return_mean") for result in results(trial)]
+    return next((mean for mean in reversed(means) if mean is not None and mean == mean), -math.inf)
 
 
 def read_info(path: str | Path) -> CheckpointInfo:

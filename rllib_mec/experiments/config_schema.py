@@ -10,13 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
-import types
 import typing
 from typing import Any
 
+from pydantic import (
+    ConfigDict,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+
 from rllib_mec.errors import MecError, one_line, unknown
 from rllib_mec.experiments import names
+from rllib_mec.network.checks import Count, Natural, NonNegative, checked, refusal
 
 SECTIONS = (
     "environment",
@@ -43,7 +50,13 @@ SECTIONS = (
 _OBJECT_KEYS = ("callbacks_class", "_class", "_cls", "_fn", "_connector", "_function")
 """Keys with these endings, and ``on_...``, take a class or function: a class path is imported."""
 
-_AT_LEAST_ONE = {"train_batch_size_per_learner", "minibatch_size", "num_epochs"}
+_LIMITS = {
+    "train_batch_size_per_learner": Count,
+    "minibatch_size": Count,
+    "num_epochs": Count,
+    "seed": Natural,
+}
+"""Key -> the numbers it takes, where Ray's annotation allows more."""
 
 
 def _methods(config_class: type, section: str) -> list[Any]:
@@ -96,7 +109,7 @@ def build_config(algorithm: Any, settings: dict[str, Any]) -> Any:
         if key not in keys:
             raise unknown("config key", key, keys, show=12)
         section, parameter = keys[key]
-        calls.setdefault(section, {})[key] = _prepare(key, value, parameter.annotation)
+        calls.setdefault(section, {})[key] = check_setting(config, parameter, value)
     _check_api_stack(calls.pop("api_stack", {}))
     if "environment" in calls:
         env_config = calls["environment"].get("env_config") or {}
@@ -105,9 +118,10 @@ def build_config(algorithm: Any, settings: dict[str, Any]) -> Any:
             calls["environment"]["env"] = env
     evaluation_config = calls.get("evaluation", {}).get("evaluation_config")
     if isinstance(evaluation_config, dict):
-        for key in evaluation_config:
+        for key, value in evaluation_config.items():
             if key not in keys:
                 raise unknown("key in evaluation_config", key, keys, show=12)
+            evaluation_config[key] = check_setting(config, keys[key][1], value)
     for section in SECTIONS:
         if section in calls:
             try:
@@ -115,6 +129,7 @@ def build_config(algorithm: Any, settings: dict[str, Any]) -> Any:
             except Exception as error:
                 raise MecError(f"config: {one_line(error)}") from None
     _check_model_config(config)
+    _check_policies(config)
     validate(config)
     return config
 
@@ -142,8 +157,18 @@ def _check_api_stack(settings: dict[str, Any]) -> None:
             )
 
 
-def _prepare(key: str, value: Any, annotation: Any) -> Any:
-    """Check a value against the annotation, and import the object a class path names."""
+def check_setting(config: Any, parameter: inspect.Parameter, value: Any) -> Any:
+    """A value for an argument of one of a config's methods.
+
+    Args:
+        config: The ``AlgorithmConfig``.
+        parameter: The argument, from :func:`known_keys`.
+        value: What the user gave; where an object is wanted, its class path.
+
+    Raises:
+        MecError: It is of the wrong kind, or names no object.
+    """
+    key = parameter.name
     if key == "framework" and value != "torch":
         raise MecError(f"framework must be 'torch', got {value!r}: RLlib 2.60 has no other")
     takes_object = key.startswith("on_") or key.endswith(_OBJECT_KEYS)
@@ -151,7 +176,9 @@ def _prepare(key: str, value: Any, annotation: Any) -> Any:
         return names.load_object(key, value)
     if key == "rl_module_spec" and isinstance(value, dict):
         return _rl_module_spec(value)
-    return _check_value(key, value, annotation)
+    # Some annotations do not know of the default.
+    kinds = typing.Union[parameter.annotation, type(vars(config).get(key)), None]  # noqa: UP007
+    return _check_value(key, value, kinds)
 
 
 def _rl_module_spec(settings: dict[str, Any]) -> Any:
@@ -167,43 +194,24 @@ def _rl_module_spec(settings: dict[str, Any]) -> Any:
     return RLModuleSpec(**settings)
 
 
-def _simple_types(annotation: Any) -> set[type] | None:
-    """The plain types an annotation allows, or None where anything may be meant."""
-    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
-        return None
-    origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType):
-        parts = [_simple_types(part) for part in typing.get_args(annotation)]
-        return None if any(part is None for part in parts) else set().union(*filter(None, parts))
-    if origin is typing.Literal:
-        return {type(option) for option in typing.get_args(annotation)}
-    plain = origin or annotation
-    return {plain} if plain in (int, float, bool, str, dict, list, type(None)) else None
-
-
-def _check_value(key: str, value: Any, annotation: Any) -> Any:
+def _check_value(key: str, value: Any, kind: Any) -> Any:
     """Reject a value of the wrong kind, e.g. ``lr: fast``; whole floats become ints."""
-    if isinstance(value, float) and not math.isfinite(value) and key != "grad_clip":
-        raise MecError(f"{key} must be a finite number, got {value}")
-    allowed = _simple_types(annotation)
-    if allowed is not None:
-        wants = " or ".join(sorted(t.__name__ for t in allowed if t is not type(None)))
-        wrong = MecError(f"{key} must be {wants}, got {value!r}")
-        if isinstance(value, float) and float not in allowed and int in allowed:
-            if not value.is_integer():
-                raise wrong
-            value = int(value)  # `4e3` is a float to YAML
-        if isinstance(value, str) and str not in allowed:
-            raise wrong
-        if isinstance(value, bool) and bool not in allowed:
-            raise wrong
-        if isinstance(value, dict) and dict not in allowed:
-            raise wrong
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if key in _AT_LEAST_ONE and value < 1:
-            raise MecError(f"{key} must be at least 1, got {value}")
-        if key.startswith("num_") and value < 0:
-            raise MecError(f"{key} must not be negative, got {value}")
+    # Lists are schedules, which not all of Ray's annotations know of; objects are Ray's to check.
+    if not isinstance(value, str | float | int | dict):
+        return value
+    settings = ConfigDict(
+        strict=True, arbitrary_types_allowed=True, allow_inf_nan=key == "grad_clip"
+    )
+    try:
+        TypeAdapter(kind, config=settings).validate_python(value)
+    except ValidationError as error:
+        if not (isinstance(value, float) and value.is_integer()):
+            raise refusal(error, key) from None
+        return _check_value(key, int(value), kind)  # `4e3` is a float to YAML
+    except (PydanticUserError, PydanticUndefinedAnnotation):
+        return value  # an annotation that is only there for type checkers
+    if key in _LIMITS or (key.startswith("num_") and not isinstance(value, str)):
+        checked(key, value, _LIMITS.get(key, NonNegative))
     return value
 
 
@@ -223,6 +231,18 @@ def _check_model_config(config: Any) -> None:
     for key in config._model_config:
         if key not in fields:
             raise unknown("key in model_config", key, fields)
+
+
+def _check_policies(config: Any) -> None:
+    """By default all agents act by ``default_policy``, which must then be among the policies."""
+    from ray.rllib.core import DEFAULT_MODULE_ID
+
+    maps = config.policy_mapping_fn is not type(config)().policy_mapping_fn
+    if not maps and DEFAULT_MODULE_ID not in config.policies:
+        raise MecError(
+            f"policies {sorted(config.policies)}: give policy_mapping_fn (pkg.module:function) too,"
+            f" which says who acts by which; without it all act by {DEFAULT_MODULE_ID!r}"
+        )
 
 
 _PROPERTY_NAMES = {

@@ -31,10 +31,9 @@ _Loader.add_implicit_resolver(
 
 def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
-    for (
-        key_node,
-        _,
-    ) in node.value:  # before `<<: *anchor` is merged in, whose keys may be given anew
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":  # its keys may be given anew
+            continue
         key = loader.construct_object(key_node, deep=True)
         try:
             repeated = key in seen

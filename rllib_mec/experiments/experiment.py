@@ -210,20 +210,20 @@ def _check_scheduler(
 
     if name.lower() not in SCHEDULER_IMPORT:
         raise unknown("scheduler", name, SCHEDULER_IMPORT)
-    arguments = search_space.resolve(arguments or {}, "scheduler_config")
-    if isinstance(arguments.get("metric"), str):
-        arguments["metric"] = translate_metric(arguments["metric"], notify)
+    resolved: dict[str, Any] = search_space.resolve(arguments or {}, "scheduler_config")
+    if isinstance(resolved.get("metric"), str):
+        resolved["metric"] = translate_metric(resolved["metric"], notify)
     try:
         scheduler_class = SCHEDULER_IMPORT[name.lower()]
         if inspect.isfunction(scheduler_class):
             scheduler_class = scheduler_class()
         accepted = inspect.signature(scheduler_class).parameters
-        for key in arguments:
+        for key in resolved:
             if key not in accepted:
                 raise unknown(f"key for scheduler {name}", key, accepted, show=20)
-        create_scheduler(name, **arguments)
+        create_scheduler(name, **resolved)
     except MecError:
         raise
     except Exception as error:
         raise MecError(f"scheduler {name}: {one_line(error)}") from None
-    return name, arguments
+    return name, resolved

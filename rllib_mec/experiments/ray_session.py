@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,6 +61,8 @@ def started(options: RayOptions, needs: dict[str, float], verbosity: int) -> Ite
 def _signal_handlers_kept() -> Iterator[None]:
     """Put back the handlers that Tune replaces and leaves, which would swallow the next Ctrl-C."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    if threading.current_thread() is not threading.main_thread():
+        numbers = ()  # only the main thread may set handlers, and Tune then leaves them alone
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield

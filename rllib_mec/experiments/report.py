@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rllib_mec import registry
 from rllib_mec.errors import one_line
-from rllib_mec.experiments.messages import note
+from rllib_mec.experiments.messages import as_table, note
 from rllib_mec.experiments.stop_criteria import STEPS, lookup
 
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
 _RETURN = "env_runners/episode_return_mean"
+
+
+def parameters(trial: Trial) -> str:
+    """What a trial of a search was given.
+
+    Args:
+        trial: The trial.
+    """
+    return "  ".join(f"{key}={value}" for key, value in (trial.evaluated_params or {}).items())
 
 
 def is_ours(env: Any) -> bool:
@@ -33,7 +47,7 @@ def final_report(checkpoint_path: str | Path) -> str:
     return comparison_table(evaluations, paper=True)
 
 
-def print_summary(trials: list[Any], env: Any, score: str | None, mode: str) -> None:
+def print_summary(trials: list[Trial], env: Any, score: str | None, mode: str) -> None:
     """Print each trial's last result, the best checkpoint, and the line that evaluates it.
 
     Args:
@@ -44,58 +58,58 @@ def print_summary(trials: list[Any], env: Any, score: str | None, mode: str) -> 
     """
     trials = sorted(trials, key=lambda trial: trial.trial_id)
     if len(trials) > 1:
-        print()
-        for number, trial in enumerate(trials, start=1):
-            print(_trial_line(number, len(trials), trial))
-    saved = [trial for trial in trials if trial.checkpoint]
-    if not saved:
+        header = ["trial", "", "iter", "return", "parameters", "checkpoint"]
+        rows = [[f"[{i}/{len(trials)}]", *_row(trial)] for i, trial in enumerate(trials, start=1)]
+        print(f"\n{as_table(header, rows, left=['trial', '', 'parameters', 'checkpoint'])}")
+    by_scenario: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if trial.checkpoint:
+            env_config = (trial.config or {}).get("env_config")
+            scenario = json.dumps(env_config, sort_keys=True, default=str)
+            by_scenario.setdefault(scenario, []).append(trial)
+    if not by_scenario:
         note("no checkpoint was written (checkpoint_at_end is off)")
-        return
-    best = max(saved, key=lambda trial: _score(trial, score or _RETURN, mode))
-    path = best.checkpoint.path
-    print()
+    elif len(by_scenario) > 1:
+        note("returns of different env_config cannot be compared: here is the best of each")
+    for same in by_scenario.values():
+        best = max(same, key=lambda trial: _score(trial, score or _RETURN, mode))
+        path = best.checkpoint.path  # pyright: ignore[reportOptionalMemberAccess]
+        print(f"\n{_result(best, path, env, len(by_scenario) > 1)}")
+        label = "Best checkpoint" if len(same) > 1 else "Checkpoint"
+        print(f"\n{label}:  {path}\nEvaluate it:  rllib evaluate {shlex.quote(path)}", flush=True)
+
+
+def _result(trial: Trial, path: str, env: Any, is_one_of_many: bool) -> str:
+    """What came out of a trial."""
+    result = trial.last_result or {}
+    if is_one_of_many:
+        return f"{parameters(trial)}: return {_number(lookup(result, _RETURN))}"
     if is_ours(env):
         try:
-            print(final_report(path))
+            return final_report(path)
         except Exception as error:  # the run itself is done and saved: never lose its end over this
-            note(f"the comparison table failed: {one_line(error)}")
-    else:
-        result = best.last_result or {}
-        steps = lookup(result, STEPS)
-        print(
-            f"Mean return {_number(lookup(result, _RETURN))} after "
-            f"{result.get('training_iteration', 0)} iterations"
-            + (f", {steps:,.0f} environment steps" if steps is not None else "")
-        )
-    label = "Best checkpoint" if len(saved) > 1 else "Checkpoint"
-    print(f"\n{label}:  {path}\nEvaluate it:  rllib evaluate {_quoted(path)}", flush=True)
+            return f"(the comparison table failed: {one_line(error)})"
+    steps = lookup(result, STEPS)
+    return (
+        f"Mean return {_number(lookup(result, _RETURN))} after "
+        f"{result.get('training_iteration', 0)} iterations"
+        + (f", {steps:,.0f} environment steps" if steps is not None else "")
+    )
 
 
-def _score(trial: Any, key: str, mode: str) -> float:
+def _score(trial: Trial, key: str, mode: str) -> float:
     value = lookup(trial.last_result or {}, key)
     if value is None or math.isnan(value):
         return -math.inf
     return value if mode == "max" else -value
 
 
-def _trial_line(number: int, total: int, trial: Any) -> str:
+def _row(trial: Trial) -> list[str]:
     result = trial.last_result or {}
-    parameters = "  ".join(f"{k}={v}" for k, v in (trial.evaluated_params or {}).items())
-    fields = [
-        f"[{number}/{total}] {trial.status.lower():<10}",
-        f"iter {result.get('training_iteration', 0):>4}",
-        f"return {_number(lookup(result, _RETURN)):>9}",
-        parameters,
-        trial.checkpoint.path if trial.checkpoint else "no checkpoint",
-    ]
-    return "  ".join(fields)
+    path = trial.checkpoint.path if trial.checkpoint else "none"
+    iteration, mean = str(result.get("training_iteration", 0)), lookup(result, _RETURN)
+    return [trial.status.lower(), iteration, _number(mean), parameters(trial), path]
 
 
 def _number(value: float | None) -> str:
     return "?" if value is None or math.isnan(value) else f"{value:.2f}"
-
-
-def _quoted(path: str) -> str:
-    import shlex
-
-    return shlex.quote(str(path))

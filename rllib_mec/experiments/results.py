@@ -6,9 +6,10 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,6 @@ from rllib_mec.errors import MecError
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _TRIAL_ID = re.compile(r"_[0-9a-f]{5,8}(_\d{5})?(_|$)")
 _MOST_DIFFERENCES = 4
-_NAME = "algorithm"
-"""Column beside the settings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,59 +125,58 @@ def group_by_seed(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
     Args:
         trials: At least one.
     """
-    table = pd.DataFrame([{_NAME: t.algorithm, **t.settings} for t in trials]).fillna("default")
-    groups: list[list[int]] = []
-    for _, rows in table.groupby(list(table.columns), sort=False):
-        seeds = [trials[i].seed for i in rows.index if trials[i].seed is not None]
+    groups: list[list[Trial]] = []
+    for same in _split(trials, lambda t: (t.algorithm, tuple(sorted(t.settings.items())))):
+        seeds = [trial.seed for trial in same if trial.seed is not None]
         if len(set(seeds)) == len(seeds):
-            groups.append(list(rows.index))
-            continue
-        homes = pd.Series([trials[i].folder.parent for i in rows.index], rows.index)
-        groups += [_one_of_each(trials, list(same.index)) for _, same in homes.groupby(homes)]
-    experiments = pd.Series([trials[group[0]].folder.parent for group in groups])
-    firsts = table.loc[[group[0] for group in groups]].reset_index(drop=True)
-    labels = [_label(i, firsts, experiments) for i in firsts.index]
+            groups.append(same)
+        else:
+            groups += [_one_of_each(g) for g in _split(same, lambda t: t.folder.parent)]
+    labels = [_label(group[0], [other[0] for other in groups]) for group in groups]
     labels = [
-        f"{label}, {experiments[i].name}" if labels.count(label) > 1 else label
-        for i, label in enumerate(labels)
+        f"{label}, {group[0].folder.parent.name}" if labels.count(label) > 1 else label
+        for label, group in zip(labels, groups, strict=True)
     ]
     labels = [  # two experiments of one name
         f"{label} [{i}]" if labels.count(label) > 1 else label
         for i, label in enumerate(labels, start=1)
     ]
-    members = [[trials[i] for i in group] for group in groups]
-    return dict(zip(labels, members, strict=True))
+    return dict(zip(labels, groups, strict=True))
 
 
-def _one_of_each(trials: Sequence[Trial], group: list[int]) -> list[int]:
+def _split(trials: Iterable[Trial], key: Any) -> list[list[Trial]]:
+    groups: dict[Any, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(key(trial), []).append(trial)
+    return list(groups.values())
+
+
+def _one_of_each(trials: list[Trial]) -> list[Trial]:
     """The longest trial of each seed; of those without a seed, all."""
-    seeds = pd.Series([trials[i].seed or str(i) for i in group], group)
-    return [
-        max(same.index, key=lambda i: len(trials[i].results)) for _, same in seeds.groupby(seeds)
-    ]
+    groups = _split(trials, lambda t: t.folder if t.seed is None else t.seed)
+    return [max(same, key=lambda t: len(t.results)) for same in groups]
 
 
-def _label(index: int, others: pd.DataFrame, experiments: pd.Series) -> str:
+def _label(trial: Trial, others: Sequence[Trial]) -> str:
     """The algorithm, if others have another one; then the settings in which trials differ.
 
     Algorithms have different settings, so between them only those of the environment count. Where
     too much differs, the experiment's name stands for what its trials have in common.
     """
-    row = others.loc[index]
-    own = others[others[_NAME] == row[_NAME]]
+    own = [other for other in others if other.algorithm == trial.algorithm]
     keys = _differing(own) + [k for k in _differing(others) if re.match(r"env(_config/|$)", k)]
-    parts = [row[_NAME]] if len(own) < len(others) else []
+    parts = [trial.algorithm] if len(own) < len(others) else []
     if len(set(keys)) > _MOST_DIFFERENCES:
-        parts.append(experiments[index].name)
-        keys = _differing(own[experiments.loc[own.index] == experiments[index]])
+        parts.append(trial.folder.parent.name)
+        keys = _differing([o for o in own if o.folder.parent == trial.folder.parent])
     keys = list(dict.fromkeys(keys))[:_MOST_DIFFERENCES]
-    parts += [f"{_short(key, keys)}={_shown(row[key])}" for key in keys]
-    return ", ".join(parts or [row[_NAME]])
+    parts += [f"{_short(key, keys)}={_shown(trial.settings.get(key))}" for key in keys]
+    return ", ".join(parts or [trial.algorithm])
 
 
-def _differing(trials: pd.DataFrame) -> list[str]:
-    counts = trials.drop(columns=_NAME).nunique()
-    return sorted(counts.index[counts > 1])
+def _differing(trials: Sequence[Trial]) -> list[str]:
+    keys = sorted({key for trial in trials for key in trial.settings})
+    return [key for key in keys if len({trial.settings.get(key) for trial in trials}) > 1]
 
 
 def _short(key: str, keys: Sequence[str]) -> str:
@@ -188,6 +186,8 @@ def _short(key: str, keys: Sequence[str]) -> str:
     return name.lstrip("_") if alone else key
 
 
-def _shown(value: str) -> str:
+def _shown(value: str | None) -> str:
+    if value is None:
+        return "default"
     text = value.strip('"')
     return text if len(text) <= 24 else text[:23] + "…"

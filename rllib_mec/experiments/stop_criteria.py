@@ -22,6 +22,19 @@ _PREDICTABLE = (
 )
 """Results that grow steadily, from which an ETA can be told."""
 
+_LEARNER = (
+    "clip_fraction", "curr_entropy_coeff", "curr_kl_coeff", "default_optimizer_learning_rate",
+    "entropy", "entropy_channel", "entropy_partition", "entropy_power", "entropy_server",
+    "entropy_window", "mean_kl", "mean_kl_loss", "num_module_steps_trained", "policy_loss",
+    "total_loss", "vf_explained_var", "vf_explained_variance", "vf_loss", "window_loss",
+)  # fmt: skip
+_RUNNERS = (
+    "energy_j", "episode_duration_sec_mean", "episode_len_max", "episode_len_mean",
+    "episode_len_min", "episode_return_max", "episode_return_mean", "episode_return_min",
+    "latency_ms", "local_share", "num_agent_steps_sampled_lifetime", "num_env_steps_sampled",
+    "num_env_steps_sampled_lifetime", "num_episodes", "num_episodes_lifetime", "reward",
+    "waiting_ms", "window_size",
+)  # fmt: skip
 KNOWN = {
     *_PREDICTABLE,
     *STOP_KEYS.values(),
@@ -30,14 +43,11 @@ KNOWN = {
     "iterations_since_restore",
     "time_since_restore",
     "done",
-    "env_runners/episode_duration_sec_mean",
-    "env_runners/episode_len_max",
-    "env_runners/episode_len_min",
-    "env_runners/num_episodes",
-    "evaluation/env_runners/episode_return_max",
-    "evaluation/env_runners/episode_return_min",
+    *(f"env_runners/{name}" for name in _RUNNERS),
+    *(f"evaluation/env_runners/{name}" for name in _RUNNERS),
+    *(f"learners/default_policy/{name}" for name in _LEARNER),
 }
-"""Result keys of every algorithm; custom metrics come beside them."""
+"""Result keys of RLlib's and our algorithms; metrics of the user's own come beside them."""
 
 
 def check_stop(stop: Any, notify: Callable[[str], None]) -> dict[str, float]:
@@ -62,12 +72,26 @@ def check_stop(stop: Any, notify: Callable[[str], None]) -> dict[str, float]:
         if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
             raise MecError(f"stop: {key} must be a number, got {value!r}")
         name = translate_metric(key, notify)
-        if name not in KNOWN:
-            close = nearest(key, KNOWN | STOP_KEYS.keys(), cutoff=0.8 if "/" not in key else 0.95)
-            if close and abs(len(close) - len(key)) <= 1 + 2 * ("/" not in key):
-                raise MecError(f"unknown stop key {key!r}: did you mean {close!r}?")
+        if name not in KNOWN and (close := _meant(key)):
+            raise MecError(f"unknown stop key {key!r}: did you mean {close!r}?")
         criteria[name] = value
     return criteria
+
+
+def _meant(key: str) -> str | None:
+    """The known key that an unknown one is a slip of, if it looks like one."""
+    parent, _, name = key.rpartition("/")
+    known = KNOWN | STOP_KEYS.keys()
+    groups = {other.rpartition("/")[0] for other in known}
+    group = parent if parent in groups else nearest(parent, groups - {""}, cutoff=0.8)
+    if group is None:
+        return None
+    beside = [other.rpartition("/")[2] for other in known if other.rpartition("/")[0] == group]
+    close = nearest(name, beside, cutoff=0.75)
+    # `reward_p95` and `my_reward` vary a known name on purpose.
+    if close is None or (close != name and close in name):
+        return None
+    return f"{group}/{close}" if group else close
 
 
 def _flatten(stop: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -100,28 +124,16 @@ def is_met(stop: dict[str, float], result: dict[str, Any]) -> bool:
     return any(value is not None and value >= limit for value, limit in values)
 
 
-def seconds_left(
-    stop: dict[str, float], first: dict[str, Any], last: dict[str, Any], elapsed_s: float
-) -> float | None:
-    """Time until the first steady criterion is reached at the pace so far.
+def share_done(stop: dict[str, float], result: dict[str, Any]) -> float | None:
+    """How much of a training is done, by the criterion that is nearest to being met.
 
     Args:
         stop: The criteria.
-        first: The first result seen in this process; empty for a run that starts from nothing.
-        last: The newest result.
-        elapsed_s: Seconds between the two.
+        result: The newest result.
 
     Returns:
-        Seconds, or None if no criterion is steady or nothing has moved yet.
+        A share in [0, 1], or None if no criterion grows steadily.
     """
-    estimates = []
-    for key in stop.keys() & set(_PREDICTABLE):
-        start = lookup(first, key) if first else 0.0
-        now = lookup(last, key)
-        if start is None or now is None:
-            continue
-        if key == "time_total_s":
-            estimates.append(max(0.0, stop[key] - now))
-        elif now > start and elapsed_s > 0:
-            estimates.append(max(0.0, (stop[key] - now) * elapsed_s / (now - start)))
-    return min(estimates, default=None)
+    values = [(lookup(result, key), stop[key]) for key in stop.keys() & set(_PREDICTABLE)]
+    shares = [min(1.0, value / limit) for value, limit in values if value is not None and limit > 0]
+    return max(shares, default=None)

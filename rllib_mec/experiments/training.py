@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from ray.tune.schedulers import create_scheduler
 from ray.tune.stopper import Stopper
 from ray.tune.tune_config import ResumeConfig
 
-from rllib_mec.errors import one_line
+from rllib_mec.errors import MecError, one_line
 from rllib_mec.experiments import ray_session, storage
 from rllib_mec.experiments.experiment import Experiment
 from rllib_mec.experiments.interruption import CheckpointKeeper
@@ -90,7 +91,8 @@ def run(
         experiment.stop, experiment.options.get("time_budget_s"), verbose=verbosity > 0
     )
     with ray_session.started(ray_options, needs, verbosity):
-        keeper.handle_signals()
+        if threading.current_thread() is threading.main_thread():
+            keeper.handle_signals()
         _print_start(experiment, folder, resume)
         try:
             trials = _run_tune(
@@ -101,6 +103,8 @@ def run(
                 traceback.print_exc()
             error(f"training failed: {one_line(failure)} (results: {folder})")
             return FAILED
+        finally:
+            progress.on_experiment_end([])
         if keeper.interrupted:
             _print_interrupted(trials, experiment, name, argv or [])
             return INTERRUPTED
@@ -120,6 +124,8 @@ def _run_tune(
         settings.setdefault("num_to_keep", _KEEP)
     _StopAt.criteria = experiment.stop
     scheduler_name, scheduler_arguments = experiment.scheduler
+    # Not `tune.Tuner`: it starts from no checkpoint (`restore`), and its `restore` goes on with the
+    # callbacks and the `stop` of the process before, and never with trials that have ended.
     analysis = tune.run(
         experiment.algorithm,
         name=name,
@@ -188,18 +194,18 @@ def _finish(experiment: Experiment, trials: list[Trial]) -> int:
         mode = experiment.checkpoint_config.get("checkpoint_score_order", "max")
         print_summary(trials, experiment.config.env, score, mode)
     for trial in failed:
-        error(f"training failed: {root_cause(trial)} (log: {_log(trial)})")
+        kept = Path(trial.path or "", "error.txt")  # there if Tune has copied the log already
+        log = kept if kept.is_file() else trial.error_file or trial.path
+        error(f"training failed: {root_cause(trial)} (log: {log})")
     return FAILED if failed else OK
 
 
-def _log(trial: Trial) -> str:
-    """The failed trial's log, among its results if Tune has copied it there already."""
-    kept = Path(trial.path or "", "error.txt")
-    return str(kept if kept.is_file() else trial.error_file or trial.path)
-
-
 def root_cause(trial: Trial) -> str:
-    """The last exception named in a failed trial's log, on one line."""
+    """The last exception named in a failed trial's log, on one line.
+
+    Args:
+        trial: The trial.
+    """
     if not trial.error_file or not Path(trial.error_file).is_file():
         return "unknown cause"
     text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
@@ -208,5 +214,5 @@ def root_cause(trial: Trial) -> str:
     # If a worker cannot even unpickle its config, RLlib's `__repr__` fails on top of that; and
     # RLlib wraps an environment's exception in a bare `RuntimeError`.
     telling = [line for line in named if ": " in line and "'enable_rl_module_and_l" not in line]
-    named = telling or named
-    return one_line(named[-1] if named else text.strip().splitlines()[-1])
+    ours = re.findall(rf"^{MecError.__module__}\.MecError: (.+)$", text, re.M)
+    return one_line([text.strip().splitlines()[-1], *named, *telling, *ours][-1])

@@ -24,7 +24,6 @@ LeftOpen = WrapValidator(lambda value, check: None if value is None else check(v
 
 _WORDS = {
     "a valid integer": "a whole number",
-    "a finite number": "a number",
     "a valid boolean": "true or false",
     "a valid dictionary": "a mapping",
     "a valid string": "a text",

@@ -91,10 +91,13 @@ BAD_FILES = {
     "text for a number": (cartpole(config={"lr": "fast"}), ["lr must be", "'fast'"]),
     "fraction for a whole number": (
         cartpole(config={"num_epochs": 1.5}),
-        ["num_epochs must be int"],
+        ["num_epochs must be a whole number"],
     ),
     "not a number": (cartpole(config={"gamma": float("nan")}), ["gamma", "finite"]),
-    "negative count": (cartpole(config={"num_env_runners": -1}), ["must not be negative"]),
+    "negative count": (
+        cartpole(config={"num_env_runners": -1}),
+        ["num_env_runners must be at least 0"],
+    ),
     "empty batch": (cartpole(config={"train_batch_size": 0}), ["at least 1"]),
     "RLlib's own validation": (
         cartpole(config={"minibatch_size": 500, "train_batch_size_per_learner": 100}),
@@ -113,6 +116,21 @@ BAD_FILES = {
     "empty grid": (cartpole(config={"lr": {"grid_search": []}}), ["not empty"]),
     "sampler without bounds": (cartpole(config={"lr": {"uniform": [1]}}), ["uniform"]),
     "one bad grid point": (cartpole(config={"lr": {"grid_search": [1e-4, "x"]}}), ["'x'"]),
+    "negative seed": (cartpole(config={"seed": -1}), ["seed must be at least 0, but is -1"]),
+    "policies that nobody acts by": (
+        cartpole(config={"policies": ["a", "b"]}),
+        ["policies ['a', 'b']: give policy_mapping_fn"],
+    ),
+    "policies that none of our agents act by": (
+        {
+            "name": {
+                "run": "EMH-PPO",
+                "env": "mec_task_window_v0",
+                "config": {"policies": ["a", "b"]},
+            }
+        },
+        ["policies"],
+    ),
     "no samples": (cartpole(num_samples=0), ["num_samples"]),
     "unknown scheduler": (cartpole(scheduler="asha"), ["unknown scheduler 'asha'"]),
     "misspelt scheduler key": (
@@ -187,6 +205,7 @@ PPO = ["train", "--algo", "PPO", "--env", "CartPole-v1"]
         ([*PPO, "--ray-num-cpus", "0"], ["--ray-num-cpus"]),
         ([*PPO, "--wandb-project", "x"], ["--wandb-key"]),
         ([*PPO, "--experiment-name", "a/b"], ["plain folder name"]),
+        ([*PPO, "-n", "x" * 300], ["at most 200 bytes", "of 300"]),
         ([*PPO, "--resume", "--storage-path", "/no/such/place"], ["nothing to resume"]),
         (["evaluate"], ["CHECKPOINT"]),
         (["evaluate", "/no/such/place"], ["no such checkpoint"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rllib_mec.errors import MecError
-from rllib_mec.experiments import experiment
+from rllib_mec.experiments import config_schema, experiment
 from rllib_mec.experiments.documents import read_yaml
 
 
@@ -203,3 +203,43 @@ def test_merge_keys_may_be_overridden_but_no_key_given_twice(tmp_path):
     file.write_text("a: &a {x: 1}\nb: {<<: *a, y: 3, y: 4}\n")
     with pytest.raises(MecError, match="line 2: 'y' is given twice"):
         read_yaml(file)
+
+
+def test_the_default_of_every_setting_passes_the_check():
+    from ray.rllib.algorithms.registry import ALGORITHMS
+
+    for name in ("PPO", "DQN", "SAC", "IMPALA", "EMH-PPO"):
+        _, config = ALGORITHMS[name]()
+        keys = config_schema.known_keys(type(config))
+        plain = {
+            key: value
+            for key, value in vars(config).items()
+            if key in keys and isinstance(value, str | float | int) and key != "seed"
+        }
+        assert len(plain) > 100
+        for key, value in plain.items():
+            if "api_stack" not in keys[key][0]:
+                config_schema.check_setting(config, keys[key][1], value)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("env_runners/rewrad", "env_runners/reward"),
+        ("env_runner/reward", "env_runners/reward"),
+        ("env_runners/latency_m", "env_runners/latency_ms"),
+        ("env_runners/num_episode_lifetime", "env_runners/num_episodes_lifetime"),
+        ("evaluation/env_runners/episode_return_maen", None),
+        ("learners/default_policy/vf_los", "learners/default_policy/vf_loss"),
+        ("num_env_steps_sampled_lifetim", "num_env_steps_sampled_lifetime"),
+    ],
+)
+def test_a_slip_in_a_stop_key_is_found_at_any_depth(key, meant):
+    meant = meant or key.replace("maen", "mean")
+    with pytest.raises(MecError, match=f"did you mean '{meant}'"):
+        check(stop={key: 1})
+
+
+@pytest.mark.parametrize("key", ["env_runners/my_reward", "my_metric", "env_runners/reward_p95"])
+def test_a_metric_of_ones_own_may_vary_a_known_name(key):
+    assert check(stop={key: 1}).stop == {key: 1}

@@ -11,8 +11,8 @@ import pytest
 from rllib_mec.checkpoints import find_checkpoint
 from rllib_mec.errors import MecError
 from rllib_mec.experiments import storage
-from rllib_mec.experiments.progress import Progress, duration
-from rllib_mec.experiments.stop_criteria import is_met, seconds_left
+from rllib_mec.experiments.progress import Pace, Progress, duration
+from rllib_mec.experiments.stop_criteria import is_met, share_done
 
 STEPS = "num_env_steps_sampled_lifetime"
 
@@ -25,17 +25,30 @@ def test_duration(seconds, text):
     assert duration(seconds) == text
 
 
-def test_seconds_left_is_that_of_the_first_criterion_to_be_met():
-    first, last = {"training_iteration": 10, STEPS: 1000}, {"training_iteration": 20, STEPS: 2000}
-    assert seconds_left({"training_iteration": 30}, first, last, 5.0) == 5.0
-    assert seconds_left({STEPS: 5000}, first, last, 5.0) == 15.0
-    assert seconds_left({"training_iteration": 30, STEPS: 5000}, first, last, 5.0) == 5.0
-    assert seconds_left({"training_iteration": 15}, first, last, 5.0) == 0.0
-    assert seconds_left({"time_total_s": 100}, {}, {"time_total_s": 40.0}, 1.0) == 60.0
+def test_the_share_done_is_that_of_the_criterion_nearest_to_being_met():
+    result = {"training_iteration": 20, STEPS: 2000, "time_total_s": 40.0}
+    assert share_done({"training_iteration": 80}, result) == 0.25
+    assert share_done({"training_iteration": 80, STEPS: 4000}, result) == 0.5
+    assert share_done({"training_iteration": 15}, result) == 1.0
+    assert share_done({"time_total_s": 100}, result) == 0.4
 
 
-def test_no_eta_from_a_metric_that_may_never_come():
-    assert seconds_left({"env_runners/episode_return_mean": 1}, {}, {STEPS: 1}, 5.0) is None
+def test_no_share_of_a_metric_that_may_never_come():
+    assert share_done({"env_runners/episode_return_mean": 1}, {STEPS: 1}) is None
+
+
+def test_the_time_left_follows_from_the_shares_done(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    pace = Pace(3)
+    assert pace.seconds_left() is None
+    pace.note("old", 1.0)  # was done before: neither work left nor a sign of speed
+    pace.note("a", 0.5, first=0.25, ago_s=5.0)
+    # A quarter took 5 s; left are half of `a` and all of the third.
+    assert pace.seconds_left() == pytest.approx(5.0 * (0.5 + 1.0) / 0.25)
+    now += 5.0
+    pace.note("a", 1.0)
+    assert pace.seconds_left() == pytest.approx(10.0 * 1.0 / 0.75)
 
 
 def test_stop_is_met_at_any_criterion():
