@@ -15,7 +15,7 @@ from ray import tune
 from ray.tune import Callback
 
 from rllib_mec.experiments import ray_session
-from rllib_mec.experiments.progress import duration
+from rllib_mec.experiments.progress import Pace, duration
 from rllib_mec.experiments.quiet import quieten
 from rllib_mec.experiments.training import root_cause
 from suite import worker
@@ -94,23 +94,21 @@ def run(
         worker.do(own.trial, own.protocols, store, lambda share: tune.report({"share": share}))
         tune.report({"share": 1.0})
 
-    progress = Progress(work, jobs, on_done)
+    progress = Progress(work, on_done)
     with (
         _environment(),
         tempfile.TemporaryDirectory(prefix="reproduce_") as folder,
         ray_session.started(ray_session.RayOptions(num_cpus=jobs), {"CPU": 1}, verbosity=0),
     ):
-        tune.run(
-            trainable,
-            config={"index": tune.grid_search(list(range(len(work))))},
-            resources_per_trial={"cpu": 1},
-            max_concurrent_trials=jobs,
-            reuse_actors=True,  # starting one takes 10 s
-            storage_path=folder,
-            callbacks=[progress],
-            raise_on_failed_trial=False,
-            verbose=0,
-        )
+        tune.Tuner(
+            tune.with_resources(trainable, {"cpu": 1}),
+            param_space={"index": tune.grid_search(list(range(len(work))))},
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=jobs,
+                reuse_actors=True,  # starting one takes 10 s
+            ),
+            run_config=tune.RunConfig(storage_path=folder, callbacks=[progress], verbose=0),
+        ).fit()
     ended = len(progress.done) + len(progress.failed)
     return Outcome(progress.failed, interrupted=ended < len(work))
 
@@ -138,7 +136,6 @@ class Progress(Callback):
 
     Args:
         work: All of it.
-        jobs: Trials at a time.
         on_done: Called with every trial that is done.
 
     Attributes:
@@ -146,25 +143,19 @@ class Progress(Callback):
         failed: Label and cause of those that failed.
     """
 
-    def __init__(
-        self,
-        work: list[Work],
-        jobs: int,
-        on_done: Callable[[Trial], None],
-    ):
+    def __init__(self, work: list[Work], on_done: Callable[[Trial], None]):
         """Start the clock."""
         self.done: set[str] = set()
         self.failed: list[tuple[str, str]] = []
-        self._work, self._jobs, self._on_done = work, jobs, on_done
+        self._work, self._on_done = work, on_done
         self._began = self._printed = time.monotonic()
-        self._waiting = {each.trial.key: each.trial for each in work}
+        self._pace = Pace(len(work))
         self._running: dict[str, tuple[Trial, float, float]] = {}  # with start and share done
-        self._seconds: dict[str, list[float]] = {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Start the trial's clock."""
         own = self._own(trial)
-        self._waiting.pop(own.key, None)
+        self._pace.note(own.key, 0.0)
         self._running[own.key] = (own, time.monotonic(), 0.0)
 
     def on_trial_result(
@@ -173,6 +164,7 @@ class Progress(Callback):
         """Note how far the trial is."""
         own, began, _ = self._running[self._own(trial).key]
         self._running[own.key] = (own, began, result.get("share", 1.0))
+        self._pace.note(own.key, result.get("share", 1.0))
         if time.monotonic() - self._printed > _EVERY_S:
             under_way = [f"{t.label} {100 * share:.0f} %" for t, _, share in self._running.values()]
             self._print(", ".join(under_way))
@@ -181,7 +173,7 @@ class Progress(Callback):
         """Say that it is done."""
         own, began, _ = self._running.pop(self._own(trial).key)
         seconds = time.monotonic() - began
-        self._seconds.setdefault(own.source, []).append(seconds)
+        self._pace.note(own.key, 1.0)
         self.done.add(own.key)
         self._print(f"{own.label}: done in {seconds:.0f} s")
         self._on_done(own)
@@ -189,7 +181,7 @@ class Progress(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Say that it failed; the others go on."""
         own = self._own(trial)
-        self._waiting.pop(own.key, None)
+        self._pace.note(own.key, 1.0)
         self._running.pop(own.key, None)
         self.failed.append((own.label, root_cause(trial)))
         self._print("{}: failed, {}".format(*self.failed[-1]))
@@ -202,21 +194,6 @@ class Progress(Callback):
         ended = len(self.done) + len(self.failed)
         print(
             f"[{ended}/{len(self._work)}] {what}  elapsed {duration(self._printed - self._began)}"
-            f"  ETA {duration(self._seconds_left())}",
+            f"  ETA {duration(self._pace.seconds_left())}",
             flush=True,
         )
-
-    def _seconds_left(self) -> float | None:
-        """What is left of trials under way, then the waiting ones at the pace of their like."""
-        now = time.monotonic()
-        lengths = {name: sum(seen) / len(seen) for name, seen in self._seconds.items()}
-        for own, began, share in self._running.values():
-            if share > 0.0:
-                lengths.setdefault(own.source, (now - began) / share)
-        if not lengths:
-            return None
-        usual = sum(lengths.values()) / len(lengths)
-        left = sum(lengths.get(own.source, usual) for own in self._waiting.values())
-        for own, began, _ in self._running.values():
-            left += max(0.0, lengths.get(own.source, usual) - (now - began))
-        return left / self._jobs
