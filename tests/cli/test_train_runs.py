@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -188,3 +189,12 @@ def test_failing_trial_is_one_line_with_its_log_and_keeps_results(
     log = Path(error[0].split("(log: ")[1].rstrip(")"))
     assert log.is_file() and "Traceback" not in captured.err
     assert len(results_of(only_trial(tmp_path))) == 1
+
+
+def test_training_runs_in_a_thread_too(file, tmp_path, ray_session):
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(main(["train", "file", str(file())])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+    assert len(results_of(only_trial(tmp_path))) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
 from rllib_mec.errors import MecError
@@ -129,3 +130,14 @@ def test_replacing_the_dnn_by_one_of_unknown_latency_asks_for_it():
 def test_a_missing_profile_file_is_reported():
     with pytest.raises(MecError, match=r"nowhere\.json"):
         _ = Scenario(device_profile="nowhere.json").table
+
+
+@pytest.mark.parametrize(("mean", "usual"), [(50.0, 50), (0.4, 1), (2.6, 3)])
+def test_an_episode_of_the_evaluation_has_at_least_one_task(mean, usual):
+    assert Scenario(mean_tasks=mean).usual_tasks == usual
+
+
+def test_numbers_of_numpy_are_numbers():
+    scenario = Scenario(num_devices=np.int64(4), energy_weight=np.float32(2.0))
+    assert scenario == Scenario(num_devices=4, energy_weight=2.0)
+    assert type(scenario.num_devices) is int

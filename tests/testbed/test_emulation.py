@@ -36,8 +36,8 @@ BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
         ("--link tc", "unknown link 'tc'"),
         ("--checkpoint no/such/folder", "no/such/folder"),
         ("--csv no/such/file.csv", "--csv: there is no folder 'no/such'"),
-        ("--devices three", "invalid int value: 'three'"),
-        ("--bandwith 3", "unrecognized arguments"),
+        ("--devices three", "'--devices': 'three' is not a valid integer"),
+        ("--bandwith 3", "unknown flag '--bandwith': did you mean '--bandwidth-mbps'?"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys, command, message):
