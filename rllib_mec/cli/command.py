@@ -8,28 +8,28 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import json
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import click
+from pydantic import AfterValidator, Json
 
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.experiments import messages
-from rllib_mec.network.checks import Count, Natural, Positive, Whole, checked
+from rllib_mec.network.checks import Count, Natural, Positive, checked
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
 
 class Value(click.ParamType):
-    """A number of one of the kinds that fields have, so that flags are checked by the same law.
+    """A value that pydantic checks, so that flags obey the law of the fields.
 
     Args:
-        kind: An annotation of :mod:`rllib_mec.network.checks`.
+        kind: What pydantic takes as a type, e.g. of :mod:`rllib_mec.network.checks`.
         name: What ``--help`` shows for it.
     """
 
@@ -37,65 +37,32 @@ class Value(click.ParamType):
         """Keep both."""
         self.kind, self.name = kind, name
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The number that a text stands for; what is none is for the check to refuse."""
-        if isinstance(value, str):
-            try:
-                value = int(value) if self.name == "N" else float(value)
-            except ValueError:
-                pass
-        return checked(param.opts[-1], value, self.kind)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: Any) -> Any:
+        """The value that a text stands for."""
+        return checked(param.opts[-1] if param else self.name, value, self.kind, texts=True)
 
 
-class JsonObject(click.ParamType):
-    """A JSON object."""
-
-    name = "JSON"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The object that a text stands for."""
-        try:
-            found = json.loads(value)
-        except json.JSONDecodeError as error:
-            where = f"{error.msg} at character {error.pos + 1}"
-            raise MecError(f"{param.opts[-1]} is not valid JSON ({where}): {value}") from None
-        if not isinstance(found, dict):
-            raise MecError(
-                f"{param.opts[-1]} must be a JSON object like '{{\"key\": 1}}', got {value}"
-            )
-        return found
-
-
-class NewFile(click.ParamType):
+def _new_file(path: Path) -> str:
     """The path of a file to be written, asked about before long work."""
-
-    name = "FILE"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The path, if its folder is there."""
-        file = Path(value).expanduser()
-        if not file.absolute().parent.is_dir():
-            raise MecError(f"{param.opts[-1]}: there is no folder {str(file.parent)!r}")
-        if file.is_dir():
-            raise MecError(f"{param.opts[-1]}: {value!r} is a folder, expected a file's name")
-        return str(file)
+    file = path.expanduser()
+    if not file.absolute().parent.is_dir():
+        raise MecError(f"there is no folder {str(file.parent)!r}")
+    if file.is_dir():
+        raise MecError(f"{str(path)!r} is a folder, expected the name of a file to be written")
+    return str(file)
 
 
-class Shape(click.ParamType):
-    """The sizes in ``C,H,W``."""
-
-    name = "C,H,W"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The sizes as a tuple."""
-        sizes = tuple(int(size) if size.isdecimal() else 0 for size in value.split(","))
-        if min(sizes) < 1:
-            raise MecError(f"{param.opts[-1]} must be sizes such as 3,224,224, got {value!r}")
-        return sizes
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(size) if size.isdecimal() else 0 for size in text.split(","))
+    if min(sizes) < 1:
+        raise MecError(f"--input must be sizes such as 3,224,224, got {text!r}")
+    return sizes
 
 
-COUNT, NATURAL, WHOLE = Value(Count, "N"), Value(Natural, "N"), Value(Whole, "N")
-POSITIVE = Value(Positive, "X")
+COUNT, NATURAL, POSITIVE = Value(Count, "N"), Value(Natural, "N"), Value(Positive, "X")
+JSON_OBJECT = Value(Json[dict[str, Any]], "JSON")
+NEW_FILE = Value(Annotated[Path, AfterValidator(_new_file)], "FILE")
+SHAPE = Value(Annotated[str, AfterValidator(_shape)], "C,H,W")
 
 
 class Command(click.Command):

@@ -11,7 +11,7 @@ from collections import Counter
 
 import torch
 
-from rllib_mec.cli.command import COUNT, OK, POSITIVE, NewFile, command, option
+from rllib_mec.cli.command import COUNT, NEW_FILE, OK, POSITIVE, command, option
 from rllib_mec.cli.dnn_arguments import weight_options
 from rllib_mec.dnn.codecs import CODECS
 from rllib_mec.errors import MecError, unknown
@@ -48,8 +48,8 @@ _DECISIONS = ("auto", "server", "local", "offload")
 @option("--wait-s", type=float, default=0.0, help="how long to wait for the server to come up")
 @option("--threads", type=COUNT, default=1, help="torch threads; the server alike")
 @option("--verify", is_flag=True, help="compare every result with the whole DNN's")
-@option("--csv", "csv_file", type=NewFile(), help="write a row for each task")
-@option("--json", "json_file", type=NewFile(), help="write summary and tasks")
+@option("--csv", "csv_file", type=NEW_FILE, help="write a row for each task")
+@option("--json", "json_file", type=NEW_FILE, help="write summary and tasks")
 def device(
     servers: str,
     model: str | None,

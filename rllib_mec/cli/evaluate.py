@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from rllib_mec.checkpoints import CheckpointInfo
-from rllib_mec.cli.command import COUNT, NATURAL, OK, JsonObject, command, option
+from rllib_mec.cli.command import COUNT, JSON_OBJECT, NATURAL, OK, command, option
 from rllib_mec.errors import MecError
 from rllib_mec.experiments import names, quiet
 from rllib_mec.experiments.report import is_ours
@@ -36,7 +36,7 @@ _EPISODES_OTHER = 20
 @option("--json", "as_json", is_flag=True, help="print the numbers as JSON")
 @option("-a", "-r", "--run", "--algo", "algo", help="check that this is the algorithm")
 @option("-e", "--env", help="another environment than in training")
-@option("--env-config", type=JsonObject(), help="settings, merged into the training's")
+@option("--env-config", type=JSON_OBJECT, help="settings, merged into the training's")
 @option("-v", "--log-info", count=True, help="show Ray's messages; -vv: tracebacks too")
 @option("--log-debug", is_flag=True, help="as -vv")
 def evaluate(

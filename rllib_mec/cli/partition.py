@@ -16,7 +16,7 @@ from typing import Any
 import click
 import numpy as np
 
-from rllib_mec.cli.command import OK, POSITIVE, NewFile, Shape, command, option
+from rllib_mec.cli.command import NEW_FILE, OK, POSITIVE, SHAPE, command, option
 from rllib_mec.dnn import CODECS, OperatorGraph, PartitionTable, Profile, partition_table
 from rllib_mec.dnn.partition import METHODS, SERVER_MODELS
 from rllib_mec.errors import MecError
@@ -28,7 +28,7 @@ _DEFAULT_SERVER_MS_PER_MAC = 8.603 / 4_089_184_256  # ResNet-50 in the paper (Ta
 @command(help=__doc__)
 @click.argument("dnn", required=False)
 @option("--model", metavar="PKG.MODULE:FACTORY", help="a DNN of your own: what returns the module")
-@option("--input", "shape", type=Shape(), default="3,224,224", help="without the batch")
+@option("--input", "shape", type=SHAPE, default="3,224,224", help="without the batch")
 @option("--method", default="pareto", help=", ".join(METHODS))
 @option("--codec", default="float32", help=", ".join(CODECS))
 @option("--server-model", default="constant", help=", ".join(SERVER_MODELS))
@@ -39,9 +39,9 @@ _DEFAULT_SERVER_MS_PER_MAC = 8.603 / 4_089_184_256  # ResNet-50 in the paper (Ta
 @option("--device-slowdown", type=POSITIVE, default=5.0, help="device over server latency")
 @option("--bandwidth-mbps", type=POSITIVE, help="the link, to find the best point for")
 @option("--profile", metavar="FILE", help="measured server profile, used for the latencies")
-@option("--measure", type=NewFile(), help="measure a profile on this machine and write it there")
+@option("--measure", type=NEW_FILE, help="measure a profile on this machine and write it there")
 @option("--json", "as_json", is_flag=True, help="print JSON")
-@option("--plot", type=NewFile(), help="draw the operators with the cut, and the front")
+@option("--plot", type=NEW_FILE, help="draw the operators with the cut, and the front")
 def partition(
     dnn: str | None,
     model: str | None,

@@ -11,7 +11,7 @@ import signal
 import threading
 from typing import Any
 
-from rllib_mec.cli.command import OK, Shape, command, option
+from rllib_mec.cli.command import OK, SHAPE, command, option
 from rllib_mec.cli.dnn_arguments import weight_options
 from rllib_mec.testbed.options import ServerOptions
 
@@ -20,7 +20,7 @@ _DEFAULT = ServerOptions(model="")
 
 @command(help=__doc__)
 @option("--model", help="a torchvision model, or PKG.MODULE:FACTORY (default: the checkpoint's)")
-@option("--input", "input_shape", type=Shape(), default="3,224,224", help="without the batch")
+@option("--input", "input_shape", type=SHAPE, default="3,224,224", help="without the batch")
 @weight_options
 @option("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
 @option("--port", type=int, default=8600, help="port to listen on; 0: any")

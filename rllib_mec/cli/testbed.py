@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from rllib_mec.cli.command import FAILED, OK, NewFile, command, option
+from rllib_mec.cli.command import FAILED, NEW_FILE, OK, command, option
 from rllib_mec.errors import MecError
 from rllib_mec.experiments import quiet
 from rllib_mec.experiments.messages import error, note
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 @option("--checkpoint", metavar="DIR", help="a trained policy that decides")
 @option("--link", default="auto", help="auto, netns (network namespaces and tc) or bucket")
 @option("--seed", type=int, default=0, help="of weights, tasks and starts")
-@option("--csv", "csv_file", type=NewFile(), help="write a row for each task")
-@option("--json", "json_file", type=NewFile(), help="write what the table shows")
+@option("--csv", "csv_file", type=NEW_FILE, help="write a row for each task")
+@option("--json", "json_file", type=NEW_FILE, help="write what the table shows")
 def testbed(
     devices: int | None,
     model: str | None,

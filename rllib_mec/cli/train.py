@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rllib_mec.cli.command import COUNT, NATURAL, JsonObject, command, option
+from rllib_mec.cli.command import COUNT, JSON_OBJECT, NATURAL, command, option
 from rllib_mec.errors import MecError
 from rllib_mec.experiments import experiment, quiet
 from rllib_mec.experiments.messages import note
@@ -61,14 +61,14 @@ def _gone(function: Any) -> Any:
 # What to train. The names are those of the file's keys, and each flag overrides its key.
 @option("-a", "-r", "--run", "--algo", "run", metavar="NAME", help="algorithm, or its class path")
 @option("-e", "--env", metavar="ID", help="environment: an id or a class path")
-@option("-c", "--config", type=JsonObject(), help="config keys, merged into the file's")
-@option("-s", "--stop", type=JsonObject(), help="stop criteria, in place of the file's")
+@option("-c", "--config", type=JSON_OBJECT, help="config keys, merged into the file's")
+@option("-s", "--stop", type=JSON_OBJECT, help="stop criteria, in place of the file's")
 @option("-n", "--experiment-name", metavar="NAME", help="folder of the results")
 @option("--num-samples", type=int, help="trials per grid point")
 @option("--storage-path", metavar="DIR", help="default ~/ray_results")
 @option("--restore", metavar="CHECKPOINT", help="start a new run from this state")
 @option("--scheduler", metavar="NAME", help="fifo, async_hyperband, pbt, ...")
-@option("--scheduler-config", type=JsonObject(), help="arguments of the scheduler")
+@option("--scheduler-config", type=JSON_OBJECT, help="arguments of the scheduler")
 @option("--framework", help="only torch is left in RLlib")
 # Checkpoints.
 @option("--resume", is_flag=True, help="go on with the same experiment")

@@ -25,28 +25,6 @@ from rllib_mec.errors import MecError, one_line, unknown
 from rllib_mec.experiments import names
 from rllib_mec.network.checks import Count, Natural, NonNegative, checked, refusal
 
-SECTIONS = (
-    "environment",
-    "env_runners",
-    "learners",
-    "training",
-    "evaluation",
-    "rl_module",
-    "callbacks",
-    "multi_agent",
-    "offline_data",
-    "reporting",
-    "checkpointing",
-    "debugging",
-    "fault_tolerance",
-    "framework",
-    "resources",
-    "python_environment",
-    "experimental",
-    "api_stack",
-)
-"""Methods of ``AlgorithmConfig`` that take settings."""
-
 _OBJECT_KEYS = ("callbacks_class", "_class", "_cls", "_fn", "_connector", "_function")
 """Keys with these endings, and ``on_...``, take a class or function: a class path is imported."""
 
@@ -59,33 +37,32 @@ _LIMITS = {
 """Key -> the numbers it takes, where Ray's annotation allows more."""
 
 
-def _methods(config_class: type, section: str) -> list[Any]:
-    """A section's definitions in a config class and its bases, the most derived first."""
-    return [c.__dict__[section] for c in config_class.__mro__ if section in c.__dict__]
-
-
 def known_keys(config_class: type) -> dict[str, tuple[str, inspect.Parameter]]:
-    """Every settable key of a config class, with its section and its parameter.
+    """Every settable key of a config class, with its method and its parameter.
 
     Deprecated arguments are left out; :mod:`rllib_mec.experiments.translate` renames those.
+
+    Args:
+        config_class: A subclass of ``AlgorithmConfig``.
     """
     from ray._common.deprecation import DEPRECATED_VALUE
+    from ray.rllib.utils.from_config import NotProvided
 
     keys: dict[str, tuple[str, inspect.Parameter]] = {}
-    for section in SECTIONS:
-        for method in _methods(config_class, section):
-            try:
-                hints = typing.get_type_hints(method)
-            except Exception:  # some of Ray's are only there for type checkers
-                hints = {}
-            for name, parameter in inspect.signature(method).parameters.items():
-                if name == "self" or parameter.kind is parameter.VAR_KEYWORD:
-                    continue
-                default = parameter.default
-                if isinstance(default, int) and default == DEPRECATED_VALUE:
-                    continue
+    for method in (m for c in config_class.__mro__ for m in vars(c).values()):
+        parameters = inspect.signature(method).parameters if inspect.isfunction(method) else {}
+        if all(parameter.default is not NotProvided for parameter in parameters.values()):
+            continue  # not one of the methods that set something
+        try:
+            hints = typing.get_type_hints(method)
+        except Exception:  # some of Ray's are only there for type checkers
+            hints = {}
+        for name, parameter in parameters.items():
+            default = parameter.default
+            is_setting = name != "self" and parameter.kind is not parameter.VAR_KEYWORD
+            if is_setting and not (isinstance(default, int) and default == DEPRECATED_VALUE):
                 annotation = hints.get(name, parameter.annotation)
-                keys.setdefault(name, (section, parameter.replace(annotation=annotation)))
+                keys.setdefault(name, (method.__name__, parameter.replace(annotation=annotation)))
     return keys
 
 
@@ -122,12 +99,11 @@ def build_config(algorithm: Any, settings: dict[str, Any]) -> Any:
             if key not in keys:
                 raise unknown("key in evaluation_config", key, keys, show=12)
             evaluation_config[key] = check_setting(config, keys[key][1], value)
-    for section in SECTIONS:
-        if section in calls:
-            try:
-                getattr(config, section)(**calls[section])
-            except Exception as error:
-                raise MecError(f"config: {one_line(error)}") from None
+    for section, arguments in calls.items():
+        try:
+            getattr(config, section)(**arguments)
+        except Exception as error:
+            raise MecError(f"config: {one_line(error)}") from None
     _check_model_config(config)
     _check_policies(config)
     validate(config)

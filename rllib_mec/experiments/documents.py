@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
 import sys
@@ -78,23 +77,6 @@ def read_yaml(path: Path) -> Any:
         raise MecError(f"{path}{where}: YAML syntax: {error.problem or error.context}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise MecError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
-
-
-def read_json_object(flag: str, text: str) -> dict[str, Any]:
-    """Parse the JSON object given to a flag.
-
-    Raises:
-        MecError: Not JSON, or not an object.
-    """
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise MecError(
-            f"{flag} is not valid JSON ({error.msg} at character {error.pos + 1}): {text}"
-        ) from None
-    if not isinstance(value, dict):
-        raise MecError(f"{flag} must be a JSON object like '{{\"key\": 1}}', got {text}")
-    return value
 
 
 def read_settings(flag: str, pairs: Sequence[str]) -> dict[str, Any]:

@@ -31,6 +31,8 @@ _WORDS = {
     "greater than or equal to": "at least",
     "less than or equal to": "at most",
     "greater than 0": "positive",
+    "Invalid JSON": "valid JSON",
+    "an object": "a JSON object like '{\"key\": 1}'",
 }
 """Pydantic's words -> ours."""
 
@@ -51,14 +53,15 @@ def refusal(error: ValidationError, name: str | None = None) -> MecError:
     first = faults[0]
     own = first.get("ctx", {}).get("error")
     if isinstance(own, MecError):
-        return own
+        return own if name is None or str(own).startswith("--") else MecError(f"{name}: {own}")
     path = ".".join(map(str, first["loc"])) if name is None else name
     if first["type"] == "literal_error" and name is None:
         expected = str(first.get("ctx", {})["expected"])  # "'paper' or 'si'"
         return unknown(path, first["input"], re.findall("'(.*?)'", expected))
     # Of a union, every member says what it would have taken.
     alternatives = [fault["msg"] for fault in faults if fault["input"] is first["input"]]
-    expected = " or ".join(dict.fromkeys(m.removeprefix("Input should be ") for m in alternatives))
+    alternatives = [m.removeprefix("Input should be ").split(", unable")[0] for m in alternatives]
+    expected = " or ".join(dict.fromkeys(alternatives))
     for word, ours in _WORDS.items():
         expected = expected.replace(word, ours)
     return MecError(f"{path} must be {expected}, but is {first['input']!r}")
@@ -93,18 +96,21 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def checked(name: str, value: Any, kind: Any) -> Any:
+def checked(name: str, value: Any, kind: Any, texts: bool = False) -> Any:
     """A single value, if it is of a kind.
 
     Args:
         name: What to call it in the error.
         value: The value.
         kind: An annotation of this module, e.g. :data:`Positive`.
+        texts: Whether a text stands for what is written in it, as in a flag.
 
     Raises:
         MecError: It is not.
     """
     try:
+        if texts and isinstance(value, str):
+            return _adapter(kind).validate_strings(value)
         return _adapter(kind).validate_python(_plain(value))
     except ValidationError as error:
         raise refusal(error, name) from None

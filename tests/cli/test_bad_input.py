@@ -194,9 +194,9 @@ PPO = ["train", "--algo", "PPO", "--env", "CartPole-v1"]
         (["train", "file", "."], ["is a directory"]),
         (["train", "emh_ppo.yaml"], ["rllib train file emh_ppo.yaml"]),
         (["train", "--alg", "PPO"], ["did you mean '--algo'?"]),
-        ([*PPO, "--stop", "{bad"], ["--stop is not valid JSON"]),
+        ([*PPO, "--stop", "{bad"], ["--stop must be valid JSON"]),
         ([*PPO, "--config", "[1]"], ["--config must be a JSON object"]),
-        ([*PPO, "--scheduler-config", "x"], ["--scheduler-config is not valid JSON"]),
+        ([*PPO, "--scheduler-config", "x"], ["--scheduler-config must be valid JSON"]),
         ([*PPO, "--num-samples", "x"], ["--num-samples"]),
         ([*PPO, "--checkpoint-freq", "-1"], ["checkpoint_frequency"]),
         ([*PPO, "--keep-checkpoints-num", "0"], ["num_to_keep"]),
@@ -210,7 +210,7 @@ PPO = ["train", "--algo", "PPO", "--env", "CartPole-v1"]
         (["evaluate"], ["CHECKPOINT"]),
         (["evaluate", "/no/such/place"], ["no such checkpoint"]),
         (["evaluate", "/no/such/place", "--episodes", "0"], ["--episodes"]),
-        (["evaluate", "/no/such/place", "--env-config", "x"], ["--env-config is not valid JSON"]),
+        (["evaluate", "/no/such/place", "--env-config", "x"], ["--env-config must be valid JSON"]),
     ],
 )
 def test_bad_flags(argv, fragments, capsys):

@@ -151,9 +151,9 @@ def test_time_slots_are_compared_to_the_planner_but_for_their_reward(capsys, tra
         ("--scenario dnn=2001-99-99", "--scenario: the value of 'dnn' is not valid YAML"),
         ("--scenario dnn=resnet5O", "did you mean 'resnet50'?"),
         ("--scenario profile=si profile=si", "--scenario: 'profile' is given twice"),
-        ("--episodes 0", "--episodes must be at least 1, but is 0"),
-        ("--num-tasks 0", "--num-tasks must be at least 1, but is 0"),
-        ("--seed -1", "--seed must be at least 0, but is -1"),
+        ("--episodes 0", "--episodes must be at least 1, but is '0'"),
+        ("--num-tasks 0", "--num-tasks must be at least 1, but is '0'"),
+        ("--seed -1", "--seed must be at least 0, but is '-1'"),
         ("--json no/such.json", "there is no folder 'no'"),
         ("--json folder.json", "'folder.json' is a folder"),
         (

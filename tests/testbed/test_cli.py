@@ -110,7 +110,7 @@ def test_an_interrupted_device_reports_what_it_did(server, capsys, tmp_path):
         (["--seed", "5", "--weights", "x"], "--weights is not allowed with --seed"),
         (["--slowdown", "0.1"], "slowdown must be a number of at least 1"),
         (["--bandwidth-mbps", "-1"], "bandwidth_mbps must be a positive number"),
-        (["--timeout-ms", "nan"], "--timeout-ms must be a finite number, but is nan"),
+        (["--timeout-ms", "nan"], "--timeout-ms must be a finite number, but is 'nan'"),
         (["--csv", "/nowhere/x.csv"], "--csv: there is no folder '/nowhere'"),
         (["--server", "nonsense"], "expected HOST:PORT, got 'nonsense'"),
         (["--server", "127.0.0.1:1"], "the server 127.0.0.1:1: it refuses connections"),
