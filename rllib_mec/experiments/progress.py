@@ -26,6 +26,9 @@ _METRICS = (
 )
 """Label, result key and format of what is shown if a result has it."""
 
+_BAR = 20
+"""Width of a bar."""
+
 _EVERY_S = 10.0
 """Least seconds between lines where there is no terminal."""
 
@@ -96,7 +99,7 @@ class Progress(Callback):
         self._stop, self._budget_s = stop, time_budget_s
         self._console = Console(file=stream, soft_wrap=True, markup=False, highlight=False)
         self._bars = rich_progress.Progress(
-            rich_progress.BarColumn(bar_width=20),
+            rich_progress.BarColumn(_BAR),
             rich_progress.TextColumn("{task.description}", markup=False),
             console=self._console,
             transient=True,
@@ -156,7 +159,8 @@ class Progress(Callback):
         self._previous[name] = result
         if name not in self._bar_of:
             self._bar_of[name] = self._bars.add_task("", total=1.0)
-        self._bars.update(self._bar_of[name], completed=share or 0.0, description=line)
+        fits = line[: self._console.width - _BAR - 2]  # else rich leaves the bar away
+        self._bars.update(self._bar_of[name], completed=share or 0.0, description=fits)
         if result.get("done"):
             self._bars.update(self._bar_of[name], visible=False)
         due = self._bars.disable and now - self._printed_at.get(name, -math.inf) >= self._every_s
@@ -172,7 +176,12 @@ class Progress(Callback):
             error(f"{self._label(trials, trial).strip()} failed, see {trial.error_file}")
 
     def _line(self, now: float, before: dict, result: dict) -> str:
-        fields = [f"iter {result.get('training_iteration', 0):>4}"]
+        left = self._pace.seconds_left()
+        if self._budget_s is not None:
+            of_budget = max(0.0, self._budget_s - (now - self._began))
+            left = of_budget if left is None else min(left, of_budget)
+        # What a narrow terminal must not cut off comes first.
+        fields = [f"iter {result.get('training_iteration', 0):>4}", f"ETA {duration(left)}"]
         steps = lookup(result, STEPS)
         if steps is not None:
             fields.append(f"{steps:>11,.0f} steps")
@@ -185,13 +194,7 @@ class Progress(Callback):
             value = None if has_reward and label == "return" else lookup(result, key)
             if value is not None and not math.isnan(value):
                 fields.append(f"{label} {template.format(value)}")
-        left = self._pace.seconds_left()
-        if self._budget_s is not None:
-            of_budget = max(0.0, self._budget_s - (now - self._began))
-            left = of_budget if left is None else min(left, of_budget)
-        return "  ".join(
-            [*fields, f"elapsed {duration(now - self._began)}", f"ETA {duration(left)}"]
-        )
+        return "  ".join([*fields, f"elapsed {duration(now - self._began)}"])
 
     def _check_stop_keys(self, result: dict) -> None:
         """A criterion that is not in the first result may never come true."""
