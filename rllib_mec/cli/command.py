@@ -95,6 +95,22 @@ command = functools.partial(click.command, cls=Command, context_settings=_CONTEX
 option = functools.partial(click.option, show_default=True)
 
 
+def verbosity_option(function: Any) -> Any:
+    """Give a command ``-v`` and ``-vv``, as a ``verbosity`` of 0, 1 or 2.
+
+    Args:
+        function: The command's function.
+    """
+
+    @functools.wraps(function)
+    def with_verbosity(*args: Any, log_info: int, log_debug: bool, **flags: Any) -> int:
+        return function(*args, verbosity=2 if log_debug else min(2, log_info), **flags)
+
+    debug = click.option("--log-debug", is_flag=True, help="as -vv: all, with tracebacks")
+    info = click.option("-v", "--log-info", count=True, help="say more, also what Ray does")
+    return info(debug(with_verbosity))
+
+
 class Group(click.Group):
     """Commands in modules of their own, each imported only when it is asked for.
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from rllib_mec.checkpoints import CheckpointInfo
-from rllib_mec.cli.command import COUNT, JSON_OBJECT, NATURAL, OK, command, option
+from rllib_mec.cli.command import COUNT, JSON_OBJECT, NATURAL, OK, command, option, verbosity_option
 from rllib_mec.errors import MecError
 from rllib_mec.experiments import names, quiet
 from rllib_mec.experiments.report import is_ours
@@ -37,8 +37,7 @@ _EPISODES_OTHER = 20
 @option("-a", "-r", "--run", "--algo", "algo", help="check that this is the algorithm")
 @option("-e", "--env", help="another environment than in training")
 @option("--env-config", type=JSON_OBJECT, help="settings, merged into the training's")
-@option("-v", "--log-info", count=True, help="show Ray's messages; -vv: tracebacks too")
-@option("--log-debug", is_flag=True, help="as -vv")
+@verbosity_option
 def evaluate(
     checkpoint: str,
     episodes: int | None,
@@ -47,12 +46,11 @@ def evaluate(
     algo: str | None,
     env: str | None,
     env_config: dict[str, Any] | None,
-    log_info: int,
-    log_debug: bool,
+    verbosity: int,
 ) -> int:
     """Evaluate the checkpoint that the flags name and print the result."""
     quiet.set_environment()
-    quiet.quieten(2 if log_debug else min(2, log_info))
+    quiet.quieten(verbosity)
     info = read_here(checkpoint)
     if algo is not None and names.algorithm_class(algo) is not info.algorithm:
         own = names.algorithm_name(info.algorithm)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_mec.cli.command import COUNT, NATURAL, option
 from rllib_mec.envs.mdp import MDP
-from rllib_mec.errors import MecError, unknown
+from rllib_mec.errors import unknown
 from rllib_mec.experiments.documents import read_settings
 from rllib_mec.experiments.messages import note
+from rllib_mec.experiments.restore import check_shape, read_here
 from rllib_mec.network.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -60,7 +61,6 @@ def load_trained(path: str) -> Policy:
         MecError: There is no checkpoint, or it is of another environment.
     """
     from rllib_mec.experiments.quiet import quieten, set_environment
-    from rllib_mec.experiments.restore import read_here
     from rllib_mec.policies import load_policy
 
     set_environment()
@@ -82,13 +82,7 @@ def mdp_for(policy: Policy, scenario: Scenario, path: str) -> MDP:
     """
     own = policy.mdp
     mdp = dataclasses.replace(own, scenario=scenario)
-    for field, then in own.shape.items():
-        now = mdp.shape[field]
-        if then != now:
-            raise MecError(
-                f"the checkpoint {path} was trained with {field}={then!r}, "
-                f"but the scenario has {field}={now!r}"
-            )
+    check_shape(path, own, mdp)
     before, after = own.scenario.to_dict(), mdp.scenario.to_dict()
     changed = [f"{k}={v!r} (here {after[k]!r})" for k, v in before.items() if after[k] != v]
     if changed:

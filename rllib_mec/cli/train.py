@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rllib_mec.cli.command import COUNT, JSON_OBJECT, NATURAL, command, option
+from rllib_mec.cli.command import COUNT, JSON_OBJECT, NATURAL, command, option, verbosity_option
 from rllib_mec.errors import MecError
 from rllib_mec.experiments import experiment, quiet
 from rllib_mec.experiments.messages import note
@@ -93,8 +93,7 @@ def _gone(function: Any) -> Any:
 @option("--wandb-key", metavar="KEY", help="log to Weights & Biases")
 @option("--wandb-project", metavar="NAME", help="default: the experiment's name")
 @option("--wandb-run-name", metavar="NAME")
-@option("-v", "--log-info", count=True, help="every result, Ray's messages; -vv: everything")
-@option("--log-debug", is_flag=True, help="as -vv, with tracebacks")
+@verbosity_option
 # Old names, which the experiment's own keys translate.
 @option("--local-dir", hidden=True)
 @option("--upload-dir", hidden=True)
@@ -102,10 +101,10 @@ def _gone(function: Any) -> Any:
 @click.pass_obj
 def train(argv: list[str], source: tuple[str, ...], **flags: Any) -> int:
     """Check what the user gave, then train."""
+    quiet.set_environment()  # before a Python file imports Ray
     name, spec = _base(source, flags)
     _override(spec, flags)
-    verbosity = 2 if flags["log_debug"] else min(2, flags["log_info"])
-    quiet.set_environment()
+    verbosity = flags["verbosity"]
     quiet.quieten(verbosity)
     notes: list[str] = []  # said only once all is well: an error stays the only line
     checked = experiment.check(flags["experiment_name"] or name, spec, notes.append)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rllib_mec import registry
 from rllib_mec.checkpoints import CheckpointInfo, read_info
 from rllib_mec.errors import MecError
 from rllib_mec.experiments.documents import add_to_path
 from rllib_mec.experiments.names import algorithm_name, check_mdp
+
+if TYPE_CHECKING:
+    from rllib_mec.envs.mdp import MDP
 
 
 def read_here(path: str | Path) -> CheckpointInfo:
@@ -43,12 +46,25 @@ def check_fits(path: str | Path, algorithm: Any, config: Any) -> Path:
             f"not of {algorithm_name(algorithm)}"
         )
     if config.env in registry.ENVIRONMENTS and info.config.env in registry.ENVIRONMENTS:
-        theirs, ours = (check_mdp(c.env, c.env_config).shape for c in (info.config, config))
-        for field, then in theirs.items():
-            now = ours[field]
-            if then != now:
-                raise MecError(
-                    f"the checkpoint {path} was trained with {field}={then!r}, "
-                    f"but the environment has {field}={now!r}"
-                )
+        check_shape(path, *(check_mdp(c.env, c.env_config) for c in (info.config, config)))
     return info.path
+
+
+def check_shape(path: str | Path, trained: MDP, here: MDP) -> None:
+    """Check that networks fit where they are to be used.
+
+    Args:
+        path: Their checkpoint, for the message.
+        trained: Where they were trained.
+        here: Where they are to be used.
+
+    Raises:
+        MecError: A field differs on which their shapes depend.
+    """
+    for field, then in trained.shape.items():
+        now = here.shape[field]
+        if then != now:
+            raise MecError(
+                f"the checkpoint {path} was trained with {field}={then!r}, "
+                f"but the scenario has {field}={now!r}"
+            )

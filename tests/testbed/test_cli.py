@@ -17,7 +17,7 @@ from fake_server import fails, fake_server
 from rllib_mec.cli.mec import main
 from rllib_mec.testbed.records import read_json
 
-FORBIDDEN = ("ray", "pettingzoo", "gymnasium", "numba", "scipy", "networkx", "fastapi")
+FORBIDDEN = ("ray", "pettingzoo", "gymnasium", "numba", "scipy", "networkx", "fastapi", "pandas")
 """What a small board need not have."""
 
 
