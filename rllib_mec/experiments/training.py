@@ -16,7 +16,7 @@ from ray.tune.schedulers import create_scheduler
 from ray.tune.stopper import Stopper
 from ray.tune.tune_config import ResumeConfig
 
-from rllib_mec.errors import MecError, one_line
+from rllib_mec.errors import one_line
 from rllib_mec.experiments import ray_session, storage
 from rllib_mec.experiments.experiment import Experiment
 from rllib_mec.experiments.interruption import CheckpointKeeper
@@ -214,5 +214,5 @@ def root_cause(trial: Trial) -> str:
     # If a worker cannot even unpickle its config, RLlib's `__repr__` fails on top of that; and
     # RLlib wraps an environment's exception in a bare `RuntimeError`.
     telling = [line for line in named if ": " in line and "'enable_rl_module_and_l" not in line]
-    ours = re.findall(rf"^{MecError.__module__}\.MecError: (.+)$", text, re.M)
+    ours = re.findall(r"^rllib_mec(?:\.\w+)+: (.+)$", text, re.M)  # they say all by themselves
     return one_line([text.strip().splitlines()[-1], *named, *telling, *ours][-1])

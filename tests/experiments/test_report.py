@@ -63,12 +63,15 @@ def test_a_folder_of_different_scenarios_has_no_best_checkpoint(tmp_path):
         find_checkpoint(tmp_path)
 
 
-def test_a_diverged_training_is_told_without_where_it_was_raised(tmp_path):
+@pytest.mark.parametrize(
+    "raised", ["rllib_mec.errors.MecError", "rllib_mec.algorithms.diverged.TrainingDiverged"]
+)
+def test_a_diverged_training_is_told_without_where_it_was_raised(tmp_path, raised):
     log = tmp_path / "error.txt"
     log.write_text(
         "Failure # 1\nray.exceptions.RayTaskError(MecError): ray::EMHPPO.train()\n"
         "  File x, line 3, in train\n"
-        "rllib_mec.errors.MecError: training diverged at iteration 7\n\n"
+        f"{raised}: training diverged at iteration 7\n\n"
         "The above exception was the direct cause of the following exception:\n\n"
         "Traceback (most recent call last):\nRuntimeError: a worker failed\n"
     )
