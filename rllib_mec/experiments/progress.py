@@ -116,7 +116,6 @@ class Progress(Callback):
         """Tune tells how many trials there will be."""
         self._pace = Pace(max(1, total_num_samples))
         self._began = time.monotonic()
-        self._bars.start()
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         """Take the bars off the terminal."""
@@ -158,6 +157,7 @@ class Progress(Callback):
         line = self._label(trials, trial) + self._line(now, before, result)
         self._previous[name] = result
         if name not in self._bar_of:
+            self._bars.start()
             self._bar_of[name] = self._bars.add_task("", total=1.0)
         fits = line[: self._console.width - _BAR - 2]  # else rich leaves the bar away
         self._bars.update(self._bar_of[name], completed=share or 0.0, description=fits)

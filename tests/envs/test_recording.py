@@ -76,7 +76,7 @@ def test_it_may_stop_before_the_end():
         "beginning of an episode: 2 task windows, 30 tasks, reward -45.06, latency 430.1 ms, "
         "energy 0.0409 J/task"
     )
-    with pytest.raises(MecError, match="max_steps must be a whole number of at least 1"):
+    with pytest.raises(MecError, match="max_steps must be at least 1, but is 0"):
         record(LocalOnly(MDPS[0]), max_steps=0)
 
 

@@ -220,7 +220,7 @@ def test_stepping_needs_a_running_episode():
             {"num_device": 3},
             "unknown argument of mec_task_window_v0 'num_device': did you mean 'num_devices'",
         ),
-        ({"num_devices": 0}, "num_devices must be a whole number of at least 1, but is 0"),
+        ({"num_devices": 0}, "num_devices must be at least 1, but is 0"),
         ({"dnn": "resnet5"}, "unknown dnn 'resnet5': did you mean 'resnet50'"),
         ({"profile": "SI"}, "unknown profile 'SI': did you mean 'si'"),
         ({"render_mode": "rgb"}, "unknown render_mode 'rgb': did you mean 'rgb_array'"),

@@ -15,8 +15,8 @@ from rllib_mec.errors import MecError
     [
         ({"slot_ms": 0}, "slot_ms must be positive, but is 0"),
         ({"slot_ms": -5.0}, "slot_ms must be positive, but is -5.0"),
-        ({"slot_ms": math.nan}, "slot_ms must be a number, but is nan"),
-        ({"slot_ms": math.inf}, "slot_ms must be a number, but is inf"),
+        ({"slot_ms": math.nan}, "slot_ms must be a finite number, but is nan"),
+        ({"slot_ms": math.inf}, "slot_ms must be a finite number, but is inf"),
         ({"slot_ms": "50"}, "slot_ms must be a number, but is '50'"),
         ({"slot_ms": None}, "slot_ms must be a number, but is None"),
         ({"min_mean_tasks": 0}, "min_mean_tasks must be positive, but is 0"),

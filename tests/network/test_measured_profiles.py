@@ -22,7 +22,7 @@ def test_a_scenario_takes_measured_latencies_in_place_of_mac_shares(tmp_path):
     [
         ("profile.json", r"must be an absolute path.*did you mean '/"),
         ("/nowhere/profile.json", "no such file '/nowhere/profile.json'"),
-        (3, "must be the path of a JSON file, but is 3"),
+        (3, "must be a text, but is 3"),
     ],
 )
 def test_a_bad_profile_path_is_named(path, message):
