@@ -170,6 +170,10 @@ def _check_config(
 
 def _check_config_object(config: Any, env: Any) -> tuple[Any, dict[str, Any]]:
     """The same for an ``AlgorithmConfig`` out of a Python file."""
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+    if not isinstance(config, AlgorithmConfig):
+        raise MecError(f"config must be a mapping of settings, but is {config!r}")
     if env is not None:
         config = config.copy(copy_frozen=False)
         config.environment(env=names.environment(env, dict(config.env_config)))

@@ -116,6 +116,11 @@ BAD_FILES = {
     "empty grid": (cartpole(config={"lr": {"grid_search": []}}), ["not empty"]),
     "sampler without bounds": (cartpole(config={"lr": {"uniform": [1]}}), ["uniform"]),
     "one bad grid point": (cartpole(config={"lr": {"grid_search": [1e-4, "x"]}}), ["'x'"]),
+    "config that is no mapping": (cartpole(config=["lr"]), ["config must be a mapping"]),
+    "setting of evaluation_config of the wrong kind": (
+        cartpole(config={"evaluation_config": {"explore": "no"}}),
+        ["explore must be true or false, but is 'no'"],
+    ),
     "negative seed": (cartpole(config={"seed": -1}), ["seed must be at least 0, but is -1"]),
     "policies that nobody acts by": (
         cartpole(config={"policies": ["a", "b"]}),
