@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("dnn", nargs="?", help="a torchvision classification model")
     add("--model", metavar="PKG.MODULE:FACTORY", help="a DNN of your own: what returns the module")
-    add("--input", default="3,224,224", metavar="C,H,W", help="input shape without the batch")
+    add("--input", metavar="C,H,W", help="input shape without the batch (default: the DNN's own)")
     add("--method", default="pareto", help=f"{', '.join(METHODS)} (default pareto)")
     add("--codec", default="float32", help=f"{', '.join(CODECS)} (default float32)")
     add("--server-model", default="constant", help=f"{', '.join(SERVER_MODELS)} (default constant)")
@@ -105,18 +105,22 @@ def run(arguments: argparse.Namespace) -> int:
 def _graph(arguments: argparse.Namespace) -> OperatorGraph:
     """The DNN to partition: with weights only if it is to be timed."""
     from rllib_mec.dnn import build_model, model_graph, trace
-    from rllib_mec.dnn.models import model_from_factory
+    from rllib_mec.dnn.models import INPUT_SHAPE, own_input
 
     if bool(arguments.dnn) == bool(arguments.model):
         raise MecError("give either a torchvision model's name or --model PKG.MODULE:FACTORY")
-    shape = input_shape(arguments.input)
-    if arguments.dnn and not arguments.measure:
-        return model_graph(arguments.dnn, shape)
+    if arguments.model and ":" not in arguments.model:
+        raise MecError(f"--model must be PKG.MODULE:FACTORY, got {arguments.model!r}")
+    name = arguments.dnn or arguments.model
+    if arguments.input:
+        shape = input_shape(arguments.input)
+    else:
+        shape = INPUT_SHAPE if arguments.model else own_input(name)
+    if not arguments.measure:
+        return model_graph(name, shape)
     import torch
 
-    name = arguments.dnn or arguments.model.partition(":")[2]
-    module = build_model(arguments.dnn) if arguments.dnn else model_from_factory(arguments.model)
-    return trace(module, torch.randn(1, *shape), name=name)
+    return trace(build_model(name), torch.randn(1, *shape), name=name)
 
 
 def _measure(graph: OperatorGraph, path: str) -> Profile:

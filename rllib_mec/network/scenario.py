@@ -33,7 +33,15 @@ PROFILES: dict[str, dict[str, Any]] = {
 SERVER_LATENCY_MS = {"resnet50": 8.603, "googlenet": 5.11, "mobilenet_v2": 4.10}
 """L0 of the paper's DNNs: ResNet-50's from Table IV, the others inferred from Table V at N = 1."""
 
-SHAPE_FIELDS = ("num_devices", "num_servers", "num_channels", "max_window", "dnn", "partition")
+SHAPE_FIELDS = (
+    "num_devices",
+    "num_servers",
+    "num_channels",
+    "max_window",
+    "dnn",
+    "dnn_input",
+    "partition",
+)
 """Fields on which the shapes of observations, actions and networks depend."""
 
 _CHOICES = {
@@ -81,7 +89,10 @@ class Scenario:
     Attributes:
         profile: ``"paper"`` counts a transmission of 1 s as 1 ms of latency, which alone explains
             the paper's tables; ``"si"`` takes seconds as seconds, for real deployments.
-        dnn: Name of a torchvision model.
+        dnn: Name of a torchvision model, of a DNN given to ``rllib_mec.register_dnn``, or
+            ``pkg.module:factory`` of what returns the ``torch.nn.Module``.
+        dnn_input: Shape of the DNN's input without the batch, e.g. ``[3, 64, 64]``; ``None`` for
+            the one that it was registered with, or torchvision's 3x224x224.
         partition: Partition points on offer: ``"pareto"``, ``"operator"``, ``"vertical"`` or
             ``"layer"``.
         num_devices: N, the MDs.
@@ -120,6 +131,7 @@ class Scenario:
 
     profile: str = "paper"
     dnn: str = "resnet50"
+    dnn_input: tuple[int, ...] | None = None
     partition: str = "pareto"
     num_devices: int = 3
     num_servers: int = 2
@@ -190,12 +202,15 @@ class Scenario:
 
     def _check_dnn(self) -> None:
         if not isinstance(self.dnn, str):
-            raise MecError(f"dnn must be the name of a torchvision model, but is {self.dnn!r}")
-        if self.dnn not in SERVER_LATENCY_MS:
-            from rllib_mec.dnn import model_names
+            raise MecError(f"dnn must be the name of a DNN, but is {self.dnn!r}")
+        if self.dnn_input is not None:
+            from rllib_mec.dnn.models import input_shape
 
-            if self.dnn not in model_names():
-                raise unknown("dnn", self.dnn, model_names())
+            object.__setattr__(self, "dnn_input", input_shape("dnn_input", self.dnn_input))
+        if self.dnn not in SERVER_LATENCY_MS or self.dnn_input is not None:
+            from rllib_mec.dnn.models import check_dnn
+
+            check_dnn(self.dnn, self.dnn_input)
             if self.server_latency_ms is None:
                 raise MecError(
                     f"server_latency_ms of {self.dnn} is not known: give it in ms (the latency of "
@@ -253,7 +268,10 @@ class Scenario:
         values = self.to_dict()
         came_with = dict(PROFILES[self.profile]) if "profile" in changes else {}
         if "dnn" in changes:
-            came_with["server_latency_ms"] = SERVER_LATENCY_MS.get(self.dnn)
+            came_with |= {
+                "server_latency_ms": SERVER_LATENCY_MS.get(self.dnn),
+                "dnn_input": self.dnn_input,
+            }
         for name, value in came_with.items():
             if values[name] == value:
                 values[name] = None
@@ -262,13 +280,13 @@ class Scenario:
     @cached_property
     def table(self) -> PartitionTable:
         """Partition points of the DNN, with their latencies."""
-        from rllib_mec.dnn import Profile, partition_table
+        from rllib_mec.dnn import Profile, model_graph, partition_table
 
         # Where a profile was measured, it replaces the latency that is shared out by MACs.
         device_latency_ms = self.local_slowdown * self.server_latency_ms
         server_latency_ms = self.server_latency_ms
         return partition_table(
-            self.dnn,
+            model_graph(self.dnn, self.dnn_input),
             self.partition,
             feature_bits=self.feature_bits,
             device_latency_ms=(
