@@ -282,9 +282,9 @@ def _registered() -> list[_Shipped]:
 def _portable(entry: Entry) -> str | bytes:
     if "<" not in entry.path and not entry.path.startswith("__main__:"):
         return entry.path
-    import ray.cloudpickle
+    from ray import cloudpickle
 
-    return ray.cloudpickle.dumps(entry.target)
+    return cloudpickle.dumps(entry.target)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _arrived(name: str, registered: list[_Shipped]) -> EnvCreator:

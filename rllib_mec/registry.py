@@ -55,8 +55,8 @@ POLICIES = Table(
 )
 """Name of a policy that needs no training -> ``module:class`` of the policy."""
 
-VIEW_ARGUMENTS = ("render_mode", "actions", "power_levels", "fixed_partition")
-"""Arguments of an environment that say how it is seen, and nothing of what it is."""
+VIEW_ARGUMENTS = ("actions", "power_levels", "fixed_partition")
+"""Arguments of an environment that say how agents see their actions."""
 
 
 def make_mdp(name: str, env_config: Mapping[str, Any]) -> MDP:
@@ -64,12 +64,13 @@ def make_mdp(name: str, env_config: Mapping[str, Any]) -> MDP:
 
     Args:
         name: A name of :data:`ENVIRONMENTS`, or a class path.
-        env_config: The environment's keyword arguments; :data:`VIEW_ARGUMENTS` do not matter.
+        env_config: The environment's keyword arguments; how it is seen does not matter.
 
     Raises:
         MecError: A key is unknown, with the nearest one suggested, or a value is bad.
     """
-    fields = {key: value for key, value in env_config.items() if key not in VIEW_ARGUMENTS}
+    seen = {"render_mode", *VIEW_ARGUMENTS}
+    fields = {key: value for key, value in env_config.items() if key not in seen}
     return ENVIRONMENTS.load(name).mdp_class.from_dict(fields)
 
 

@@ -149,7 +149,7 @@ def input_shape(label: str, value: Any) -> tuple[int, ...]:
         MecError: It is not a list of sizes.
     """
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
-    sizes = tuple(value) if is_list else ()
+    sizes: tuple[Any, ...] = tuple(value) if is_list else ()
     whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
     if not sizes or not whole or min(sizes) < 1:
         raise MecError(f"{label} must be sizes such as [3, 64, 64], but is {value!r}")
