@@ -64,8 +64,8 @@ def _check_agent_modules(path: pathlib.Path, modules: Any, config: Any) -> None:
     """
     if any(module.is_stateful() for _, module in modules.items()):
         raise MecError(
-            f"the checkpoint {path} keeps a state from step to step (use_lstm), which a policy here "
-            "does not: evaluate it by RLlib's evaluation_interval"
+            f"the checkpoint {path} keeps a state from step to step (use_lstm), "
+            "which a policy here does not: evaluate it by RLlib's evaluation_interval"
         )
     for setting in ("env_to_module_connector", "module_to_env_connector"):
         if getattr(config, f"_{setting}") is not None:
