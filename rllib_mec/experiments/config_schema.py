@@ -15,6 +15,7 @@ import types
 import typing
 from typing import Any
 
+from rllib_mec.algorithms.stock_checks import check_stock
 from rllib_mec.errors import MecError, one_line
 from rllib_mec.experiments import names
 from rllib_mec.experiments.messages import unknown_key
@@ -133,6 +134,7 @@ def validate(config: Any) -> None:
         config.copy(copy_frozen=False).validate()
     except Exception as error:
         raise MecError(f"config: {one_line(error)}") from None
+    check_stock(config)
 
 
 def _check_api_stack(settings: dict[str, Any]) -> None:
