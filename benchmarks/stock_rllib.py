@@ -43,7 +43,7 @@ VIEWS: dict[str, dict[str, Any]] = {
 ON_POLICY = ("PPO", "APPO", "IMPALA")
 OFF_POLICY = ("SAC", "DQN")
 OFFLINE = ("BC", "MARWIL")
-WHATS = ("sampling", "greedy evaluation", "LSTM", "restore", "remote env runner", "remote learner")
+WHATS = ("training", "greedy evaluation", "LSTM", "restore", "remote env runner", "remote learner")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ def record(view: str, folder: str) -> str:
     from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 
     runner: Any = MultiAgentEnvRunner(
-        config=config_of(Cell("PPO", view, "sampling")), worker_index=0, num_workers=0
+        config=config_of(Cell("PPO", view, "training")), worker_index=0, num_workers=0
     )
     episodes = runner.sample(num_episodes=8, random_actions=True)
     runner.stop()

@@ -2,10 +2,7 @@
 
 The first 2N numbers of an observation are the global state, so that the critic needs no more.
 
-    python examples/central_critic.py        # 20 iterations, a minute
-    python examples/central_critic.py 1
-
-Expect the return of an episode to rise.
+    python examples/central_critic.py 20     # iterations, a minute. Expect the return to rise.
 """
 
 import sys
@@ -55,7 +52,7 @@ config = (
     .training(train_batch_size_per_learner=2048, minibatch_size=512, num_epochs=4)
 )
 algorithm = config.build_algo()
-for iteration in range(int(sys.argv[1]) if len(sys.argv) > 1 else 20):
+for iteration in range(int(sys.argv[1])):
     result = algorithm.train()
     print(iteration, "return", round(result["env_runners"]["episode_return_mean"], 1))
 algorithm.stop()

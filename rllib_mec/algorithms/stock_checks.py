@@ -36,11 +36,14 @@ def check_stock(config: Any) -> None:
         )
     if name == "SAC" and view != "continuous":
         raise MecError(f"SAC takes continuous actions only, not actions={view!r}: {_CONTINUOUS}")
+    has_lstm = config.model_config.get("use_lstm")
+    if name == "SAC" and has_lstm:
+        raise MecError("RLlib's SAC has no networks with an LSTM: take PPO, or leave use_lstm out")
     if view != "dict":
         return
     if _evaluates_greedily(config):
         raise MecError(f"RLlib cannot evaluate a Dict action with explore=False: {_FLAT}")
-    if config.model_config.get("use_lstm"):
+    if has_lstm:
         raise MecError(f"RLlib cannot use an LSTM with a Dict action: {_FLAT}")
 
 

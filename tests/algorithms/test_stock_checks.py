@@ -33,6 +33,10 @@ CONTINUOUS = {"actions": "continuous", "fixed_partition": 0}
         (DQNConfig().environment(ENV, env_config=FLAT), "DQN chooses one of a few actions"),
         (SACConfig().environment(ENV), "SAC takes continuous actions only, not actions='dict'"),
         (SACConfig().environment(ENV, env_config=FLAT), "not actions='flat'"),
+        (
+            SACConfig().environment(ENV, env_config=CONTINUOUS).rl_module(model_config=LSTM),
+            "SAC has no networks with an LSTM",
+        ),
         (PPOConfig().environment(ENV).evaluation(**GREEDY), "explore=False: .*actions: flat"),
         (PPOConfig().environment(ENV).rl_module(model_config=LSTM), "LSTM .*actions: flat"),
     ],
@@ -140,12 +144,12 @@ def stock_rllib():
 @pytest.mark.parametrize(
     ("algorithm", "view", "what", "outcome"),
     [
-        ("PPO", "dict", "sampling", "works"),
+        ("PPO", "dict", "training", "works"),
         ("PPO", "dict", "LSTM", "refused: RLlib cannot use an LSTM with a Dict action"),
         ("PPO", "flat", "greedy evaluation", "works"),
         ("PPO", "flat", "LSTM", "works"),
         ("PPO", "continuous", "restore", "works"),
-        ("DQN", "flat", "sampling", "refused: DQN chooses one of a few actions"),
+        ("DQN", "flat", "training", "refused: DQN chooses one of a few actions"),
     ],
 )
 def test_the_cheap_cells_of_the_table_come_out_as_measured(
@@ -156,7 +160,7 @@ def test_the_cheap_cells_of_the_table_come_out_as_measured(
 
 
 def test_the_page_has_a_row_for_each_view_and_a_note_for_what_does_not_work(stock_rllib):
-    cell = stock_rllib.Cell("PPO", "dict", "sampling")
+    cell = stock_rllib.Cell("PPO", "dict", "training")
     other = stock_rllib.Cell("PPO", "dict", "LSTM")
     text = stock_rllib.page({cell: "works", other: "refused: not with a Dict"})
     assert "| PPO | dict | works | – | refused [1] | – | – | – |" in text
