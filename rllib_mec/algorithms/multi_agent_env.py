@@ -41,8 +41,10 @@ class PettingZooMultiAgentEnv(MultiAgentEnv):
     def step(self, action_dict: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
         """Step all agents; ``"__all__"`` is set once no agent is left."""
         observations, rewards, terminateds, truncateds, infos = self.par_env.step(action_dict)
-        self.agents = list(self.par_env.agents)
-        over = not self.agents
+        # Those that hear of this step, with the ones that it was the last of, as RLlib's check of a
+        # new environment wants it: else one whose first step ends the episode is refused.
+        self.agents = list(observations)
+        over = not self.par_env.agents
         truncated = any(truncateds.values())
         return (
             observations,

@@ -28,7 +28,7 @@ _DEFAULT_SERVER_MS_PER_MAC = 8.603 / 4_089_184_256  # ResNet-50 in the paper (Ta
 @command(help=__doc__)
 @click.argument("dnn", required=False)
 @option("--model", metavar="PKG.MODULE:FACTORY", help="a DNN of your own: what returns the module")
-@option("--input", "shape", type=SHAPE, default="3,224,224", help="without the batch")
+@option("--input", "shape", type=SHAPE, help="without the batch (default: the DNN's own)")
 @option("--method", default="pareto", help=", ".join(METHODS))
 @option("--codec", default="float32", help=", ".join(CODECS))
 @option("--server-model", default="constant", help=", ".join(SERVER_MODELS))
@@ -45,7 +45,7 @@ _DEFAULT_SERVER_MS_PER_MAC = 8.603 / 4_089_184_256  # ResNet-50 in the paper (Ta
 def partition(
     dnn: str | None,
     model: str | None,
-    shape: tuple[int, ...],
+    shape: tuple[int, ...] | None,
     method: str,
     codec: str,
     server_model: str,
@@ -114,20 +114,23 @@ def partition(
 
 
 def _graph(
-    dnn: str | None, factory: str | None, shape: tuple[int, ...], *, timed: bool
+    dnn: str | None, factory: str | None, shape: tuple[int, ...] | None, *, timed: bool
 ) -> OperatorGraph:
     """The DNN to partition: with weights only if it is to be timed."""
     from rllib_mec.dnn import build_model, model_graph, trace
-    from rllib_mec.dnn.models import model_from_factory
+    from rllib_mec.dnn.models import INPUT_SHAPE, own_input
 
     if bool(dnn) == bool(factory):
         raise MecError("give either a torchvision model's name or --model PKG.MODULE:FACTORY")
-    if dnn and not timed:
-        return model_graph(dnn, shape)
+    if factory and ":" not in factory:
+        raise MecError(f"--model must be PKG.MODULE:FACTORY, got {factory!r}")
+    name = str(dnn or factory)
+    shape = shape or (INPUT_SHAPE if factory else own_input(name))
+    if not timed:
+        return model_graph(name, shape)
     import torch
 
-    module = build_model(dnn) if dnn else model_from_factory(str(factory))
-    return trace(module, torch.randn(1, *shape), name=dnn or str(factory).partition(":")[2])
+    return trace(build_model(name), torch.randn(1, *shape), name=name)
 
 
 def _measure(graph: OperatorGraph, path: str) -> Profile:

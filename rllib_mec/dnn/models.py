@@ -1,14 +1,15 @@
-"""Operator graphs of torchvision's classification models by name, traced without weights."""
+"""DNNs by name: torchvision's classification models, traced without weights, and the user's own."""
 
 from __future__ import annotations
 
-import importlib
-import sys
+import inspect
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from rllib_mec.dnn.graph import OperatorGraph
-from rllib_mec.errors import MecError, unknown
+from rllib_mec.errors import MecError, one_line, unknown
+from rllib_mec.tables import DNNS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,31 +24,38 @@ _BUILD_ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def model_names() -> list[str]:
-    """Names of all classification models in the installed torchvision."""
+@lru_cache(maxsize=1)
+def _model_names() -> tuple[str, ...]:
     import torchvision
 
-    return torchvision.models.list_models(module=torchvision.models)
+    return tuple(torchvision.models.list_models(module=torchvision.models))
+
+
+def model_names() -> list[str]:
+    """Names of all classification models in the installed torchvision."""
+    return list(_model_names())
 
 
 def build_model(name: str, device: str = "cpu") -> nn.Module:
-    """Build a torchvision classification model in eval mode with random weights.
+    """Build a DNN in eval mode: a torchvision classification model, with random weights.
 
     Args:
-        name: A name of :func:`model_names`.
+        name: A name of :func:`model_names`, or of a DNN of the user's own.
         device: Where its parameters live; ``"meta"`` allocates none, enough for tracing.
 
     Returns:
         The module, in eval mode (GoogLeNet's and InceptionV3's auxiliary heads do not run).
 
     Raises:
-        MecError: torchvision has no such model.
+        MecError: There is no such DNN, or its factory fails.
     """
     import torch
     import torchvision
 
+    if is_own(name):
+        return model_from_factory(name).to(device)
     if name not in model_names():
-        raise unknown("DNN", name, model_names())
+        raise unknown("DNN", name, [*model_names(), *DNNS])
     arguments = {"weights": None, **_BUILD_ARGUMENTS.get(name, {})}
     try:
         with torch.device(device):
@@ -58,38 +66,118 @@ def build_model(name: str, device: str = "cpu") -> nn.Module:
     return model.eval()
 
 
-def model_from_factory(path: str) -> nn.Module:
+def model_from_factory(name: str) -> nn.Module:
     """Make a DNN of the user's own.
 
     Args:
-        path: ``PKG.MODULE:FACTORY`` of what returns the module, also one in the current folder.
+        name: One that was registered, or ``pkg.module:factory`` of what returns the module, also
+            in the working folder.
 
     Returns:
         The module, in eval mode.
 
     Raises:
-        MecError: There is no such factory, or it does not make a module.
+        MecError: There is no such factory, it fails, or it does not make a module.
     """
     from torch import nn
 
-    module_name, _, factory_name = path.partition(":")
-    if not module_name or not factory_name:
-        raise MecError(f"--model must be PKG.MODULE:FACTORY, got {path!r}")
-    sys.path.insert(0, "")  # a console script does not look into the current folder by itself
+    factory = DNNS.load(name)
     try:
-        factory: Any = importlib.import_module(module_name)
-        for attribute in factory_name.split("."):
-            factory = getattr(factory, attribute)
         made = factory()
-    except (ImportError, AttributeError) as error:
-        raise MecError(f"--model {path}: {error}") from None
-    except TypeError as error:
-        raise MecError(f"--model {path}: the factory must take no arguments: {error}") from None
-    finally:
-        sys.path.remove("")
+    except Exception as error:  # whatever a factory of the user's does
+        raise MecError(f"the factory of DNN {name!r} failed: {one_line(error)}") from None
     if not isinstance(made, nn.Module):
-        raise MecError(f"--model {path} made a {type(made).__name__}, expected a torch.nn.Module")
+        raise MecError(
+            f"the factory of DNN {name!r} made a {type(made).__name__}, expected a torch.nn.Module"
+        )
     return made.eval()
+
+
+def check_factory(name: str, factory: Any) -> Callable[[], Any]:
+    """The factory, if it is one.
+
+    Args:
+        name: The DNN's name, for messages.
+        factory: What was found.
+
+    Raises:
+        MecError: It cannot be called without arguments.
+    """
+    if not callable(factory):
+        raise MecError(f"the factory of DNN {name!r} must be callable, but is {factory!r}")
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise MecError(
+            f"the factory of DNN {name!r} must take no arguments, but: {error}"
+        ) from None
+    except ValueError:  # a builtin does not say what it takes
+        pass
+    return factory
+
+
+def check_own_name(name: str) -> None:
+    """Check that a user's DNN does not take the name of one of torchvision's.
+
+    Args:
+        name: The name.
+
+    Raises:
+        MecError: It does.
+    """
+    if name in model_names():
+        raise MecError(f"the DNN name {name!r} is torchvision's: register yours under another name")
+
+
+def is_own(name: str) -> bool:
+    """Whether a DNN is of the user's own: registered, or ``pkg.module:factory``.
+
+    Args:
+        name: The DNN's name.
+    """
+    return ":" in name or (name not in model_names() and name in DNNS)
+
+
+def input_shape(label: str, value: Any) -> tuple[int, ...]:
+    """The shape of a DNN's input without the batch dimension.
+
+    Args:
+        label: Who gives it, for messages.
+        value: What was given, e.g. ``[3, 64, 64]``.
+
+    Raises:
+        MecError: It is not a list of sizes.
+    """
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    sizes: tuple[Any, ...] = tuple(value) if is_list else ()
+    whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
+    if not sizes or not whole or min(sizes) < 1:
+        raise MecError(f"{label} must be sizes such as [3, 64, 64], but is {value!r}")
+    return sizes
+
+
+def own_input(name: str, given: tuple[int, ...] | None = None) -> tuple[int, ...]:
+    """The input shape of a DNN by name.
+
+    Args:
+        name: A name of :func:`model_names`, one that was registered, or ``pkg.module:factory``.
+        given: The shape asked for; ``None`` for the DNN's own.
+
+    Returns:
+        The shape: the given one, or what was registered, or torchvision's 3x224x224.
+
+    Raises:
+        MecError: There is no such DNN, or none is known for ``pkg.module:factory``.
+    """
+    if ":" not in name and name in model_names():
+        return given or INPUT_SHAPE
+    if not is_own(name):
+        raise unknown("dnn", name, [*model_names(), *DNNS])
+    DNNS.load(name)
+    shape = given or DNNS.entry(name).facts.get("input")
+    if shape is None:
+        raise MecError(f"the input of DNN {name!r} is not known: give dnn_input, e.g. [3, 64, 64]")
+    return shape
 
 
 def _parameters_on_meta() -> Any:
@@ -108,23 +196,44 @@ def _parameters_on_meta() -> Any:
     return ParametersOnMeta()
 
 
-@lru_cache(maxsize=32)
-def model_graph(name: str, input_shape: tuple[int, ...] = INPUT_SHAPE) -> OperatorGraph:
-    """The operator graph of a torchvision model, traced once per process on the meta device.
+def check_dnn(name: str, input_shape: tuple[int, ...] | None) -> None:
+    """Check that a DNN can be had; one of the user's own is made and traced.
 
     Args:
-        name: A name of :func:`model_names`.
-        input_shape: Shape of one input without the batch dimension.
+        name: The DNN's name.
+        input_shape: Shape of one input without the batch dimension; ``None`` for the DNN's own.
+
+    Raises:
+        MecError: As :func:`model_graph`.
+    """
+    shape = own_input(name, input_shape)
+    if is_own(name):
+        model_graph(name, shape)
+
+
+def model_graph(name: str, input_shape: tuple[int, ...] | None = None) -> OperatorGraph:
+    """The operator graph of a DNN, traced once per process.
+
+    Args:
+        name: A name of :func:`model_names`, one that was registered, or ``pkg.module:factory``.
+        input_shape: Shape of one input without the batch dimension; by default the DNN's own.
 
     Returns:
         The graph, for a batch of one.
 
     Raises:
-        MecError: torchvision has no such model, or it does not take that input shape.
+        MecError: There is no such DNN, or it does not take that input shape.
     """
+    return _model_graph(name, own_input(name, input_shape))
+
+
+@lru_cache(maxsize=32)
+def _model_graph(name: str, shape: tuple[int, ...]) -> OperatorGraph:
     import torch
 
     from rllib_mec.dnn.tracing import trace
 
+    if is_own(name):  # a factory of the user's need not know the meta device
+        return trace(model_from_factory(name), torch.zeros(1, *shape), name=name)
     model = build_model(name, device="meta")
-    return trace(model, torch.empty(1, *input_shape, device="meta"), name=name)
+    return trace(model, torch.empty(1, *shape, device="meta"), name=name)

@@ -10,13 +10,8 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
-from rllib_mec.envs.actions import (
-    ACTION_KEYS,
-    action_space,
-    check_agent_action,
-    observation_space,
-    state_space,
-)
+from rllib_mec.envs.action_views import action_view
+from rllib_mec.envs.actions import ACTION_KEYS, observation_space, state_space
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.vector import VectorStep, Worlds
 from rllib_mec.errors import MecError, unknown
@@ -29,6 +24,9 @@ class MecParallelEnv(ParallelEnv):
 
     Args:
         render_mode: One of ``metadata["render_modes"]``, or ``None``.
+        actions: How agents see their decisions; see :mod:`rllib_mec.envs.action_views`.
+        power_levels: An argument of the view.
+        fixed_partition: An argument of the view.
         **mdp: Fields of the MDP and of its scenario.
 
     Raises:
@@ -37,12 +35,21 @@ class MecParallelEnv(ParallelEnv):
 
     mdp_class: ClassVar[type[MDP]]
 
-    def __init__(self, *, render_mode: str | None = None, **mdp: Any):
+    def __init__(
+        self,
+        *,
+        render_mode: str | None = None,
+        actions: str = "dict",
+        power_levels: int | None = None,
+        fixed_partition: int | None = None,
+        **mdp: Any,
+    ):
         """Make the spaces; the world is made by the first :meth:`reset`."""
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown("render_mode", render_mode, self.metadata["render_modes"])
         self.mdp = self.mdp_class.from_dict(mdp)
         self.scenario = scenario = self.mdp.scenario
+        self.view = action_view(scenario, actions, power_levels, fixed_partition)
         self.render_mode = render_mode
         num_devices = scenario.num_devices
         state_size = self.mdp.observation_size
@@ -52,7 +59,7 @@ class MecParallelEnv(ParallelEnv):
             agent: observation_space(scenario, state_size) for agent in self.possible_agents
         }
         self.action_spaces: dict[str, Any] = {
-            agent: action_space(scenario) for agent in self.possible_agents
+            agent: self.view.make_space() for agent in self.possible_agents
         }
         self.state_space = state_space(state_size)
         self._identities = np.eye(num_devices, dtype=np.float32)
@@ -65,7 +72,7 @@ class MecParallelEnv(ParallelEnv):
         """The agent's observation space, always the same object."""
         return self.observation_spaces[agent]
 
-    def action_space(self, agent: str) -> spaces.Dict:
+    def action_space(self, agent: str) -> spaces.Space:
         """The agent's action space, always the same object."""
         return self.action_spaces[agent]
 
@@ -135,11 +142,9 @@ class MecParallelEnv(ParallelEnv):
         for agent in self.agents:
             if agent not in actions:
                 raise MecError(f"no action for {agent}; expected one of every live agent")
-            check_agent_action(agent, actions[agent], self.action_spaces[agent])
-        batch = {
-            key: np.stack([np.asarray(actions[agent][key]) for agent in self.agents])[None]
-            for key in ACTION_KEYS
-        }
+            self.view.check(agent, actions[agent], self.action_spaces[agent])
+        decided = [self.view.decode(actions[agent]) for agent in self.agents]
+        batch = {key: np.stack([own[key] for own in decided])[None] for key in ACTION_KEYS}
         step = self._worlds.step(batch)
         over = bool(step.terminated[0])
         agents = self.agents

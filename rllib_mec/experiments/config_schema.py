@@ -21,6 +21,7 @@ from pydantic import (
     ValidationError,
 )
 
+from rllib_mec.algorithms.stock_checks import check_stock
 from rllib_mec.errors import MecError, one_line, unknown
 from rllib_mec.experiments import names
 from rllib_mec.network.checks import Count, Natural, NonNegative, checked, refusal
@@ -123,6 +124,7 @@ def validate(config: Any) -> None:
         config.copy(copy_frozen=False).validate()
     except Exception as error:
         raise MecError(f"config: {one_line(error)}") from None
+    check_stock(config)
 
 
 def _check_api_stack(settings: dict[str, Any]) -> None:

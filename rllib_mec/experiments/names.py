@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from rllib_mec import registry
+from rllib_mec.envs.action_views import view_of
 from rllib_mec.errors import MecError, nearest, one_line, unknown
 from rllib_mec.experiments.documents import add_to_path
+from rllib_mec.plugin import enter_env
 
 _CLASS_PATH = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*$")
 
@@ -56,7 +58,9 @@ def algorithm_class(run: Any) -> Any:
 
     found = run
     if isinstance(run, str):
-        if run in ALGORITHMS:
+        if run in registry.ALGORITHMS:
+            found = registry.ALGORITHMS.load(run)
+        elif run in ALGORITHMS:
             found = ALGORITHMS[run]()[0]
         elif is_class_path(run):
             found = load_object("algorithm", run)
@@ -88,9 +92,14 @@ def environment(env: Any, env_config: dict[str, Any]) -> Any:
         if isinstance(env, type):
             return env
         raise MecError(f"env must be a name or a class path, got {env!r}")
-    if env in registry.ENVIRONMENTS:
-        check_mdp(env, env_config)
-        return env
+    path = env
+    if is_class_path(env):
+        add_to_path(Path.cwd())
+        path = env if ":" in env else ":".join(env.rpartition(".")[::2])
+    if path in registry.ENVIRONMENTS:
+        check_mdp(path, env_config)
+        enter_env(path)
+        return path
     from ray.tune.registry import ENV_CREATOR, _global_registry
 
     if _global_registry.contains(ENV_CREATOR, env):
@@ -104,11 +113,17 @@ def environment(env: Any, env_config: dict[str, Any]) -> Any:
 def check_mdp(env: str, env_config: dict[str, Any]) -> Any:
     """The ``MDP`` of one of our environments.
 
+    Args:
+        env: Its name, or a class path.
+        env_config: Its keyword arguments.
+
     Raises:
         MecError: Unknown key or a value out of its range.
     """
     try:
-        return registry.make_mdp(env, env_config)
+        mdp = registry.make_mdp(env, env_config)
+        view_of(mdp.scenario, env_config)
+        return mdp
     except (TypeError, ValueError) as error:
         raise MecError(f"env_config: {one_line(error)}") from None
 

@@ -43,7 +43,15 @@ PROFILES: dict[str, dict[str, Any]] = {
 SERVER_LATENCY_MS = {"resnet50": 8.603, "googlenet": 5.11, "mobilenet_v2": 4.10}
 """L0 of the paper's DNNs: ResNet-50's from Table IV, the others inferred from Table V at N = 1."""
 
-SHAPE_FIELDS = ("num_devices", "num_servers", "num_channels", "max_window", "dnn", "partition")
+SHAPE_FIELDS = (
+    "num_devices",
+    "num_servers",
+    "num_channels",
+    "max_window",
+    "dnn",
+    "dnn_input",
+    "partition",
+)
 """Fields on which the shapes of observations, actions and networks depend."""
 
 
@@ -64,7 +72,11 @@ class Scenario:
     """``"paper"`` counts a transmission of 1 s as 1 ms of latency, which alone explains the paper's
     tables; ``"si"`` takes seconds as seconds, for real deployments."""
     dnn: str = "resnet50"
-    """Name of a torchvision model."""
+    """Name of a torchvision model, of a DNN given to ``rllib_mec.register_dnn``, or
+    ``pkg.module:factory`` of what returns the ``torch.nn.Module``."""
+    dnn_input: tuple[Count, ...] | None = None
+    """Shape of the DNN's input without the batch, e.g. ``[3, 64, 64]`` (default: the one that it
+    was registered with, or torchvision's 3x224x224)."""
     partition: Literal["pareto", "operator", "vertical", "layer"] = "pareto"
     """Partition points on offer."""
     num_devices: Count = 3
@@ -146,11 +158,10 @@ class Scenario:
                 raise MecError(f"{name}: no such file {value!r}")
 
     def _check_dnn(self) -> None:
-        if self.dnn not in SERVER_LATENCY_MS:
-            from rllib_mec.dnn import model_names
+        if self.dnn not in SERVER_LATENCY_MS or self.dnn_input is not None:
+            from rllib_mec.dnn.models import check_dnn
 
-            if self.dnn not in model_names():
-                raise unknown("dnn", self.dnn, model_names())
+            check_dnn(self.dnn, self.dnn_input)
             if self.server_latency_ms is None:
                 raise MecError(
                     f"server_latency_ms of {self.dnn} is not known: give it in ms (the latency of "
@@ -196,7 +207,10 @@ class Scenario:
         values = self.to_dict()
         came_with = dict(PROFILES[self.profile]) if "profile" in changes else {}
         if "dnn" in changes:
-            came_with["server_latency_ms"] = SERVER_LATENCY_MS.get(self.dnn)
+            came_with |= {
+                "server_latency_ms": SERVER_LATENCY_MS.get(self.dnn),
+                "dnn_input": self.dnn_input,
+            }
         for name, value in came_with.items():
             if values[name] == value:
                 values[name] = None
@@ -205,13 +219,13 @@ class Scenario:
     @cached_property
     def table(self) -> PartitionTable:
         """Partition points of the DNN, with their latencies."""
-        from rllib_mec.dnn import Profile, partition_table
+        from rllib_mec.dnn import Profile, model_graph, partition_table
 
         # Where a profile was measured, it replaces the latency that is shared out by MACs.
         device_latency_ms = self.local_slowdown * self.server_latency_ms
         server_latency_ms = self.server_latency_ms
         return partition_table(
-            self.dnn,
+            model_graph(self.dnn, self.dnn_input),
             self.partition,
             feature_bits=self.feature_bits,
             device_latency_ms=(

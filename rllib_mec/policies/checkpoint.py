@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rllib_mec.checkpoints import read_info
+from rllib_mec.envs.action_views import view_of
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError, one_line
 from rllib_mec.policies.policy import Policy
@@ -36,7 +37,7 @@ def load_policy(path: str | pathlib.Path) -> Policy:
     if config.env not in ENVIRONMENTS:
         raise MecError(
             f"the checkpoint {checkpoint.path} was trained on {config.env!r}, "
-            f"not on one of {', '.join(ENVIRONMENTS)}"
+            f"not on one of {', '.join(ENVIRONMENTS)}; one of your own must be registered here too"
         )
     mdp = make_mdp(config.env, config.env_config)
     try:
@@ -50,7 +51,28 @@ def load_policy(path: str | pathlib.Path) -> Policy:
     name = algorithm_name(checkpoint.algorithm)
     if getattr(module, "decides_for_all", False):
         return JointModulePolicy(name, mdp, module)
+    _check_agent_modules(checkpoint.path, modules, config)
     return AgentModulesPolicy(name, mdp, modules, config)
+
+
+def _check_agent_modules(path: pathlib.Path, modules: Any, config: Any) -> None:
+    """Refuse what a policy cannot do that is asked for one step at a time.
+
+    Raises:
+        MecError: A module keeps a state between steps, or sees and acts through connectors of the
+            user's.
+    """
+    if any(module.is_stateful() for _, module in modules.items()):
+        raise MecError(
+            f"the checkpoint {path} keeps a state from step to step (use_lstm), "
+            "which a policy here does not: evaluate it by RLlib's evaluation_interval"
+        )
+    for setting in ("env_to_module_connector", "module_to_env_connector"):
+        if getattr(config, f"_{setting}") is not None:
+            raise MecError(
+                f"the checkpoint {path} has a {setting} of its own, which a policy here does not "
+                "run: evaluate it by RLlib's evaluation_interval"
+            )
 
 
 class JointModulePolicy(Policy):
@@ -96,6 +118,7 @@ class AgentModulesPolicy(Policy):
         super().__init__(mdp)
         self.name = name
         self._modules = modules
+        self._view = view_of(mdp.scenario, config.env_config)
         self._normalize_actions = config.normalize_actions
         agents = [f"md_{n}" for n in range(self.scenario.num_devices)]
         mapping = config.policy_mapping_fn if config.is_multi_agent else None
@@ -108,7 +131,6 @@ class AgentModulesPolicy(Policy):
         """Take the most likely action of each MD, scaled as RLlib's connectors do."""
         import torch
         from ray.rllib.core.columns import Columns
-        from ray.rllib.utils.spaces.space_utils import unsquash_action
 
         per_agent = []
         for n, module_id in enumerate(self._module_ids):
@@ -120,9 +142,26 @@ class AgentModulesPolicy(Policy):
                 outputs = module.forward_inference({Columns.OBS: obs})
             inputs = outputs[Columns.ACTION_DIST_INPUTS]
             dist = module.get_inference_action_dist_cls().from_logits(inputs)
-            action = {h: v.numpy() for h, v in dist.to_deterministic().sample().items()}
-            if self._normalize_actions:
-                power: Any = unsquash_action(action["power"], module.action_space["power"])
-                action["power"] = power
-            per_agent.append({**action, "power": np.clip(action["power"], 0.0, 1.0)})
+            per_agent.append(self._played(dist.to_deterministic().sample(), module.action_space))
         return {h: np.stack([action[h] for action in per_agent], axis=1) for h in per_agent[0]}
+
+    def _played(self, action: Any, space: Any) -> dict[str, np.ndarray]:
+        """What a module's action stands for, as RLlib's connectors and the view make it.
+
+        Args:
+            action: Tensors in the structure of the space, ``(B, ...)``.
+            space: The module's action space.
+        """
+        import tree
+        from gymnasium import spaces
+        from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space, unsquash_action
+
+        def within(values: np.ndarray, own: spaces.Space) -> np.ndarray:
+            return np.clip(values, 0.0, 1.0) if isinstance(own, spaces.Box) else values
+
+        struct = get_base_struct_from_space(space)
+        played = tree.map_structure(lambda values: values.numpy(), action)
+        if self._normalize_actions:
+            played = unsquash_action(played, struct)
+        played = tree.map_structure(within, played, struct)
+        return self._view.decode(played)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from rllib_mec.dnn import OperatorGraph, PartitionPoint, build_model, partition_table, split, trace
-from rllib_mec.dnn.models import INPUT_SHAPE, model_from_factory
+from rllib_mec.dnn.models import INPUT_SHAPE
 from rllib_mec.dnn.splitting import Head, Tail
 from rllib_mec.errors import MecError, one_line
 from rllib_mec.testbed.tensors import digest, raw_bytes
@@ -87,7 +87,7 @@ class SplitModel:
                 dict of it, or a head that is none of it.
         """
         torch.manual_seed(seed)
-        module = model_from_factory(model) if ":" in model else build_model(model)
+        module = build_model(model)
         if weights is not None:
             _load_weights(module, weights, model)
         graph = trace(module, torch.zeros(1, *input_shape), name=model)

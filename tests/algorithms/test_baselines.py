@@ -17,7 +17,7 @@ from rllib_mec.algorithms.joint_ppo.train_batch import make_train_batch
 from rllib_mec.algorithms.mahppo import MAHPPOConfig
 from rllib_mec.errors import MecError
 from rllib_mec.policies import load_policy
-from rllib_mec.registry import ALGORITHMS, load
+from rllib_mec.registry import ALGORITHMS
 
 BASELINES = ("H-PPO", "MAHPPO", "AgileNN")
 ONE_DECISION_A_WINDOW = (HPPOConfig, MAHPPOConfig)
@@ -64,7 +64,7 @@ def policy_loss(config_class, *, shifts, idle=(), **training):
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_saved_restored_and_as_a_policy_it_acts_the_same(name, ray_session, tmp_path):
-    config_class = type(load(ALGORITHMS[name]).get_default_config())
+    config_class = type(ALGORITHMS.load(name).get_default_config())
     algorithm = small(config_class).build_algo()
     restored = None
     try:

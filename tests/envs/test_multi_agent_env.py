@@ -51,7 +51,6 @@ def test_an_episode_of_ours_ends_with_a_last_step_of_every_agent(name):
     assert list(observations) == env.agents == env.possible_agents == ["md_0", "md_1", "md_2"]
     over = False
     while not over:
-        assert not env.agents == []
         actions = {agent: env.action_spaces[agent].sample() for agent in env.agents}
         observations, rewards, terminateds, truncateds, infos = env.step(actions)
         over = terminateds["__all__"]
@@ -60,7 +59,7 @@ def test_an_episode_of_ours_ends_with_a_last_step_of_every_agent(name):
             assert np.isfinite(rewards[agent]) and agent in infos
             assert terminateds[agent] is over and not truncateds[agent]
         assert not truncateds["__all__"]
-    assert env.agents == []
+    assert env.par_env.agents == []
     observations, _ = env.reset()
     assert list(observations) == env.agents == env.possible_agents
 
@@ -80,12 +79,23 @@ def test_it_ends_when_the_last_agent_leaves_however_each_of_them_does(ends):
     env.reset()
     *_, terminateds, truncateds, _ = env.step({"a": 0, "b": 0})
     assert not terminateds["__all__"] and not truncateds["__all__"]
-    assert env.agents == ["b"]
+    assert env.par_env.agents == ["b"]
     observations, rewards, terminateds, truncateds, _ = env.step({"b": 0})
     assert list(observations) == list(rewards) == ["b"]
     assert terminateds["__all__"] or truncateds["__all__"]
     assert terminateds["__all__"] != truncateds["__all__"]
-    assert env.agents == []
+    assert env.par_env.agents == []
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_rllib_accepts_an_environment_whose_first_step_may_end_the_episode(name):
+    from ray.rllib.utils.pre_checks.env import check_multiagent_environments
+
+    long_slot = {"slot_ms": 1e6} if name == "mec_time_slot_v0" else {}
+    env = make_rllib_env(name, {"num_devices": 2, "mean_tasks": 0.01, **long_slot})
+    env.reset(seed=42)
+    assert env.step({a: env.action_spaces[a].sample() for a in env.agents})[2]["__all__"]
+    check_multiagent_environments(env)
 
 
 def test_rendering_and_spaces_are_those_of_the_adapted_environment():

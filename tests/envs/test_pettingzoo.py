@@ -8,7 +8,7 @@ import pytest
 from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test
 from pettingzoo.test.seed_test import seed_test
 
-from rllib_mec.registry import ENVIRONMENTS, load
+from rllib_mec.registry import ENVIRONMENTS
 
 SHORT = {"mean_tasks": 4.0}
 SCENARIOS = [
@@ -58,12 +58,12 @@ pytestmark = pytest.mark.filterwarnings(
 
 @every_scenario
 def test_parallel_api(name, scenario):
-    parallel_api_test(load(ENVIRONMENTS[name])(**SHORT, **scenario), num_cycles=40)
+    parallel_api_test(ENVIRONMENTS.load(name)(**SHORT, **scenario), num_cycles=40)
 
 
 @every_scenario
 def test_the_seed_determines_the_episode(name, scenario):
-    parallel_seed_test(lambda: load(ENVIRONMENTS[name])(**SHORT, **scenario), num_cycles=40)
+    parallel_seed_test(lambda: ENVIRONMENTS.load(name)(**SHORT, **scenario), num_cycles=40)
 
 
 def aec_env(name, **kwargs):
@@ -92,7 +92,7 @@ def test_render_modes(name):
 
 @every_env
 def test_metadata_names_the_environment(name):
-    env = load(ENVIRONMENTS[name])()
+    env = ENVIRONMENTS.load(name)()
     assert env.metadata["name"] == name
     assert env.metadata["render_modes"] == ["ansi", "rgb_array"]
     assert env.metadata["is_parallelizable"]

@@ -134,7 +134,7 @@ TINY = ["--model", tiny_model.PATH, "--input", "3,16,16"]
     [
         ([], "give a model or a checkpoint"),
         (["--model", "mobilenet_v3"], "unknown DNN 'mobilenet_v3': did you mean 'mobilenet_v2'?"),
-        (["--model", "no.such:thing"], "--model no.such:thing: No module named 'no'"),
+        (["--model", "no.such:thing"], "ModuleNotFoundError: No module named 'no'"),
         ([*TINY, "--input", "3,16"], "cannot run on an input of this shape"),
         ([*TINY, "--input", "3,x"], "--input must be sizes such as 3,224,224, got '3,x'"),
         ([*TINY, "--weights", "/nowhere.pt"], "cannot read the weights '/nowhere.pt'"),

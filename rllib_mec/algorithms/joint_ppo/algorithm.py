@@ -136,6 +136,11 @@ class JointPPOConfig(PPOConfig):
                 f"{algorithm_name(self.algo_class)} trains on {', '.join(ENVIRONMENTS)}, but env "
                 f"is {self.env!r}; for other environments use an algorithm of RLlib's, such as PPO"
             )
+        if (view := self.env_config.get("actions", "dict")) != "dict":
+            raise MecError(
+                f"{algorithm_name(self.algo_class)} has a distribution of its own for the dict "
+                f"actions of all MDs: actions={view!r} is for RLlib's algorithms, leave it out"
+            )
         scale: Any = self.reward_scale
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not scale > 0:
             raise MecError(f"reward_scale must be a positive number, but is {scale!r}")

@@ -6,7 +6,7 @@ import csv
 import importlib.resources
 
 from rllib_mec.envs.mdp import MDP, TaskWindowMDP, as_mdp
-from rllib_mec.network.scenario import Scenario
+from rllib_mec.network.scenario import SERVER_LATENCY_MS, Scenario
 
 
 def paper_row(where: MDP | Scenario, num_tasks: int) -> dict[str, float] | None:
@@ -21,6 +21,8 @@ def paper_row(where: MDP | Scenario, num_tasks: int) -> dict[str, float] | None:
     """
     mdp = as_mdp(where)
     scenario = mdp.scenario
+    if scenario.dnn not in SERVER_LATENCY_MS:
+        return None
     table_iii = Scenario(
         dnn=scenario.dnn, num_devices=scenario.num_devices, partition=scenario.partition
     )

@@ -1,0 +1,55 @@
+"""What RLlib's own algorithms cannot do with a view of our actions, said before training starts.
+
+``benchmarks/stock_rllib.py`` measures the table behind it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rllib_mec.errors import MecError
+from rllib_mec.registry import ENVIRONMENTS
+
+_FLAT = "give env_config {actions: flat}"
+_CONTINUOUS = "give env_config {actions: continuous, fixed_partition: K}"
+
+
+def check_stock(config: Any) -> None:
+    """Refuse a setting that would fail inside Ray with a traceback.
+
+    Args:
+        config: The ``AlgorithmConfig`` of an algorithm of RLlib's; configs of other environments
+            pass.
+
+    Raises:
+        MecError: The algorithm does not take the view's space, or RLlib cannot evaluate greedily or
+            use an LSTM with it; says which view can.
+    """
+    if config.env not in ENVIRONMENTS:
+        return
+    view = (config.env_config or {}).get("actions", "dict")
+    name = config.algo_class.__name__
+    if name == "DQN":
+        raise MecError(
+            "DQN chooses one of a few actions, and an MD decides many things at once: "
+            f"take PPO, APPO or IMPALA and {_FLAT}"
+        )
+    if name == "SAC" and view != "continuous":
+        raise MecError(f"SAC takes continuous actions only, not actions={view!r}: {_CONTINUOUS}")
+    has_lstm = config.model_config.get("use_lstm")
+    if name == "SAC" and has_lstm:
+        raise MecError("RLlib's SAC has no networks with an LSTM: take PPO, or leave use_lstm out")
+    if view != "dict":
+        return
+    if _evaluates_greedily(config):
+        raise MecError(f"RLlib cannot evaluate a Dict action with explore=False: {_FLAT}")
+    if has_lstm:
+        raise MecError(f"RLlib cannot use an LSTM with a Dict action: {_FLAT}")
+
+
+def _evaluates_greedily(config: Any) -> bool:
+    if not config.evaluation_interval:
+        return False
+    changes = config.evaluation_config or {}
+    changes = changes if isinstance(changes, dict) else changes.to_dict()
+    return changes.get("explore", config.explore) is False
