@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from rllib_mec.dnn import model_graph
+from rllib_mec.dnn.models import is_own
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
 from rllib_mec.envs.mdp import MDP, TaskWindowMDP
 from rllib_mec.errors import MecError, unknown
@@ -118,12 +120,18 @@ class Trial:
             MecError: As :attr:`mdp`.
         """
         config = {k: v for k, v in self.spec["config"].items() if k != "env_config"}
-        content = {
+        content: dict[str, Any] = {
             "what": [self.spec.get(key) for key in ("policy", "run", "env", "stop")],
             "config": config,
             # Filled in: a default that is written out makes no other trial.
             "mdp": dataclasses.asdict(self.mdp),
         }
+        scenario = content["mdp"]["scenario"]
+        if scenario["dnn_input"] is None:  # so that a key is what it was before there was the field
+            del scenario["dnn_input"]
+        if is_own(scenario["dnn"]):  # whose name does not say what its factory makes today
+            graph = model_graph(scenario["dnn"], self.mdp.scenario.dnn_input)
+            content["dnn"] = [[node.name, node.macs, node.elements] for node in graph.nodes]
         text = json.dumps(content, sort_keys=True)
         seed = "" if self.seed is None else f"_seed{self.seed}"
         name = self.source.replace("/", "_")

@@ -224,16 +224,18 @@ def model_graph(name: str, input_shape: tuple[int, ...] | None = None) -> Operat
     Raises:
         MecError: There is no such DNN, or it does not take that input shape.
     """
-    return _model_graph(name, own_input(name, input_shape))
+    shape = own_input(name, input_shape)
+    # With the factory: a name may be given to it anew, e.g. in a notebook.
+    return _model_graph(name, shape, DNNS.load(name) if is_own(name) else None)
 
 
 @lru_cache(maxsize=32)
-def _model_graph(name: str, shape: tuple[int, ...]) -> OperatorGraph:
+def _model_graph(name: str, shape: tuple[int, ...], factory: Any) -> OperatorGraph:
     import torch
 
     from rllib_mec.dnn.tracing import trace
 
-    if is_own(name):  # a factory of the user's need not know the meta device
+    if factory is not None:  # it need not know the meta device
         return trace(model_from_factory(name), torch.zeros(1, *shape), name=name)
     model = build_model(name, device="meta")
     return trace(model, torch.empty(1, *shape, device="meta"), name=name)

@@ -1,11 +1,14 @@
 import dataclasses
 import functools
+import sys
+import types
 
 import pytest
 from suite import store as stores
 from suite.cells import REFERENCES
 from suite.store import Store, source_fingerprint
 from suite.trial import Protocol, Trial, stretched
+from torch import nn
 
 from rllib_mec.errors import MecError
 
@@ -38,6 +41,17 @@ def test_steps_that_the_file_has_anyway_make_no_other_trial(base):
 )
 def test_whatever_determines_the_policy_makes_another_trial(base, changes):
     assert dataclasses.replace(base, **changes).key != base.key
+
+
+def test_another_dnn_under_the_same_name_makes_another_trial(base, configs, monkeypatch):
+    module = types.ModuleType("own_dnns")
+    monkeypatch.setitem(sys.modules, "own_dnns", module)
+    keys = []
+    for width in (4, 4, 8):
+        module.make = lambda width=width: nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU())
+        fields = {"dnn": "own_dnns:make", "dnn_input": [3, 8, 8], "server_latency_ms": 1.0}
+        keys.append(dataclasses.replace(base, scenario=fields).key)
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_a_setting_in_the_file_counts_and_a_comment_does_not(base, configs):
