@@ -79,7 +79,7 @@ def register_policy(name: str, policy: Part) -> Part:
     Args:
         name: Its name.
         policy: A subclass of :class:`~rllib_mec.policies.policy.Policy` whose constructor takes
-            the MDP, or its path ``pkg.module:Class``.
+            the MDP, a function that makes one of it, or the path ``pkg.module:Name`` of either.
 
     Returns:
         ``policy``.
@@ -150,7 +150,7 @@ def algorithm_class(name: str, part: Any) -> Any:
 
 
 def policy_class(name: str, part: Any) -> Any:
-    """The part, if it is a policy's class.
+    """The part, if it is a policy's class, or a function that makes policies.
 
     Args:
         name: What it was asked for by, for messages.
@@ -161,6 +161,8 @@ def policy_class(name: str, part: Any) -> Any:
     """
     from rllib_mec.policies.policy import Policy
 
+    if callable(part) and not isinstance(part, type):
+        return part
     if not (isinstance(part, type) and issubclass(part, Policy)):
         raise MecError(f"policy {name!r} must be a subclass of rllib_mec's Policy, but is {part!r}")
     if missing := sorted(getattr(part, "__abstractmethods__", ())):
