@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import rllib_mec
-from rllib_mec import tables
+from rllib_mec import plugin, tables
 from rllib_mec.envs import TaskWindowMDP
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.task_window import TaskWindowEnv
@@ -54,10 +54,16 @@ def needs_an_argument(width):
 
 
 @pytest.fixture(autouse=True)
-def names_are_given_back(monkeypatch):
-    """What a test registers does not outlive it."""
-    for table in (ENVIRONMENTS, ALGORITHMS, POLICIES, tables.DNNS):
-        monkeypatch.setattr(table, "_entries", dict(table._entries))
+def names_are_given_back():
+    """What a test registers does not outlive it, in Ray's tables neither."""
+    kept = [(t, dict(t._entries)) for t in (ENVIRONMENTS, ALGORITHMS, POLICIES, tables.DNNS)]
+    yield
+    for table, entries in kept:
+        table._entries = entries
+    if "ray.tune.registry" in sys.modules:
+        plugin._enter_envs(sys.modules["ray.tune.registry"], anew=True)
+    if "ray.rllib.algorithms.registry" in sys.modules:
+        sys.modules["ray.rllib.algorithms.registry"].ALGORITHMS.pop("PPO2", None)
 
 
 def test_an_mdp_of_ones_own_is_an_environment_by_its_id():
