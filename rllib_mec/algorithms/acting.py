@@ -131,7 +131,13 @@ class Actor:
         self._shared_data: dict[str, Any] = {GENERATOR: generator}
 
     def decide(
-        self, observation: np.ndarray, episodes: list[Any], explore: bool, at_random: bool
+        self,
+        observation: np.ndarray,
+        episodes: list[Any],
+        *,
+        explore: bool,
+        at_random: bool,
+        iteration: int,
     ) -> Decision:
         """Decide in B worlds.
 
@@ -140,6 +146,7 @@ class Actor:
             episodes: The worlds' episodes; needed by pipelines only.
             explore: Whether to draw, or to take the most likely action.
             at_random: Whether to decide uniformly, whatever the module says.
+            iteration: Of training, after which the module is as it is.
 
         Returns:
             The decision.
@@ -162,10 +169,12 @@ class Actor:
             )
         forward = self._module.forward_exploration if explore else self._module.forward_inference
         with torch.no_grad():
-            outputs = forward(batch)
+            outputs: Any = forward(batch)
         inputs = outputs[Columns.ACTION_DIST_INPUTS]
         if not bool(torch.isfinite(inputs).all()):
-            raise TrainingDiverged("the policy's outputs are not finite")
+            raise TrainingDiverged(
+                f"training diverged at iteration {iteration}: the policy's outputs are not finite"
+            )
         if at_random:
             inputs = outputs[Columns.ACTION_DIST_INPUTS] = torch.zeros_like(inputs)
         dist = HybridActionDistribution(inputs, self._layout)

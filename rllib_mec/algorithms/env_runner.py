@@ -84,9 +84,8 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         self.make_module()
         seed = self._seed if self._seed is not None else torch.seed() % (1 << 31)
         self._generator = torch.Generator().manual_seed(seed)
-        self._actor = Actor(
-            self.module[DEFAULT_MODULE_ID], self.layout, self._pipelines, self._generator, self.metrics
-        )
+        module = self.module[DEFAULT_MODULE_ID]
+        self._actor = Actor(module, self.layout, self._pipelines, self._generator, self.metrics)
 
     def make_env(self) -> None:
         """Make the batch of worlds from ``config.env_config``, and the connectors around them."""
@@ -173,6 +172,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             self._actor.decide,
             explore=bool(config.explore if explore is None else explore),
             at_random=random_actions,
+            iteration=self._weights_seq_no,
         )
         training = self._training
         with self.metrics.log_time(SAMPLE_TIMER):
@@ -229,7 +229,9 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         """As many of these episodes as it takes for a number of steps."""
         samples: list[SingleAgentEpisode] = []
         while (left := num_timesteps - sum(map(len, samples))) > 0:
-            guess = math.ceil(left / self.scenario.mean_tasks)  # a step hardly does less than a task
+            guess = math.ceil(
+                left / self.scenario.mean_tasks
+            )  # a step hardly does less than a task
             samples += self._evaluate(guess, decide, first=len(samples))
         return samples
 
@@ -243,9 +245,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
                 kwargs = {"env": env, "env_index": world, "rl_module": module, **kwargs}
                 self._call_back(name, episode=episode, **kwargs)
 
-            episodes: Any = LiveEpisodes(
-                self._spaces, notify, self.config.episode_lookback_horizon
-            )
+            episodes: Any = LiveEpisodes(self._spaces, notify, self.config.episode_lookback_horizon)
         else:
             episodes = BulkEpisodes(self._spaces)
         return Sampler(env, episodes, self._sampling_metrics)

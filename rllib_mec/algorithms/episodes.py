@@ -26,7 +26,6 @@ class Notify(Protocol):
         """
 
 
-
 class Transition(NamedTuple):
     """One step of B worlds.
 

@@ -135,9 +135,8 @@ class MAHPPOAdvantages(PerTaskAdvantages):
         config = self.config
         if config.cut_ends_episode:
             values = np.concatenate([values[:-1], np.zeros_like(values[-1:])])
-        lambda_ = config.lambda_ if config.use_gae else 1.0
         # With λ/γ in place of λ, the product of both is λ.
-        decay = lambda_ / config.gamma if config.gae_without_gamma else lambda_
+        decay = self.lambda_ / config.gamma if config.gae_without_gamma else self.lambda_
         advantages, targets = per_task_gae(rewards, values, terminated, config.gamma, decay)
         if config.one_step_targets:
             _, targets = per_task_gae(rewards, values, terminated, config.gamma, lambda_=0.0)

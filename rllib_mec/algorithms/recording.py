@@ -65,8 +65,10 @@ class EpisodeRecorder:
             episodes: With arrays inside.
         """
         for episode in episodes:
-            self._rows += self._packed(episode) if self._config.output_write_episodes else (
-                self._steps(episode)
+            self._rows += (
+                self._packed(episode)
+                if self._config.output_write_episodes
+                else (self._steps(episode))
             )
         most = self._config.output_max_rows_per_file
         if most is None:
@@ -83,7 +85,7 @@ class EpisodeRecorder:
             self._write(self._rows)
         self._rows = []
 
-    def _packed(self, episode: SingleAgentEpisode) -> list[bytes]:
+    def _packed(self, episode: SingleAgentEpisode) -> list[Any]:
         import msgpack  # type: ignore[import-not-found]
         import msgpack_numpy  # type: ignore[import-not-found]
 

@@ -108,9 +108,7 @@ class SamplingMetrics:
         log(NUM_EPISODES, number, reduce="sum")
         log(NUM_EPISODES_LIFETIME, number, reduce="lifetime_sum")
         config = self._config
-        window: int = (
-            number if config.in_evaluation else config.metrics_num_episodes_for_smoothing
-        )
+        window: int = number if config.in_evaluation else config.metrics_num_episodes_for_smoothing
         for name in EPISODE_METRICS:
             for value in getattr(ended, name)[counted][-window:]:
                 log(name, float(value), window=window)

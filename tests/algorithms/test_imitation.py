@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from joint import most_likely, train_batch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
@@ -78,7 +79,7 @@ def test_imitation_makes_the_policy_decide_as_demonstrated():
         """Of the critic's values, squared, and of the powers."""
         with torch.no_grad():
             values = module.compute_values({Columns.OBS: observation}).numpy()
-        powers = learner_of._act(observation, explore=False)[0]["power"]
+        powers = most_likely(learner_of, batch[Columns.OBS])["power"]
         return (
             float(np.square(values - batch[Columns.VALUE_TARGETS]).mean()),
             float(np.abs(powers - batch["power"])[played].mean()),
@@ -89,7 +90,7 @@ def test_imitation_makes_the_policy_decide_as_demonstrated():
     after = errors()
     assert after[0] < 0.5 * before[0]
     assert after[1] < 0.7 * before[1]
-    actions, _ = learner_of._act(observation, explore=False)
+    actions = most_likely(learner_of, batch[Columns.OBS])
     for head in ("partition", "channel", "server"):
         assert (actions[head] == batch[head])[played].mean() > 0.9, head
     assert (actions["window"] == batch["window"])[played[..., 0]].mean() > 0.8
@@ -113,18 +114,17 @@ def test_the_networks_see_how_the_queues_compare():
 
 def test_average_reward_counts_rewards_from_their_running_mean():
     centred, plain = runner(average_reward=True, lambda_=1.0), runner(lambda_=1.0)
-    batches = [r.sample(num_timesteps=240)[0][DEFAULT_MODULE_ID] for r in (centred, plain)]
+    pipelines = [r.config.build_learner_connector(None, None) for r in (centred, plain)]
+    batches = [
+        train_batch(r, r.sample(num_timesteps=240), pipeline)
+        for r, pipeline in zip((centred, plain), pipelines, strict=True)
+    ]
     np.testing.assert_array_equal(batches[0]["window"], batches[1]["window"])
-    share = centred._average_share
+    share = pipelines[0]["PerTaskAdvantages"][0].average_share
     assert share is not None and share < 0
     # The last window before the end of the batch: the same value follows it in both.
-    advantages = [b[Columns.ADVANTAGES][-8:] for b in batches]
+    advantages = [b[Columns.VALUE_TARGETS][-8:] for b in batches]
     np.testing.assert_allclose(advantages[0], advantages[1] - share, atol=1e-4)
-
-    state = centred.get_state()
-    other = runner(average_reward=True)
-    other.set_state(state)
-    assert other._average_share == share
 
 
 @pytest.mark.usefixtures("ray_session")

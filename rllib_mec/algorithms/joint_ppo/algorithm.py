@@ -32,12 +32,16 @@ from rllib_mec.algorithms.joint_ppo.connectors import (
     StandardiseAdvantages,
 )
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
-from rllib_mec.algorithms.joint_ppo.settings import check_settings
-from rllib_mec.errors import MecError
+from rllib_mec.algorithms.joint_ppo.settings import check_arguments, check_settings
+from rllib_mec.algorithms.recording import can_pack_episodes
+from rllib_mec.errors import MecError, unknown
+from rllib_mec.network.checks import positive_number
 from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
 
 RESTART_PATIENCE_S = 120.0
 """How long to wait for env runners to come back when none of them answers."""
+
+OBSERVATION_FILTERS = ("NoFilter", "MeanStdFilter")
 
 REMOTE_WORLDS = "remote_worlds"
 
@@ -52,7 +56,12 @@ class JointPPOConfig(PPOConfig):
         switches: Class attribute, names of the settings that are true or false.
     """
 
-    switches: ClassVar[tuple[str, ...]] = ("average_reward",)
+    switches: ClassVar[tuple[str, ...]] = (
+        "average_reward",
+        "use_critic",
+        "use_gae",
+        "use_kl_loss",
+    )
 
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults of Table III, and those of ours that the paper leaves open."""
@@ -104,9 +113,22 @@ class JointPPOConfig(PPOConfig):
         Returns:
             This updated config.
         """
+        check_arguments(self, "training", kwargs)
         super().training(**kwargs)
         self._set_provided(reward_scale=reward_scale, average_reward=average_reward)
         return self
+
+    def env_runners(self, **kwargs: Any) -> Self:
+        """Sets the rollout worker configuration.
+
+        Args:
+            **kwargs: Those of :meth:`PPOConfig.env_runners`.
+
+        Returns:
+            This updated config.
+        """
+        check_arguments(self, "env_runners", kwargs)
+        return super().env_runners(**kwargs)
 
     def _set_provided(self, **values: Any) -> None:
         """Set what a caller of :meth:`training` has given."""
@@ -133,7 +155,7 @@ class JointPPOConfig(PPOConfig):
             *args: As RLlib passes them.
             **kwargs: As RLlib passes them.
         """
-        pipeline = super().build_env_to_module_connector(*args, **kwargs)
+        pipeline: Any = super().build_env_to_module_connector(*args, **kwargs)
         if self.observation_filter == "MeanStdFilter":
             pipeline.prepend(MeanStdFilter())
         return pipeline
@@ -145,7 +167,7 @@ class JointPPOConfig(PPOConfig):
             *args: As RLlib passes them.
             **kwargs: As RLlib passes them.
         """
-        pipeline = super().build_module_to_env_connector(*args, **kwargs)
+        pipeline: Any = super().build_module_to_env_connector(*args, **kwargs)
         if self.add_default_connectors_to_module_to_env_pipeline:
             pipeline.insert_before(GetActions, DrawActions())
             pipeline.remove(GetActions)
@@ -159,7 +181,7 @@ class JointPPOConfig(PPOConfig):
             *args: As RLlib passes them.
             **kwargs: As RLlib passes them.
         """
-        pipeline = super().build_learner_connector(*args, **kwargs)
+        pipeline: Any = super().build_learner_connector(*args, **kwargs)
         if self.add_default_connectors_to_learner_pipeline:
             for piece in (
                 AddColumnsFromEpisodes(with_dist_inputs=self.use_kl_loss),
@@ -187,7 +209,7 @@ class JointPPOConfig(PPOConfig):
         Raises:
             MecError: A value of ours is bad, or the env is not one of this package.
         """
-        check_settings(self)
+        self._check_ppo_settings()
         super().validate()
         # The algorithm has one module for all MDs, whatever the env's own agents.
         if self.env not in ENVIRONMENTS:
@@ -195,14 +217,36 @@ class JointPPOConfig(PPOConfig):
                 f"{algorithm_name(self.algo_class)} trains on {', '.join(ENVIRONMENTS)}, but env "
                 f"is {self.env!r}; for other environments use an algorithm of RLlib's, such as PPO"
             )
-        scale: Any = self.reward_scale
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not scale > 0:
-            raise MecError(f"reward_scale must be a positive number, but is {scale!r}")
+        positive_number("reward_scale", self.reward_scale)
+        make_mdp(str(self.env), self.env_config)
+        self.joint_module_class().model_config_cls.from_dict(self.model_config)
+
+    def _check_ppo_settings(self) -> None:
+        """Refuse what has no meaning here; in one line, which RLlib's own checks do not."""
+        check_settings(self)
         for name in self.switches:
             if not isinstance(getattr(self, name), bool):
                 raise MecError(f"{name} must be true or false, but is {getattr(self, name)!r}")
-        make_mdp(str(self.env), self.env_config)
-        self.joint_module_class().model_config_cls.from_dict(self.model_config)
+        if self.observation_filter not in OBSERVATION_FILTERS:
+            raise unknown("observation_filter", self.observation_filter, OBSERVATION_FILTERS)
+        if self.vf_clip_param is not None:
+            positive_number("vf_clip_param", self.vf_clip_param)
+        for name in ("use_critic", "use_gae"):
+            if not getattr(self, name) and self.batch_mode != "complete_episodes":
+                raise MecError(
+                    f"{name} can be false if batch_mode is 'complete_episodes', but it is "
+                    f"{self.batch_mode!r}: without values nobody says what follows a cut"
+                )
+        if not issubclass(self.env_runner_cls, TaskWindowEnvRunner):
+            raise MecError(
+                f"env_runner_cls must be a subclass of {TaskWindowEnvRunner.__name__}, "
+                f"but is {self.env_runner_cls.__name__}"
+            )
+        if self.output and self.output_write_episodes and not can_pack_episodes():
+            raise MecError(
+                "output_write_episodes needs a package: pip install msgpack-numpy; "
+                "or set it to false, for a row per step"
+            )
 
 
 class JointPPO(PPO):

@@ -176,7 +176,9 @@ class PerTaskAdvantages(ConnectorV2):
         rows: Rows = shared_data[ROWS]
         columns = batch[DEFAULT_MODULE_ID]
         cut = np.array([not episode.is_terminated for episode in episodes])
-        last = [_data(e.observations)[-1:] for e, is_cut in zip(episodes, cut, strict=True) if is_cut]
+        last = [
+            _data(e.observations)[-1:] for e, is_cut in zip(episodes, cut, strict=True) if is_cut
+        ]
         values = self._values(rl_module, np.concatenate([columns[Columns.OBS], *last]))
         streams = self._streams(columns.pop(TASK_REWARDS), columns.pop(Columns.REWARDS))
         if values.shape[-1] == 1:  # a critic of whole windows
@@ -211,9 +213,13 @@ class PerTaskAdvantages(ConnectorV2):
         Returns:
             Both ``(T, F, V)``, float32.
         """
+        return per_task_gae(rewards, values, terminated, self.config.gamma, self.lambda_)
+
+    @property
+    def lambda_(self) -> float:
+        """GAE's λ; 1 where advantages are whole returns."""
         config = self.config
-        lambda_ = config.lambda_ if config.use_gae else 1.0
-        return per_task_gae(rewards, values, terminated, config.gamma, lambda_)
+        return config.lambda_ if config.use_gae and config.use_critic else 1.0
 
     def _values(self, rl_module: Any, observation: np.ndarray) -> np.ndarray:
         module = rl_module[DEFAULT_MODULE_ID].unwrapped()

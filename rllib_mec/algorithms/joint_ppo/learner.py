@@ -16,7 +16,7 @@ from ray.rllib.algorithms.ppo.ppo import (
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.connectors.learner import AddOneTsToEpisodesAndTruncate, GeneralAdvantageEstimation
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.learner.learner import POLICY_LOSS_KEY, VF_LOSS_KEY
+from ray.rllib.core.learner.learner import VF_LOSS_KEY
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from rllib_mec.algorithms.columns import PLAYED, TASK_LOGP, WINDOW_LOGP
@@ -112,8 +112,8 @@ class JointPPOTorchLearner(PPOTorchLearner):
         played = batch[PLAYED]
         active = played[..., 0]
 
-        old_logp = dict(zip(TASK_HEADS, batch[TASK_LOGP].unbind(-1), strict=True))
-        old_logp["window"] = batch[WINDOW_LOGP]
+        task_logp = zip(TASK_HEADS, batch[TASK_LOGP].unbind(-1), strict=True)
+        old_logp: dict[str, Any] = {**dict(task_logp), "window": batch[WINDOW_LOGP]}
         log_ratio = {
             head: (logp - old_logp[head]) * (active if head == "window" else played)
             for head, logp in dist.head_logp(batch).items()
@@ -151,7 +151,8 @@ class JointPPOTorchLearner(PPOTorchLearner):
         if config.use_kl_loss:
             old = HybridActionDistribution(batch[Columns.ACTION_DIST_INPUTS], module.layout)
             kl = _mean_kl(old, dist, played)
-            loss = loss + self.curr_kl_coeffs_per_module[module_id] * kl
+            kl_coeff: Any = self.curr_kl_coeffs_per_module[module_id]
+            loss = loss + kl_coeff * kl
         self.metrics.log_dict(
             {
                 **{name: value.detach() for name, value in policy_losses.items()},
@@ -173,7 +174,7 @@ class JointPPOTorchLearner(PPOTorchLearner):
         """
         super().after_gradient_based_update(timesteps=timesteps)
         for module_id in self.module.keys():
-            params = self.get_parameters(self.module[module_id])
+            params: Any = self.get_parameters(self.module[module_id])
             if not all(bool(torch.isfinite(param).all()) for param in params):
                 raise TrainingDiverged(
                     f"training diverged at iteration {self._weights_seq_no}: weights are not finite"
@@ -205,7 +206,8 @@ class JointPPOTorchLearner(PPOTorchLearner):
         super().set_state(state)
         self._learner_connector.set_state(state.get(COMPONENT_CONNECTOR, {}))
         for module_id, coeff in state.get(KL_COEFFS, {}).items():
-            self.curr_kl_coeffs_per_module[module_id].fill_(coeff)
+            current: Any = self.curr_kl_coeffs_per_module[module_id]
+            current.fill_(coeff)
 
 
 def _clipped_loss(term: ClippedTerm, clip: float) -> torch.Tensor:
