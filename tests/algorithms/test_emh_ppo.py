@@ -188,7 +188,7 @@ def test_remote_runners_do_not_share_worlds():
     [
         (lambda c: c.environment("CartPole-v1"), "EMH-PPO trains on mec_task_window_v0"),
         (lambda c: c.environment(env_config={"num_device": 3}), "did you mean 'num_devices'"),
-        (lambda c: c.training(reward_scale=0), "reward_scale must be a positive number"),
+        (lambda c: c.training(reward_scale=0), "reward_scale must be positive"),
     ],
 )
 def test_bad_configs_are_named_in_one_line(change, message):

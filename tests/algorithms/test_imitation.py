@@ -13,6 +13,7 @@ from rllib_mec.algorithms.distributions import HEADS
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig, algorithm
 from rllib_mec.algorithms.emh_ppo.imitation import demonstrate, imitate
 from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
+from rllib_mec.algorithms.joint_ppo.connectors import PerTaskAdvantages
 from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
@@ -120,7 +121,7 @@ def test_average_reward_counts_rewards_from_their_running_mean():
         for r, pipeline in zip((centred, plain), pipelines, strict=True)
     ]
     np.testing.assert_array_equal(batches[0]["window"], batches[1]["window"])
-    share = pipelines[0]["PerTaskAdvantages"][0].average_share
+    share = pipelines[0][PerTaskAdvantages][0].average_share
     assert share is not None and share < 0
     # The last window before the end of the batch: the same value follows it in both.
     advantages = [b[Columns.VALUE_TARGETS][-8:] for b in batches]
