@@ -134,6 +134,6 @@ class HPPORLModule(JointRLModule):
         start_log_std(heads.bias.view(layout.num_devices, -1), layout)
         self.critic = mlp([num_inputs, *config.critic_hiddens, 1], nn.ReLU, out_gain=1.0)
 
-    def actor_outputs(self, observation: torch.Tensor) -> torch.Tensor:
+    def actor_outputs(self, features: torch.Tensor) -> torch.Tensor:
         """Map observations ``(B, 2N)`` to the distribution's inputs."""
-        return self.actor(observation).unflatten(-1, (-1, self.layout.num_inputs))
+        return self.actor(features).unflatten(-1, (-1, self.layout.num_inputs))

@@ -189,9 +189,9 @@ class MAHPPORLModule(JointRLModule):
         self.agent_heads = agent_heads(sizes[-1], layout)
         self.critic = mlp([num_inputs, *config.critic_hiddens, 1], nn.ReLU, out_gain=1.0)
 
-    def actor_outputs(self, observation: torch.Tensor) -> torch.Tensor:
+    def actor_outputs(self, features: torch.Tensor) -> torch.Tensor:
         """Map observations ``(B, 2N)`` to the distribution's inputs."""
-        x = observation.expand(len(self.agent_heads.weight), -1, -1)
+        x = features.expand(len(self.agent_heads.weight), -1, -1)
         for layer in self.agent_layers:
             x = torch.relu(layer(x))
         return self.agent_heads(x).transpose(0, 1)

@@ -100,7 +100,7 @@ def test_imitation_makes_the_policy_decide_as_demonstrated():
 def test_the_networks_see_how_the_queues_compare():
     module = runner().module[DEFAULT_MODULE_ID]
     observation = torch.tensor([[0.22, 0.2, 0.3, 0.4]])
-    features = module._features(observation)
+    features = module.features(observation)
     state, ranks = [0.22, 0.2, 0.3, 0.4], [1.0, 0.0, 0.0, 1.0]
     # In falling order: the queues in 64 steps of 0.02, of which 11 and 10 are filled; their leads
     # over the shortest in 6 steps.
@@ -110,7 +110,7 @@ def test_the_networks_see_how_the_queues_compare():
 
     paper = config().rl_module(model_config={"compare_queues": False})
     plain = TaskWindowEnvRunner(config=paper, worker_index=0, num_workers=0)
-    assert plain.module[DEFAULT_MODULE_ID]._features(observation) is observation
+    assert plain.module[DEFAULT_MODULE_ID].features(observation) is observation
 
 
 def test_average_reward_counts_rewards_from_their_running_mean():

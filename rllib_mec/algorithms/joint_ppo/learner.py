@@ -25,6 +25,7 @@ from rllib_mec.algorithms.diverged import TrainingDiverged
 
 CLIP_FRACTION = "clip_fraction"
 COMPONENT_CONNECTOR = "learner_connector"
+GRADIENTS_NORM = "gradients_default_optimizer_global_norm"
 KL_COEFFS = "kl_coeffs"
 
 
@@ -132,7 +133,7 @@ class JointPPOTorchLearner(PPOTorchLearner):
         )
         log = {}
         if config.use_critic:
-            values = module.compute_values(batch)
+            values = module.compute_values(batch, embeddings=fwd_out.get(Columns.EMBEDDINGS))
             targets = batch[Columns.VALUE_TARGETS]
             errors = (values - targets).square()
             vf_loss = unclipped = 0.5 * errors.mean()
@@ -165,6 +166,35 @@ class JointPPOTorchLearner(PPOTorchLearner):
             reduce="mean",
         )
         return loss
+
+    def postprocess_gradients_for_module(
+        self, *, module_id: str, config: Any = None, module_gradients_dict: dict[Any, Any]
+    ) -> dict[Any, Any]:
+        """Clip the gradients as RLlib does, all at once, where it is by their global norm."""
+        if config.grad_clip is None or config.grad_clip_by != "global_norm":
+            return super().postprocess_gradients_for_module(
+                module_id=module_id, config=config, module_gradients_dict=module_gradients_dict
+            )
+        gradients = [
+            gradient for gradient in module_gradients_dict.values() if gradient is not None
+        ]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.metrics.log_value((module_id, GRADIENTS_NORM), norm, window=1)
+        if norm + 1e-6 > config.grad_clip:
+            scale = config.grad_clip / (norm + 1e-6)
+            for gradient in gradients:
+                gradient.mul_(scale)
+        return module_gradients_dict
+
+    def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
+        """Step the optimizer; RLlib's way to it, which looks at each gradient twice, if need be."""
+        plain = self._grad_scalers is None and self._lr_scheduler_classes is None
+        gradients = [gradient for gradient in gradients_dict.values() if gradient is not None]
+        if plain and bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
+            for optimizer in self._optimizer_parameters:
+                optimizer.step()
+        else:
+            super().apply_gradients(gradients_dict)
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Move what has a schedule, and the KL coefficient, along.
