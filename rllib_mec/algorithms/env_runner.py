@@ -113,20 +113,32 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         self._env_to_module = config.build_env_to_module_connector(spaces=spaces)
         self._module_to_env = config.build_module_to_env_connector(spaces=spaces)
         plain = type(config)()
+        acts = _differs(self._module_to_env, plain.build_module_to_env_connector(spaces=spaces))
+        # Pieces after the module take apart what those before it have put together.
+        sees = acts or _differs(
+            self._env_to_module, plain.build_env_to_module_connector(spaces=spaces)
+        )
         self._pipelines = (
-            _unless_like(self._env_to_module, plain.build_env_to_module_connector(spaces=spaces)),
-            _unless_like(self._module_to_env, plain.build_module_to_env_connector(spaces=spaces)),
+            self._env_to_module if sees else None,
+            self._module_to_env if acts else None,
         )
         context = EnvContext(
             config.env_config, worker_index=self._index, num_workers=self.num_workers
         )
         self._call_back("on_environment_created", env=self.env, env_context=context)
-        self._training = self._sampler(self.env)
+        self._training: Sampler | None = None  # its episodes begin when there is a module
 
     def make_module(self) -> None:
         """Make the joint module."""
         spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=False)
         self.module = spec.build()
+
+    @property
+    def training(self) -> Sampler:
+        """The worlds in training, with the episodes that run in them."""
+        if self._training is None:
+            self._training = self._sampler(self.env)
+        return self._training
 
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
         """Spaces of the global state and of the joint action; and of what the module sees."""
@@ -174,7 +186,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             at_random=random_actions,
             iteration=self._weights_seq_no,
         )
-        training = self._training
+        training = self.training
         with self.metrics.log_time(SAMPLE_TIMER):
             if num_episodes is not None:
                 samples = self._evaluate(num_episodes, decide)
@@ -294,7 +306,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
                 state[name] = pipeline.get_state()
         if self._check_component(COMPONENT_WORLDS, components, not_components):
             state[COMPONENT_WORLDS] = {
-                **self._training.get_state(),
+                **self.training.get_state(),
                 "worker_index": self._index,
                 "generator": self._generator.get_state().numpy(),
             }
@@ -320,7 +332,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             and worlds["worker_index"] == self._index
             and len(worlds["observation"]) == self._num_worlds
         ):
-            self._training.set_state(worlds)
+            self.training.set_state(worlds)
             self._generator.set_state(torch.from_numpy(worlds["generator"].copy()))
 
     def _connectors(self) -> dict[str, ConnectorPipelineV2]:
@@ -342,9 +354,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         assert self.env is not None and self.module is not None
 
 
-def _unless_like(
-    pipeline: ConnectorPipelineV2, plain: ConnectorPipelineV2
-) -> ConnectorPipelineV2 | None:
-    """The pipeline, unless it has nothing but what ``plain`` has: RLlib's and our own pieces."""
+def _differs(pipeline: ConnectorPipelineV2, plain: ConnectorPipelineV2) -> bool:
+    """Whether a pipeline has other pieces than ``plain``, which has RLlib's and our own alone."""
     kinds = [[type(piece) for piece in each.connectors] for each in (pipeline, plain)]
-    return None if kinds[0] == kinds[1] else pipeline
+    return kinds[0] != kinds[1]

@@ -102,6 +102,7 @@ class BulkEpisodes(EpisodeCollector):
         self._transitions: list[Transition] = []
         self._ids = [uuid.uuid4().hex for _ in observation]
         self._ages = np.zeros(len(observation), dtype=int)
+        self._infos: list[dict[str, Any]] = [{} for _ in observation]
 
     def add(self, transition: Transition) -> None:
         """Add a step of all worlds."""
@@ -133,6 +134,7 @@ class BulkEpisodes(EpisodeCollector):
                 episodes.append(self._episode(stacks, world, start, len(steps), done=False))
                 self._ages[world] += len(steps) - start
         self._first, self._transitions = observations[-1], []
+        self._infos = steps[-1].infos
         return episodes
 
     def _episode(
@@ -144,6 +146,7 @@ class BulkEpisodes(EpisodeCollector):
         if done:  # what follows in the stack is of the next episode
             seen = np.concatenate([seen[:-1], stacks.last[stop - 1 : stop, world]])
         actions: Any = {head: values[rows] for head, values in stacks.actions.items()}
+        info = self._infos[world] if self._ages[world] else {}  # of the step before
         return SingleAgentEpisode(
             id_=self._ids[world],
             observations=InfiniteLookbackBuffer(seen),
@@ -151,7 +154,7 @@ class BulkEpisodes(EpisodeCollector):
             actions=InfiniteLookbackBuffer(actions),
             action_space=self._spaces.action,
             rewards=InfiniteLookbackBuffer(stacks.rewards[rows]),
-            infos=[{}, *(infos[world] for infos in stacks.infos[start:stop])],
+            infos=[info, *(infos[world] for infos in stacks.infos[start:stop])],
             terminated=done,
             extra_model_outputs={
                 name: InfiniteLookbackBuffer(values[rows])
