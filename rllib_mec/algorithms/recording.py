@@ -125,7 +125,8 @@ class EpisodeRecorder:
 
         self._files += 1
         path = self._folder / f"{self._run}-{self._files:06d}"
-        write = getattr(ray.data.from_items(rows), self._config.output_write_method)
+        one_file = ray.data.from_items(rows, override_num_blocks=1)
+        write = getattr(one_file, self._config.output_write_method)
         kwargs = {"filesystem": self._filesystem, **self._config.output_write_method_kwargs}
         write(path.as_posix(), **kwargs)
 

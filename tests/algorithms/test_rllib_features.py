@@ -14,6 +14,8 @@ from ray.rllib.core.columns import Columns
 from rllib_mec.algorithms.columns import TASK_REWARDS
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
 from rllib_mec.algorithms.mahppo import MAHPPOConfig
+from rllib_mec.errors import MecError
+from rllib_mec.policies import load_policy
 
 
 def small(config_class=EMHPPOConfig, **env_config):
@@ -287,7 +289,10 @@ def test_sampled_steps_are_recorded(tmp_path, ray_session):
     import pandas as pd
 
     config = small().offline_data(
-        output=str(tmp_path), output_write_episodes=False, output_max_rows_per_file=40
+        output=str(tmp_path),
+        output_write_episodes=False,
+        output_max_rows_per_file=40,
+        output_write_remaining_data=True,
     )
     runner = make_runner(config)
     episodes = runner.sample()
@@ -320,6 +325,8 @@ def test_callbacks_and_custom_metrics_reach_the_result_and_a_filter_the_checkpoi
         assert result["env_runners"]["my_latency_ms"] > 0
         assert result["learners"][DEFAULT_MODULE_ID]["curr_kl_coeff"] > 0
         path = algorithm.save_to_path(tmp_path / "checkpoint")
+        with pytest.raises(MecError, match="trained with connectors or an observation_filter"):
+            load_policy(path)
         restored = Algorithm.from_checkpoint(path)
         first, second = algorithm.train(), restored.train()
         for key in ("policy_loss", "mean_kl_loss", "vf_loss"):
