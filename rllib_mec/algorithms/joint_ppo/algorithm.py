@@ -53,8 +53,8 @@ class JointPPOConfig(PPOConfig):
     (:meth:`get_default_learner_class`) and its own defaults.
 
     Every setting of ``PPOConfig`` works as there or is refused: see
-    :data:`~rllib_mec.algorithms.joint_ppo.settings.SETTINGS`. Two defaults differ, so that an update
-    is that of the paper: ``use_kl_loss`` is false, and ``vf_clip_param`` is ``None``, no limit.
+    :data:`~rllib_mec.algorithms.joint_ppo.settings.SETTINGS`. Two defaults differ, so that the loss
+    is the paper's: ``use_kl_loss`` is false, and ``vf_clip_param`` is ``None``, no limit.
 
     Attributes:
         switches: Class attribute, names of the settings that are true or false.
