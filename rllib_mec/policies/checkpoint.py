@@ -43,7 +43,8 @@ def load_policy(path: str | pathlib.Path) -> Policy:
     if any(makers) or config.observation_filter != "NoFilter":
         raise MecError(
             f"the checkpoint {checkpoint.path} was trained with connectors or an "
-            "observation_filter of its own, which a policy does not run; use Algorithm.from_checkpoint and evaluate()"
+            "observation_filter of its own, which a policy does not run; "
+            "use Algorithm.from_checkpoint and evaluate()"
         )
     mdp = make_mdp(config.env, config.env_config)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from joint import make_learner, make_runner, train_batch
@@ -11,9 +13,11 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 
-from rllib_mec.algorithms.columns import TASK_REWARDS
+from rllib_mec import registry
+from rllib_mec.algorithms.columns import CREDIT, TASK_REWARDS
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
 from rllib_mec.algorithms.mahppo import MAHPPOConfig
+from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.errors import MecError
 from rllib_mec.policies import load_policy
 
@@ -260,6 +264,32 @@ def test_random_actions_are_uniform():
     actions = [e.get_actions() for e in runner.sample(num_timesteps=1600, random_actions=True)]
     windows = np.concatenate([action["window"] for action in actions])
     assert windows.mean() == pytest.approx(2.0, abs=0.15)  # of 0 to 4
+
+
+@dataclasses.dataclass(frozen=True)
+class HalfTheTasks(TaskWindowMDP):
+    """An MDP of a user's."""
+
+    env_id = "half_the_tasks_v0"
+
+    def make(self, num_worlds, seed=0, *, num_tasks=None, distance_m=None):
+        half = self.scenario.replace(mean_tasks=self.scenario.mean_tasks / 2)
+        kwargs = {"num_tasks": num_tasks, "distance_m": distance_m}
+        return TaskWindowMDP(half).make(num_worlds, seed, **kwargs)
+
+
+class HalfTheTasksEnv:
+    mdp_class = HalfTheTasks
+
+
+def test_an_mdp_of_a_users_trains_with_counterfactuals(monkeypatch):
+    path = f"{__name__}:HalfTheTasksEnv"
+    monkeypatch.setitem(registry.ENVIRONMENTS, HalfTheTasks.env_id, path)
+    config = small().environment(HalfTheTasks.env_id).training(counterfactuals=1)
+    config.validate()
+    runner = make_runner(config)
+    assert runner.env.queues.mean() < 5
+    assert CREDIT in train_batch(runner, runner.sample())
 
 
 def test_metrics_of_windows_exist_before_an_episode_has_ended():
