@@ -18,6 +18,7 @@ from rllib_mec.envs.vector_windows import VectorTaskWindow
 from rllib_mec.network.scenario import Scenario
 
 WORLDS, STEPS, EPOCHS, MINIBATCH = 128, 16, 4, 512
+QUEUE_STEPS, LEAD_STEPS = 64, 6
 GAMMA, LAMBDA, CLIP, ENTROPY, LR = 0.95, 0.95, 0.2, 0.02, 3e-4
 
 
@@ -32,8 +33,7 @@ class Agents(nn.Module):
         self.biases = nn.ParameterList(torch.zeros(n, 1, o) for _, o in shapes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map ``(B, in)`` to ``(B, N, out)``."""
-        x = x.expand(len(self.weights[0]), -1, -1)
+        """Map ``(N, B, in)`` to ``(B, N, out)``."""
         for i, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = torch.baddbmm(b, x, w)
             x = torch.relu(x) if i < len(self.weights) - 1 else x
@@ -46,17 +46,34 @@ class Net(nn.Module):
     def __init__(self, n: int, w: int, s: int, c: int, m: int):
         """Make the networks for N MDs, windows of w tasks, and s, c, m choices."""
         super().__init__()
-        self.w, self.sizes = w, (s, c, m, 1, 1)
-        self.embed = nn.Sequential(nn.Linear(2 * n, 512), nn.GELU(), nn.Linear(512, 256), nn.GELU())
-        self.agents = Agents(n, [256, 256, 128, 64, w * sum(self.sizes) + w])
+        self.n, self.w, self.sizes = n, w, (s, c, m, 1, 1)
+        seen = 2 * n + n * n + n * (QUEUE_STEPS + LEAD_STEPS)
+        self.embed = nn.Sequential(nn.Linear(seen, 512), nn.GELU(), nn.Linear(512, 256), nn.GELU())
+        self.agents = Agents(n, [256 + n, 256, 128, 64, w * sum(self.sizes) + w])
         self.critic = nn.Sequential(
-            nn.Linear(2 * n, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(),
+            nn.Linear(seen, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(),
             nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, w),
         )  # fmt: skip
 
-    def dists(self, obs: torch.Tensor) -> list:
+    def features(self, obs: torch.Tensor) -> torch.Tensor:
+        """The state and how the queues compare, as ``compare_queues`` shows them by default."""
+        queues = obs[..., : self.n]
+        falling = queues.sort(dim=-1, descending=True).values
+        order = queues.argsort(dim=-1, descending=True, stable=True)
+        ranks = nn.functional.one_hot(order.argsort(dim=-1), self.n).to(obs.dtype)
+        lead = falling - falling[..., -1:]
+        steps = [
+            (x.unsqueeze(-1) / 0.02 - torch.arange(count, dtype=x.dtype)).clamp(0, 1).flatten(-2)
+            for x, count in ((falling, QUEUE_STEPS), (lead, LEAD_STEPS))
+        ]
+        return torch.cat([obs, ranks.flatten(-2), *steps], dim=-1)
+
+    def dists(self, seen: torch.Tensor) -> list:
         """The five heads' distributions: partition, channel, server, power, window."""
-        out = self.agents(self.embed(obs))
+        n = self.n
+        ranks = seen[:, 2 * n : 2 * n + n * n].unflatten(-1, (n, n)).transpose(0, 1)
+        x = self.embed(seen).expand(n, -1, -1)
+        out = self.agents(torch.cat([x, ranks], dim=-1))
         slots = out[..., : -self.w].unflatten(-1, (self.w, -1))
         s, c, m, mean, log_std = slots.split(self.sizes, dim=-1)
         power = Normal(mean.squeeze(-1).sigmoid(), log_std.squeeze(-1).clamp(-4, 0.5).exp())
@@ -91,7 +108,7 @@ def _iterate(
     rows: dict[str, list] = {k: [] for k in (*HEADS, "obs", "task", "win", "played", "r", "done")}
     with torch.no_grad():
         for _ in range(STEPS):
-            dists = net.dists(obs)
+            dists = net.dists(net.features(obs))
             actions = [d.sample() for d in dists]
             logp = [d.log_prob(a) for d, a in zip(dists, actions, strict=True)]
             played = dict(zip(HEADS, (a.numpy() for a in actions), strict=True))
@@ -102,11 +119,10 @@ def _iterate(
             rows["task"].append(sum(logp[:4]))
             rows["win"].append(logp[4])
             rows["played"].append(torch.from_numpy(step.played.astype(np.float32)))
-            scale = np.minimum(1.0, 90.0 / np.maximum(-step.reward, 1e-9)) / 10.0
-            rows["r"].append(torch.from_numpy((step.task_rewards * scale[:, None]).astype("f4")))
+            rows["r"].append(torch.from_numpy((step.task_rewards / 10.0).astype("f4")))
             rows["done"].append(torch.from_numpy(step.terminated.astype(np.float32)))
             obs = torch.from_numpy(step.observation)
-        values = net.critic(torch.stack([*rows["obs"], obs]))
+        values = net.critic(net.features(torch.stack([*rows["obs"], obs])))
     advantage, running = torch.zeros_like(values[:-1]), torch.zeros_like(values[0])
     for t in reversed(range(STEPS)):
         going = (1 - rows["done"][t])[:, None]
@@ -121,7 +137,8 @@ def _iterate(
     data = {k: torch.cat(v) for k, v in rows.items() if k not in ("r", "done")}
     for _ in range(EPOCHS):
         for i in torch.randperm(len(target)).split(MINIBATCH):
-            dists = net.dists(data["obs"][i])
+            seen = net.features(data["obs"][i])
+            dists = net.dists(seen)
             logp = [d.log_prob(data[h][i]) for d, h in zip(dists, HEADS, strict=True)]
             played = data["played"][i]
             active = played[..., 0]
@@ -130,7 +147,7 @@ def _iterate(
             entropy = sum((d.entropy() * played).sum((1, 2)).mean() for d in dists[:4])
             entropy = entropy / net.w + 3 * (dists[4].entropy() * active).sum(1).mean()
             loss = -(task * played).sum((1, 2)).mean() / net.w - (win * active).sum(1).mean()
-            loss = loss + 0.25 * (net.critic(data["obs"][i]) - target[i]).square().mean()
+            loss = loss + 0.25 * (net.critic(seen) - target[i]).square().mean()
             optimizer.zero_grad()
             (loss - ENTROPY * entropy).backward()
             nn.utils.clip_grad_norm_(net.parameters(), 0.5)

@@ -1,8 +1,8 @@
-"""Names of a train batch's columns, besides those of RLlib and of the action's heads."""
+"""Names of what episodes and train batches hold, besides those of RLlib and the action's heads."""
 
-from rllib_mec.algorithms.distributions import HEADS
-
-HEAD_LOGP = {head: f"{head}_logp" for head in HEADS}
+TASK_LOGP = "task_logp"
+WINDOW_LOGP = "window_logp"
 PLAYED = "played"
+TASK_REWARDS = "task_rewards"
 WINDOW_ADVANTAGES = "window_advantages"
 CREDIT = "credit"

@@ -81,21 +81,22 @@ class HybridActionLayout:
         """Network outputs per MD."""
         return self.num_decisions * sum(self.decision_sizes) + self.max_window
 
-    def playable(self, actions: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    def playable(
+        self, actions: Mapping[str, torch.Tensor] | Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
         """Drawn actions as the worlds take them.
 
         Args:
-            actions: As of :meth:`HybridActionDistribution.sample`.
+            actions: As of :meth:`HybridActionDistribution.sample`, tensors or arrays.
 
         Returns:
             Arrays ``(..., N, W_max)``, and ``window`` ``(..., N)``: the power is clipped to [0, 1],
             and a decision that all tasks share stands at each of them.
         """
-        played = {"window": actions["window"].numpy()}
+        played = {"window": np.asarray(actions["window"])}
         for head in TASK_HEADS:
-            values = actions[head]
-            shape = (*values.shape[:-1], self.max_window)
-            played[head] = values.expand(shape).numpy()
+            values = np.asarray(actions[head])
+            played[head] = np.broadcast_to(values, (*values.shape[:-1], self.max_window))
         return {**played, "power": played["power"].clip(0.0, 1.0)}
 
 
@@ -207,17 +208,34 @@ class HybridActionDistribution(Distribution):
         tasks = sum(entropy[head] for head in TASK_HEADS)
         return tasks.sum((-1, -2)) + entropy["window"].sum(-1)  # type: ignore[union-attr]
 
-    def kl(self, other: Distribution, **kwargs: Any) -> torch.Tensor:
-        """KL divergence from ``other`` to this distribution, of the joint action, ``(...)``."""
-        assert isinstance(other, HybridActionDistribution)
-        total = torch.zeros(())
-        for head, log_probs in self._log_probs.items():
-            divergence = (log_probs.exp() * (log_probs - other._log_probs[head])).sum(-1)
-            total = total + divergence.sum((-1,) if head == "window" else (-1, -2))
+    def head_kl(self, other: HybridActionDistribution) -> dict[str, torch.Tensor]:
+        """KL divergence of ``other`` from this distribution, E_self[log self - log other], by head.
+
+        Args:
+            other: Of the same shape.
+
+        Returns:
+            ``(..., N, D)`` for each head, ``window`` ``(..., N)``; nats.
+        """
+        kl = {
+            head: (log_probs.exp() * (log_probs - other._log_probs[head])).sum(-1)
+            for head, log_probs in self._log_probs.items()
+        }
         variance_ratio = torch.exp(2 * (self._log_std - other._log_std))
         shift = ((self._mean - other._mean) * torch.exp(-other._log_std)).square()
-        power = 0.5 * (variance_ratio + shift - 1.0) + other._log_std - self._log_std
-        return total + power.sum((-1, -2))
+        kl["power"] = 0.5 * (variance_ratio + shift - 1.0) + other._log_std - self._log_std
+        return kl
+
+    def kl(self, other: Distribution, **kwargs: Any) -> torch.Tensor:
+        """KL divergence of ``other`` from this distribution, of the joint action, ``(...)``.
+
+        Args:
+            other: Of the same shape.
+            **kwargs: Unused, for RLlib's interface.
+        """
+        assert isinstance(other, HybridActionDistribution)
+        kl = self.head_kl(other)
+        return sum(kl[head] for head in TASK_HEADS).sum((-1, -2)) + kl["window"].sum(-1)  # type: ignore[union-attr]
 
 
 class DeterministicHybridAction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -10,60 +11,52 @@ import gymnasium as gym
 import numpy as np
 import ray
 import torch
+from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.connectors.connector_pipeline_v2 import ConnectorPipelineV2
 from ray.rllib.core import (
+    COMPONENT_ENV_TO_MODULE_CONNECTOR,
+    COMPONENT_MODULE_TO_ENV_CONNECTOR,
     COMPONENT_RL_MODULE,
-    DEFAULT_AGENT_ID,
     DEFAULT_MODULE_ID,
 )
-from ray.rllib.core.columns import Columns
-from ray.rllib.env import INPUT_ENV_SPACES
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_runner import EnvRunner
-from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils import force_list
 from ray.rllib.utils.checkpoints import Checkpointable
-from ray.rllib.utils.metrics import (
-    EPISODE_LEN_MEAN,
-    EPISODE_RETURN_MAX,
-    EPISODE_RETURN_MEAN,
-    EPISODE_RETURN_MIN,
-    NUM_AGENT_STEPS_SAMPLED,
-    NUM_AGENT_STEPS_SAMPLED_LIFETIME,
-    NUM_ENV_STEPS_SAMPLED,
-    NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    NUM_EPISODES,
-    NUM_EPISODES_LIFETIME,
-    NUM_MODULE_STEPS_SAMPLED,
-    NUM_MODULE_STEPS_SAMPLED_LIFETIME,
-    SAMPLE_TIMER,
-    WEIGHTS_SEQ_NO,
-)
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, SAMPLE_TIMER, WEIGHTS_SEQ_NO
 
-from rllib_mec.algorithms.columns import HEAD_LOGP, PLAYED
-from rllib_mec.algorithms.distributions import HEADS, HybridActionDistribution, HybridActionLayout
-from rllib_mec.algorithms.gae import per_task_gae
+from rllib_mec.algorithms.acting import Actor, Decision
+from rllib_mec.algorithms.distributions import HybridActionLayout
+from rllib_mec.algorithms.episodes import BulkEpisodes, LiveEpisodes, Spaces
+from rllib_mec.algorithms.recording import EpisodeRecorder
+from rllib_mec.algorithms.sampler import Decide, Sampler
+from rllib_mec.algorithms.sampling_metrics import SamplingMetrics
 from rllib_mec.envs.actions import state_space
-from rllib_mec.envs.episodes import (
-    EVALUATION_DISTANCE_M,
-    EpisodeMetrics,
-    EpisodeTally,
-    run_episodes,
-)
+from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
+from rllib_mec.envs.vector import Worlds
 from rllib_mec.registry import make_mdp
 
 COMPONENT_WORLDS = "worlds"
 
-AVERAGE_REWARD_RATE = 0.1
-"""Step size of the running mean of the rewards, per sampled batch."""
+EPISODE_CALLBACKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
 
-EPISODE_METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
-"""Names under which the paper's metrics stand in a result's ``env_runners`` and in TensorBoard."""
+EVALUATION_SEEDS_APART = 1_000_000
+"""Between the evaluation worlds of two env runners, so that they never run the same episodes."""
 
 
 class TaskWindowEnvRunner(EnvRunner, Checkpointable):
     """Samples task windows from ``config.num_envs_per_env_runner`` worlds at once.
 
-    In training, :meth:`sample` returns one batch of windows with their per-task advantages and
-    value targets; episodes go on from one call to the next. In evaluation it runs whole episodes
-    of the paper's protocol (the mean number of tasks, a fixed distance, shadowing on).
+    In training, :meth:`sample` returns what each world has done, as RLlib's episodes; those that
+    are cut go on in the next call. In evaluation it runs whole episodes of the paper's protocol
+    (the mean number of tasks, a fixed distance, shadowing on).
+
+    Callbacks and connectors work as in RLlib's ``SingleAgentEnvRunner``, to which all MDs together
+    are one agent. Episodes are built in bulk, unless the user's ``on_episode_*`` callbacks or
+    connectors are to see them grow.
 
     Args:
         config: The algorithm's config.
@@ -75,7 +68,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
     module: Any
 
     def __init__(self, *, config: Any, **kwargs: Any):
-        """Make the worlds and the module."""
+        """Make the worlds, the connectors and the module."""
         super().__init__(config=config, **kwargs)
         Checkpointable.__init__(self)
         self._weights_seq_no = 0
@@ -84,219 +77,215 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             # Remote runners share the machine with the learner: two of them on two cores would
             # fight over threads, and an update takes several times as long.
             torch.set_num_threads(1)
+        self._callbacks = [callbacks() for callbacks in force_list(config.callbacks_class)]
+        self._sampling_metrics = SamplingMetrics(config)
+        self._recorder = EpisodeRecorder.of(config, self._index)
         self.make_env()
         self.make_module()
         seed = self._seed if self._seed is not None else torch.seed() % (1 << 31)
         self._generator = torch.Generator().manual_seed(seed)
+        module = self.module[DEFAULT_MODULE_ID]
+        self._actor = Actor(module, self.layout, self._pipelines, self._generator, self.metrics)
 
     def make_env(self) -> None:
-        """Make the batch of worlds from ``config.env_config``."""
-        self.mdp = make_mdp(self.config.env, self.config.env_config)
+        """Make the batch of worlds from ``config.env_config``, and the connectors around them."""
+        config = self.config
+        self.mdp = make_mdp(config.env, config.env_config)
         self.scenario = self.mdp.scenario
-        self._num_worlds = self.config.num_envs_per_env_runner
+        self._num_worlds = config.num_envs_per_env_runner
         entropy = [0 if self._seed is None else self._seed, self._index]
         if self._seed is None:
             entropy = list(np.random.SeedSequence().generate_state(2))
         # World b's seed is this plus b: spread the runners so far that they never share a world.
-        self._world_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        self.env = self.mdp.make(self._num_worlds, self._world_seed)
-        self._observation = self.env.reset()
-        self._tally = EpisodeTally(self._num_worlds, self.scenario.num_devices)
-        self._ended: list[EpisodeMetrics] = []
-        self._average_share: float | None = None
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        self.env = self.mdp.make(self._num_worlds, seed)
         self.layout = HybridActionLayout(
             num_devices=self.scenario.num_devices,
             max_window=self.scenario.max_window,
             num_points=self.env.num_points,
             num_channels=self.scenario.num_channels,
             num_servers=self.scenario.num_servers,
-            num_decisions=self.scenario.max_window if self.config.decision_per_task else 1,
+            num_decisions=self.scenario.max_window if config.decision_per_task else 1,
         )
+        self._spaces = Spaces(state_space(self.mdp.observation_size), self.layout.joint_space())
+        spaces = {INPUT_ENV_SPACES: self._spaces, INPUT_ENV_SINGLE_SPACES: self._spaces}
+        # Under these names Ray's EnvRunnerGroup looks for them.
+        self._env_to_module = config.build_env_to_module_connector(spaces=spaces)
+        self._module_to_env = config.build_module_to_env_connector(spaces=spaces)
+        plain = type(config)()
+        acts = _differs(self._module_to_env, plain.build_module_to_env_connector(spaces=spaces))
+        # Pieces after the module take apart what those before it have put together.
+        sees = acts or _differs(
+            self._env_to_module, plain.build_env_to_module_connector(spaces=spaces)
+        )
+        self._pipelines = (
+            self._env_to_module if sees else None,
+            self._module_to_env if acts else None,
+        )
+        context = EnvContext(
+            config.env_config, worker_index=self._index, num_workers=self.num_workers
+        )
+        self._call_back("on_environment_created", env=self.env, env_context=context)
+        self._training: Sampler | None = None  # its episodes begin when there is a module
 
     def make_module(self) -> None:
-        """Make the joint module, critic included: advantages are computed here."""
+        """Make the joint module."""
         spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=False)
         self.module = spec.build()
 
+    @property
+    def training(self) -> Sampler:
+        """The worlds in training, with the episodes that run in them."""
+        if self._training is None:
+            self._training = self._sampler(self.env)
+        return self._training
+
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
-        """Spaces of the global state and of the joint action."""
-        observation = state_space(self.mdp.observation_size)
-        spaces = (observation, self.layout.joint_space())
-        return {INPUT_ENV_SPACES: spaces, DEFAULT_MODULE_ID: spaces}
+        """Spaces of the global state and of the joint action; and of what the module sees."""
+        seen: Any = self._env_to_module.observation_space
+        return {
+            INPUT_ENV_SPACES: self._spaces,
+            INPUT_ENV_SINGLE_SPACES: self._spaces,
+            DEFAULT_MODULE_ID: (seen, self._spaces.action),
+        }
 
     def sample(
         self,
         *,
-        num_timesteps: int | None = None,
+        num_timesteps: float | None = None,
         num_episodes: int | None = None,
         explore: bool | None = None,
         random_actions: bool = False,
         force_reset: bool = False,
         **kwargs: Any,
-    ) -> list[MultiAgentBatch]:
+    ) -> list[SingleAgentEpisode]:
         """Sample task windows.
 
         Args:
-            num_timesteps: Windows to sample, rounded up to whole steps of all worlds. The default
-                is ``config.get_rollout_fragment_length()`` steps of all worlds.
-            num_episodes: In evaluation, the episodes to run instead.
+            num_timesteps: Windows to sample, rounded up to whole steps of all worlds, in evaluation
+                to whole episodes. The default is ``config.get_rollout_fragment_length()`` steps of
+                all worlds, or an episode of every world if ``batch_mode`` is
+                ``complete_episodes``.
+            num_episodes: Episodes of the evaluation protocol to run instead.
             explore: Whether to draw actions or to take the most likely one; ``config.explore`` by
                 default.
-            random_actions: Unused: an untrained module is random enough.
+            random_actions: Whether to decide uniformly at random, whatever the module says.
             force_reset: Whether to begin new episodes first.
             **kwargs: Unused.
 
         Returns:
-            One batch, in a list: RLlib flattens what the runners return, and a bare batch would be
-            taken apart. In evaluation the batch is empty and has only its number of steps.
+            One episode for each world, or several where episodes ended.
+
+        Raises:
+            TrainingDiverged: The module's outputs are not finite.
         """
-        explore = bool(self.config.explore if explore is None else explore)
+        config = self.config
+        decide = functools.partial(
+            self._actor.decide,
+            explore=bool(config.explore if explore is None else explore),
+            at_random=random_actions,
+            iteration=self._weights_seq_no,
+        )
+        training = self.training
         with self.metrics.log_time(SAMPLE_TIMER):
             if num_episodes is not None:
-                batch = self._sample_episodes(num_episodes, explore)
+                samples = self._evaluate(num_episodes, decide)
+            elif config.in_evaluation:
+                samples = self._evaluate_for(num_timesteps or 1, decide)
+            elif num_timesteps is None and config.batch_mode == "complete_episodes":
+                samples = training.play_to_the_end(decide, self.credit)
             else:
                 if force_reset:
-                    self._observation = self.env.reset()
-                    self._tally = EpisodeTally(self._num_worlds, self.scenario.num_devices)
+                    training.begin()
                 steps = (
-                    self.config.get_rollout_fragment_length(self._index)
+                    config.get_rollout_fragment_length(self._index)
                     if num_timesteps is None
-                    else -(-num_timesteps // self._num_worlds)
+                    else math.ceil(num_timesteps / self._num_worlds)
                 )
-                batch = self._sample_windows(steps, explore)
+                samples = training.play(steps, decide, self.credit)
+            self._call_back("on_sample_end", samples=samples)
+        if self._recorder is not None:
+            self._recorder.add(samples)
         self.metrics.log_value(WEIGHTS_SEQ_NO, self._weights_seq_no, window=1)
-        self._log_steps(batch.env_steps())
-        return [batch]
+        num_steps = sum(map(len, samples))
+        self.num_env_steps_sampled_lifetime += num_steps
+        self._sampling_metrics.log_steps(self.metrics, num_steps)
+        return samples
 
-    def _sample_episodes(self, num_episodes: int, explore: bool) -> MultiAgentBatch:
-        """Episodes of the evaluation protocol, always the same channels."""
-
-        def decide(observation: np.ndarray) -> dict[str, np.ndarray]:
-            return self._act(torch.from_numpy(observation), explore)[0]
-
-        metrics = run_episodes(
-            decide,
-            self.mdp,
-            num_episodes,
-            seed=self._index,
-            num_tasks=round(self.scenario.mean_tasks),
-            distance_m=EVALUATION_DISTANCE_M,
-        )
-        self._ended.append(metrics)
-        return MultiAgentBatch({}, env_steps=int(metrics.num_windows.sum()))
-
-    def _sample_windows(self, num_steps: int, explore: bool) -> MultiAgentBatch:
-        """``num_steps`` windows of every world, with advantages (Eq. 18)."""
-        config = self.config
-        columns: dict[str, list[torch.Tensor]] = {}
-        observations, rewards, terminated = [], [], []
-        for _ in range(num_steps):
-            observation = torch.from_numpy(self._observation)
-            played_actions, row = self._act(observation, explore)
-            row.update(self.credit(observation, played_actions))
-            step = self.env.step(played_actions)
-            decided = step.played[..., : self.layout.num_decisions]
-            row[PLAYED] = torch.from_numpy(decided.astype(np.float32))
-            for name, value in row.items():
-                columns.setdefault(name, []).append(value)
-            observations.append(observation)
-            rewards.append(step.task_rewards / config.reward_scale)
-            terminated.append(step.terminated)
-            self._observation = step.observation
-            ended = self._tally.add(step)
-            if len(ended):
-                self._ended.append(ended)
-
-        stacked = torch.stack([*observations, torch.from_numpy(self._observation)])
-        with torch.no_grad():
-            values = self.module[DEFAULT_MODULE_ID].compute_values({Columns.OBS: stacked}).numpy()
-        streams = np.stack(rewards)
-        if config.average_reward:
-            streams = streams - self._average_reward_shares(streams)
-        if values.shape[-1] == 1:  # a critic of whole windows
-            streams = streams.sum(axis=-1, keepdims=True)
-        advantages, targets = self.estimate_advantages(streams, values, np.stack(terminated))
-        data = {name: torch.cat(parts).numpy() for name, parts in columns.items()}
-        data[Columns.OBS] = stacked[:-1].flatten(0, 1).numpy()
-        data[Columns.ADVANTAGES] = advantages.reshape(-1, advantages.shape[-1])
-        data[Columns.VALUE_TARGETS] = targets.reshape(-1, targets.shape[-1])
-        batch = SampleBatch(data)
-        return MultiAgentBatch({DEFAULT_MODULE_ID: batch}, env_steps=batch.count)
-
-    def _average_reward_shares(self, streams: np.ndarray) -> float:
-        """What to take off each share of a reward, so that windows earn what is above average."""
-        mean = float(streams.mean())
-        if self._average_share is None:
-            self._average_share = mean
-        self._average_share += AVERAGE_REWARD_RATE * (mean - self._average_share)
-        return self._average_share
-
-    def credit(
-        self, observation: torch.Tensor, actions: dict[str, np.ndarray]
-    ) -> dict[str, torch.Tensor]:
-        """More columns of the batch, found before the worlds play ``actions``; none here."""
-        return {}
-
-    def estimate_advantages(
-        self, rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Advantages and value targets of the sampled windows (Eq. 18).
+    def credit(self, env: Worlds, decision: Decision) -> dict[str, np.ndarray]:
+        """What else an episode keeps of a decision in training; nothing here.
 
         Args:
-            rewards: ``(T, B, V)``, V being the critic's outputs.
-            values: ``(T + 1, B, V)``.
-            terminated: ``(T, B)``.
+            env: The worlds, before they play the decision.
+            decision: Of the module.
 
         Returns:
-            Both ``(T, B, V)``, float32.
+            Arrays ``(B, ...)`` by name.
         """
-        return per_task_gae(rewards, values, terminated, self.config.gamma, self.config.lambda_)
+        return {}
 
-    @torch.no_grad()
-    def _act(
-        self, observation: torch.Tensor, explore: bool
-    ) -> tuple[dict[str, np.ndarray], dict[str, torch.Tensor]]:
-        """Actions to play, and the same as drawn with their log-probabilities, to learn from."""
-        module = self.module[DEFAULT_MODULE_ID]
-        outputs = module.forward_exploration({Columns.OBS: observation})
-        dist = HybridActionDistribution(outputs[Columns.ACTION_DIST_INPUTS], self.layout)
-        drawn = dist.sample(generator=self._generator) if explore else dist.mode()
-        logp = {HEAD_LOGP[head]: value for head, value in dist.head_logp(drawn).items()}
-        return self.layout.playable(drawn), {**{head: drawn[head] for head in HEADS}, **logp}
+    def _evaluate(
+        self, num_episodes: int, decide: Decide, first: int = 0
+    ) -> list[SingleAgentEpisode]:
+        """Episodes of the evaluation protocol, always the same from the ``first`` one on."""
+        runner = max(self._index, 1) - 1  # the only remote runner does what a local one would
+        env = self.mdp.make(
+            num_episodes,
+            runner * EVALUATION_SEEDS_APART + first,
+            num_tasks=self.scenario.usual_tasks,
+            distance_m=EVALUATION_DISTANCE_M,
+        )
+        return self._sampler(env).play_to_the_end(decide, lambda env, decision: {})
 
-    def _log_steps(self, num_steps: int) -> None:
-        """Step counts; without the first, RLlib would sample for ever."""
-        self.num_env_steps_sampled_lifetime += num_steps
-        log = self.metrics.log_value
-        log(NUM_ENV_STEPS_SAMPLED, num_steps, reduce="sum")
-        log((NUM_AGENT_STEPS_SAMPLED, DEFAULT_AGENT_ID), num_steps, reduce="sum")
-        log((NUM_MODULE_STEPS_SAMPLED, DEFAULT_MODULE_ID), num_steps, reduce="sum")
-        log = functools.partial(self.metrics.log_value, value=num_steps, reduce="lifetime_sum")
-        log(NUM_ENV_STEPS_SAMPLED_LIFETIME, with_throughput=True)
-        log((NUM_AGENT_STEPS_SAMPLED_LIFETIME, DEFAULT_AGENT_ID))
-        log((NUM_MODULE_STEPS_SAMPLED_LIFETIME, DEFAULT_MODULE_ID))
+    def _evaluate_for(self, num_timesteps: float, decide: Decide) -> list[SingleAgentEpisode]:
+        """As many of these episodes as it takes for a number of steps."""
+        samples: list[SingleAgentEpisode] = []
+        while (left := num_timesteps - sum(map(len, samples))) > 0:
+            guess = math.ceil(
+                left / self.scenario.mean_tasks
+            )  # a step hardly does less than a task
+            samples += self._evaluate(guess, decide, first=len(samples))
+        return samples
+
+    def _sampler(self, env: Worlds) -> Sampler:
+        """Worlds to play, with live episodes where the user looks at them."""
+        looked_at = any(self._has_callback(name) for name in EPISODE_CALLBACKS)
+        if looked_at or any(self._pipelines):
+
+            def notify(name: str, episode: Any, world: int, **kwargs: Any) -> None:
+                module = self.module[DEFAULT_MODULE_ID]
+                kwargs = {"env": env, "env_index": world, "rl_module": module, **kwargs}
+                self._call_back(name, episode=episode, **kwargs)
+
+            episodes: Any = LiveEpisodes(self._spaces, notify, self.config.episode_lookback_horizon)
+        else:
+            episodes = BulkEpisodes(self._spaces)
+        return Sampler(env, episodes, self._sampling_metrics)
+
+    def _has_callback(self, name: str) -> bool:
+        """Whether the user has given a callback of this name, as a method or as a function."""
+        methods = any(
+            getattr(type(own), name) is not getattr(RLlibCallback, name) for own in self._callbacks
+        )
+        return methods or bool(getattr(self.config, f"callbacks_{name}"))
+
+    def _call_back(self, name: str, **kwargs: Any) -> None:
+        make_callback(
+            name,
+            callbacks_objects=self._callbacks,
+            callbacks_functions=getattr(self.config, f"callbacks_{name}"),
+            kwargs={"env_runner": self, "metrics_logger": self.metrics, **kwargs},
+        )
 
     def get_metrics(self) -> dict[str, Any]:
-        """Metrics of the episodes that ended since the last call."""
-        if self._ended:
-            ended = EpisodeMetrics.concatenate(self._ended)
-            self._ended = []
-            log = self.metrics.log_value
-            log(NUM_EPISODES, len(ended), reduce="sum")
-            log(NUM_EPISODES_LIFETIME, len(ended), reduce="lifetime_sum")
-            smoothed = self.config.metrics_num_episodes_for_smoothing
-            window: int = len(ended) if self.config.in_evaluation else smoothed
-            for name in EPISODE_METRICS:
-                for value in getattr(ended, name)[-window:]:
-                    log(name, float(value), window=window)
-            for value, length in zip(
-                ended.episode_return[-window:], ended.num_windows[-window:], strict=True
-            ):
-                log(EPISODE_RETURN_MEAN, float(value), window=window)
-                log(EPISODE_LEN_MEAN, float(length), window=window)
-                log(EPISODE_RETURN_MIN, float(value), reduce="min", window=window)
-                log(EPISODE_RETURN_MAX, float(value), reduce="max", window=window)
+        """Metrics of the windows and episodes since the last call."""
+        self._sampling_metrics.log(self.metrics)
         return self.metrics.reduce()
+
+    def stop(self) -> None:
+        """Write what is left to record."""
+        if self._recorder is not None:
+            self._recorder.close()
 
     def get_state(
         self,
@@ -305,20 +294,20 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """The module, the step count, and the worlds with their randomness."""
+        """The module, the connectors, the step count, and the worlds with their randomness."""
         state: dict[str, Any] = {
             NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime
         }
         if self._check_component(COMPONENT_RL_MODULE, components, not_components):
             state[COMPONENT_RL_MODULE] = self.module.get_state()
             state[WEIGHTS_SEQ_NO] = self._weights_seq_no
+        for name, pipeline in self._connectors().items():
+            if self._check_component(name, components, not_components):
+                state[name] = pipeline.get_state()
         if self._check_component(COMPONENT_WORLDS, components, not_components):
             state[COMPONENT_WORLDS] = {
+                **self.training.get_state(),
                 "worker_index": self._index,
-                "worlds": self.env.get_state(),
-                "observation": self._observation.copy(),
-                "tally": self._tally.get_state(),
-                "average_share": self._average_share,
                 "generator": self._generator.get_state().numpy(),
             }
         return state
@@ -327,6 +316,9 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         """Restore a state; worlds of another runner or of another number are left alone."""
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
+        for name, pipeline in self._connectors().items():
+            if name in state:
+                pipeline.set_state(state[name])
         if COMPONENT_RL_MODULE in state:
             module_state = state[COMPONENT_RL_MODULE]
             if isinstance(module_state, ray.ObjectRef):
@@ -337,23 +329,32 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         worlds = state.get(COMPONENT_WORLDS)
         if (
             worlds is not None
-            and worlds["worker_index"] == (self._index)
+            and worlds["worker_index"] == self._index
             and len(worlds["observation"]) == self._num_worlds
         ):
-            self.env.set_state(worlds["worlds"])
-            self._observation = worlds["observation"].copy()
-            self._tally.set_state(worlds["tally"])
-            self._average_share = worlds["average_share"]
+            self.training.set_state(worlds)
             self._generator.set_state(torch.from_numpy(worlds["generator"].copy()))
+
+    def _connectors(self) -> dict[str, ConnectorPipelineV2]:
+        return {
+            COMPONENT_ENV_TO_MODULE_CONNECTOR: self._env_to_module,
+            COMPONENT_MODULE_TO_ENV_CONNECTOR: self._module_to_env,
+        }
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
         """What a copy is made from."""
         return (), {"config": self.config, "worker_index": self.worker_index}
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
-        """The module has a place of its own in a checkpoint."""
-        return [(COMPONENT_RL_MODULE, self.module)]
+        """Module and connectors have places of their own in a checkpoint."""
+        return [(COMPONENT_RL_MODULE, self.module), *self._connectors().items()]
 
     def assert_healthy(self) -> None:
         """Check that construction succeeded."""
         assert self.env is not None and self.module is not None
+
+
+def _differs(pipeline: ConnectorPipelineV2, plain: ConnectorPipelineV2) -> bool:
+    """Whether a pipeline has other pieces than ``plain``, which has RLlib's and our own alone."""
+    kinds = [[type(piece) for piece in each.connectors] for each in (pipeline, plain)]
+    return kinds[0] != kinds[1]

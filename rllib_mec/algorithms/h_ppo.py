@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core.learner.learner import POLICY_LOSS_KEY
 from ray.rllib.utils.from_config import NotProvided
 from torch import nn
 from typing_extensions import Self
@@ -21,7 +22,6 @@ from rllib_mec.algorithms.joint_ppo import (
     JointRLModule,
     ModelConfig,
 )
-from rllib_mec.algorithms.joint_ppo.learner import POLICY_LOSS
 from rllib_mec.algorithms.networks import HEADS_GAIN, mlp, start_log_std
 
 DISCRETE_HEADS = ("partition", "channel", "server", "window")
@@ -98,10 +98,10 @@ class HPPOTorchLearner(JointPPOTorchLearner):
         everything = torch.ones_like(discrete)
         if self.config.separate_ratios:
             return [
-                ClippedTerm(POLICY_LOSS, discrete, advantages, everything),
+                ClippedTerm(POLICY_LOSS_KEY, discrete, advantages, everything),
                 ClippedTerm(POWER_LOSS, joint["power"], advantages, everything),
             ]
-        return [ClippedTerm(POLICY_LOSS, discrete + joint["power"], advantages, everything)]
+        return [ClippedTerm(POLICY_LOSS_KEY, discrete + joint["power"], advantages, everything)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +134,6 @@ class HPPORLModule(JointRLModule):
         start_log_std(heads.bias.view(layout.num_devices, -1), layout)
         self.critic = mlp([num_inputs, *config.critic_hiddens, 1], nn.ReLU, out_gain=1.0)
 
-    def actor_outputs(self, observation: torch.Tensor) -> torch.Tensor:
+    def actor_outputs(self, features: torch.Tensor) -> torch.Tensor:
         """Map observations ``(B, 2N)`` to the distribution's inputs."""
-        return self.actor(observation).unflatten(-1, (-1, self.layout.num_inputs))
+        return self.actor(features).unflatten(-1, (-1, self.layout.num_inputs))

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core.learner.learner import POLICY_LOSS_KEY
 from ray.rllib.utils.from_config import NotProvided
 from torch import nn
 from typing_extensions import Self
 
 from rllib_mec.algorithms.columns import WINDOW_ADVANTAGES
 from rllib_mec.algorithms.distributions import HEADS, TASK_HEADS
-from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
 from rllib_mec.algorithms.gae import per_task_gae
 from rllib_mec.algorithms.joint_ppo import (
     ClippedTerm,
@@ -25,7 +25,7 @@ from rllib_mec.algorithms.joint_ppo import (
     JointRLModule,
     ModelConfig,
 )
-from rllib_mec.algorithms.joint_ppo.learner import POLICY_LOSS
+from rllib_mec.algorithms.joint_ppo.connectors import PerTaskAdvantages
 from rllib_mec.algorithms.networks import agent_heads, agent_layers, mlp
 
 
@@ -67,7 +67,6 @@ class MAHPPOConfig(JointPPOConfig):
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults."""
         super().__init__(algo_class=algo_class or MAHPPO)
-        self.env_runner_cls = MAHPPOEnvRunner
         self.ratio_per_head = False
         self.gae_without_gamma = False
         self.one_step_targets = False
@@ -107,6 +106,10 @@ class MAHPPOConfig(JointPPOConfig):
         )
         return self
 
+    def advantages_class(self) -> type[MAHPPOAdvantages]:
+        """How advantages are estimated."""
+        return MAHPPOAdvantages
+
     def joint_module_class(self) -> type[MAHPPORLModule]:
         """MAHPPO's networks."""
         return MAHPPORLModule
@@ -116,19 +119,25 @@ class MAHPPOConfig(JointPPOConfig):
         return MAHPPOTorchLearner
 
 
-class MAHPPOEnvRunner(TaskWindowEnvRunner):
+class MAHPPOAdvantages(PerTaskAdvantages):
     """Estimates advantages as the config's switches say."""
 
-    def estimate_advantages(
+    def estimate(
         self, rewards: np.ndarray, values: np.ndarray, terminated: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Advantages and value targets, both ``(T, B, 1)``; see the base class."""
+        """Advantages and value targets, both ``(T, F, 1)``; see the base class.
+
+        Args:
+            rewards: ``(T, F, 1)``.
+            values: ``(T + 1, F, 1)``.
+            terminated: ``(T, F)``.
+        """
         config = self.config
         if config.cut_ends_episode:
             values = np.concatenate([values[:-1], np.zeros_like(values[-1:])])
         # With λ/γ in place of λ, the product of both is λ.
-        lambda_ = config.lambda_ / config.gamma if config.gae_without_gamma else config.lambda_
-        advantages, targets = per_task_gae(rewards, values, terminated, config.gamma, lambda_)
+        decay = self.lambda_ / config.gamma if config.gae_without_gamma else self.lambda_
+        advantages, targets = per_task_gae(rewards, values, terminated, config.gamma, decay)
         if config.one_step_targets:
             _, targets = per_task_gae(rewards, values, terminated, config.gamma, lambda_=0.0)
         return advantages, targets
@@ -147,8 +156,8 @@ class MAHPPOTorchLearner(JointPPOTorchLearner):
         advantages = batch[WINDOW_ADVANTAGES].unsqueeze(1)
         if self.config.ratio_per_head:
             mask = played.expand(-1, -1, len(HEADS))
-            return [ClippedTerm(POLICY_LOSS, heads, advantages.unsqueeze(2), mask)]
-        return [ClippedTerm(POLICY_LOSS, heads.sum(-1), advantages, played.squeeze(-1))]
+            return [ClippedTerm(POLICY_LOSS_KEY, heads, advantages.unsqueeze(2), mask)]
+        return [ClippedTerm(POLICY_LOSS_KEY, heads.sum(-1), advantages, played.squeeze(-1))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,9 +189,9 @@ class MAHPPORLModule(JointRLModule):
         self.agent_heads = agent_heads(sizes[-1], layout)
         self.critic = mlp([num_inputs, *config.critic_hiddens, 1], nn.ReLU, out_gain=1.0)
 
-    def actor_outputs(self, observation: torch.Tensor) -> torch.Tensor:
+    def actor_outputs(self, features: torch.Tensor) -> torch.Tensor:
         """Map observations ``(B, 2N)`` to the distribution's inputs."""
-        x = observation.expand(len(self.agent_heads.weight), -1, -1)
+        x = features.expand(len(self.agent_heads.weight), -1, -1)
         for layer in self.agent_layers:
             x = torch.relu(layer(x))
         return self.agent_heads(x).transpose(0, 1)

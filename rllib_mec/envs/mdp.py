@@ -27,10 +27,15 @@ class MDP(abc.ABC):
         scenario: The network, the DNN and the radio.
         env_id: Class attribute, the environment's id.
         step_name: Class attribute, what a step is.
+        can_simulate: Class attribute, whether its worlds have ``simulate``: what a step would give,
+            without playing it.
+        waits_for_all: Class attribute, whether a step ends when the slowest MD has done its tasks.
     """
 
     env_id: ClassVar[str]
     step_name: ClassVar[str]
+    can_simulate: ClassVar[bool]
+    waits_for_all: ClassVar[bool]
 
     scenario: Scenario
 
@@ -96,6 +101,8 @@ class TaskWindowMDP(MDP):
 
     env_id = "mec_task_window_v0"
     step_name = "task window"
+    can_simulate = True
+    waits_for_all = True
 
     def make(
         self,
@@ -135,6 +142,8 @@ class TimeSlotMDP(MDP):
 
     env_id = "mec_time_slot_v0"
     step_name = "time slot"
+    can_simulate = False
+    waits_for_all = False
 
     slot_ms: float = 50.0
     min_mean_tasks: float = 0.8

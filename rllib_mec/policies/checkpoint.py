@@ -28,7 +28,7 @@ def load_policy(path: str | pathlib.Path) -> Policy:
 
     Raises:
         MecError: There is no checkpoint, or it was trained on an env that is not of this package,
-            or by a version whose networks have other shapes.
+            with connectors of the user's, or by a version whose networks have other shapes.
     """
     from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
@@ -38,6 +38,14 @@ def load_policy(path: str | pathlib.Path) -> Policy:
         raise MecError(
             f"the checkpoint {checkpoint.path} was trained on {config.env!r}, "
             f"not on one of {', '.join(ENVIRONMENTS)}; one of your own must be registered here too"
+        )
+    # Ray keeps the connectors' makers under these names alone.
+    makers = (config._env_to_module_connector, config._module_to_env_connector)
+    if any(makers) or config.observation_filter != "NoFilter":
+        raise MecError(
+            f"the checkpoint {checkpoint.path} was trained with connectors or an "
+            "observation_filter of its own, which a policy does not run; "
+            "use Algorithm.from_checkpoint and evaluate()"
         )
     mdp = make_mdp(config.env, config.env_config)
     try:

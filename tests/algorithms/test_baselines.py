@@ -5,16 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from joint import loss_of, make_learner, make_runner, most_likely, train_batch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 
 from rllib_mec.algorithms.agile_nn import AgileNNConfig
-from rllib_mec.algorithms.columns import HEAD_LOGP, PLAYED, WINDOW_ADVANTAGES
+from rllib_mec.algorithms.columns import PLAYED, TASK_LOGP, WINDOW_ADVANTAGES, WINDOW_LOGP
 from rllib_mec.algorithms.distributions import HEADS, TASK_HEADS
 from rllib_mec.algorithms.h_ppo import HPPOConfig
-from rllib_mec.algorithms.joint_ppo.train_batch import make_train_batch
-from rllib_mec.algorithms.mahppo import MAHPPOConfig
+from rllib_mec.algorithms.mahppo import MAHPPOAdvantages, MAHPPOConfig
 from rllib_mec.errors import MecError
 from rllib_mec.policies import load_policy
 from rllib_mec.registry import ALGORITHMS
@@ -35,31 +35,20 @@ def small(config_class, **training):
     )
 
 
-def make_runner(config):
-    return config.env_runner_cls(config=config, worker_index=0, num_workers=0)
-
-
 def policy_loss(config_class, *, shifts, idle=(), **training):
     """Loss of 64 windows with advantage 1, where new log-probabilities are ``shifts`` above old."""
     config = small(config_class, entropy_coeff=0.0, vf_loss_coeff=0.0, **training)
     runner = make_runner(config)
-    learner = config.build_learner(spaces=runner.get_spaces())
-    learner.module.set_state(runner.module.get_state())
-    data = make_train_batch(runner.sample(), per_task_advantages=False)[DEFAULT_MODULE_ID]
-    data[WINDOW_ADVANTAGES] = np.ones_like(data[WINDOW_ADVANTAGES])
-    data[PLAYED] = np.ones_like(data[PLAYED])
+    data = train_batch(runner, runner.sample())
+    data[WINDOW_ADVANTAGES] = torch.ones_like(data[WINDOW_ADVANTAGES])
+    data[PLAYED] = torch.ones_like(data[PLAYED])
     data[PLAYED][:, list(idle)] = 0.0
     for (head, device), shift in shifts.items():
-        data[HEAD_LOGP[head]][:, device] -= shift
-    batch = {name: torch.from_numpy(values) for name, values in data.items()}
-    module = learner.module[DEFAULT_MODULE_ID]
-    loss = learner.compute_loss_for_module(
-        module_id=DEFAULT_MODULE_ID,
-        config=config,
-        batch=batch,
-        fwd_out=module.forward_train(batch),
-    )
-    return loss.item()
+        if head == "window":
+            data[WINDOW_LOGP][:, device] -= shift
+        else:
+            data[TASK_LOGP][:, device, :, TASK_HEADS.index(head)] -= shift
+    return loss_of(make_learner(config, runner), data).item()
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -79,7 +68,7 @@ def test_saved_restored_and_as_a_policy_it_acts_the_same(name, ray_session, tmp_
         observation = np.random.default_rng(0).random((16, 4), dtype=np.float32)
         expected = policy.decide(observation)
         for each in (algorithm, restored):
-            played, _ = each.env_runner._act(torch.from_numpy(observation), explore=False)
+            played = most_likely(each.env_runner, observation)
             for head in HEADS:
                 np.testing.assert_array_equal(played[head], expected[head], err_msg=head)
     finally:
@@ -94,10 +83,11 @@ def test_all_tasks_of_a_window_share_its_one_decision(config_class, monkeypatch)
     played = []
     step = runner.env.step
     monkeypatch.setattr(runner.env, "step", lambda actions: played.append(actions) or step(actions))
-    batch = runner.sample(num_timesteps=16)[0][DEFAULT_MODULE_ID]
+    batch = train_batch(runner, runner.sample(num_timesteps=16))
     for head in TASK_HEADS:
         assert batch[head].shape == (16, 2, 1)
-        drawn = batch[head].clip(0, 1) if head == "power" else batch[head]
+        drawn = batch[head].numpy()
+        drawn = drawn.clip(0, 1) if head == "power" else drawn
         shared = np.concatenate([actions[head] for actions in played])
         np.testing.assert_array_equal(shared, drawn.repeat(5, axis=2))
     assert batch["window"].max() > 0
@@ -156,9 +146,8 @@ def test_a_device_without_tasks_has_no_say():
 )
 def test_mahppos_switches_change_advantages_and_targets(switch, advantages, targets):
     training = {"gamma": 0.5, "lambda_": 0.5, **({switch: True} if switch else {})}
-    runner = make_runner(small(MAHPPOConfig, **training))
     rewards, values = np.array([1.0, 2.0]), np.array([0.5, 1.0, 4.0])
-    estimated = runner.estimate_advantages(
+    estimated = MAHPPOAdvantages(config=small(MAHPPOConfig, **training)).estimate(
         rewards.reshape(2, 1, 1), values.reshape(3, 1, 1), np.zeros((2, 1), bool)
     )
     np.testing.assert_allclose(estimated[0][:, 0, 0], advantages)
@@ -223,6 +212,7 @@ def test_bad_configs_are_named_in_one_line(config_class, change, message):
 @pytest.mark.parametrize("config_class", ONE_DECISION_A_WINDOW)
 def test_a_time_slot_has_one_decision_anyway(config_class):
     config = small(config_class).environment("mec_time_slot_v0")
-    batch = make_runner(config).sample(num_timesteps=16)[0][DEFAULT_MODULE_ID]
+    runner = make_runner(config)
+    batch = train_batch(runner, runner.sample(num_timesteps=16))
     assert batch["partition"].shape == (16, 2, 1)
     assert batch["window"].max() == 0

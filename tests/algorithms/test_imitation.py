@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from joint import most_likely, train_batch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
@@ -12,6 +13,7 @@ from rllib_mec.algorithms.distributions import HEADS
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig, algorithm
 from rllib_mec.algorithms.emh_ppo.imitation import demonstrate, imitate
 from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
+from rllib_mec.algorithms.joint_ppo.connectors import PerTaskAdvantages
 from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
@@ -78,7 +80,7 @@ def test_imitation_makes_the_policy_decide_as_demonstrated():
         """Of the critic's values, squared, and of the powers."""
         with torch.no_grad():
             values = module.compute_values({Columns.OBS: observation}).numpy()
-        powers = learner_of._act(observation, explore=False)[0]["power"]
+        powers = most_likely(learner_of, batch[Columns.OBS])["power"]
         return (
             float(np.square(values - batch[Columns.VALUE_TARGETS]).mean()),
             float(np.abs(powers - batch["power"])[played].mean()),
@@ -89,7 +91,7 @@ def test_imitation_makes_the_policy_decide_as_demonstrated():
     after = errors()
     assert after[0] < 0.5 * before[0]
     assert after[1] < 0.7 * before[1]
-    actions, _ = learner_of._act(observation, explore=False)
+    actions = most_likely(learner_of, batch[Columns.OBS])
     for head in ("partition", "channel", "server"):
         assert (actions[head] == batch[head])[played].mean() > 0.9, head
     assert (actions["window"] == batch["window"])[played[..., 0]].mean() > 0.8
@@ -98,7 +100,7 @@ def test_imitation_makes_the_policy_decide_as_demonstrated():
 def test_the_networks_see_how_the_queues_compare():
     module = runner().module[DEFAULT_MODULE_ID]
     observation = torch.tensor([[0.22, 0.2, 0.3, 0.4]])
-    features = module._features(observation)
+    features = module.features(observation)
     state, ranks = [0.22, 0.2, 0.3, 0.4], [1.0, 0.0, 0.0, 1.0]
     # In falling order: the queues in 64 steps of 0.02, of which 11 and 10 are filled; their leads
     # over the shortest in 6 steps.
@@ -108,23 +110,22 @@ def test_the_networks_see_how_the_queues_compare():
 
     paper = config().rl_module(model_config={"compare_queues": False})
     plain = TaskWindowEnvRunner(config=paper, worker_index=0, num_workers=0)
-    assert plain.module[DEFAULT_MODULE_ID]._features(observation) is observation
+    assert plain.module[DEFAULT_MODULE_ID].features(observation) is observation
 
 
 def test_average_reward_counts_rewards_from_their_running_mean():
     centred, plain = runner(average_reward=True, lambda_=1.0), runner(lambda_=1.0)
-    batches = [r.sample(num_timesteps=240)[0][DEFAULT_MODULE_ID] for r in (centred, plain)]
+    pipelines = [r.config.build_learner_connector(None, None) for r in (centred, plain)]
+    batches = [
+        train_batch(r, r.sample(num_timesteps=240), pipeline)
+        for r, pipeline in zip((centred, plain), pipelines, strict=True)
+    ]
     np.testing.assert_array_equal(batches[0]["window"], batches[1]["window"])
-    share = centred._average_share
+    share = pipelines[0][PerTaskAdvantages][0].average_share
     assert share is not None and share < 0
     # The last window before the end of the batch: the same value follows it in both.
-    advantages = [b[Columns.ADVANTAGES][-8:] for b in batches]
+    advantages = [b[Columns.VALUE_TARGETS][-8:] for b in batches]
     np.testing.assert_allclose(advantages[0], advantages[1] - share, atol=1e-4)
-
-    state = centred.get_state()
-    other = runner(average_reward=True)
-    other.set_state(state)
-    assert other._average_share == share
 
 
 @pytest.mark.usefixtures("ray_session")

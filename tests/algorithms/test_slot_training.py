@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ray.rllib.core import DEFAULT_MODULE_ID
+from joint import train_batch
 from ray.rllib.core.columns import Columns
 
 from rllib_mec.algorithms.columns import PLAYED
@@ -35,8 +35,7 @@ def make_runner(**env_config):
 @pytest.mark.parametrize(("observe_progress", "size"), [(False, 4), (True, 10)])
 def test_the_networks_see_what_the_worlds_observe(observe_progress, size):
     runner = make_runner(observe_progress=observe_progress)
-    (batch,) = runner.sample(num_timesteps=64)
-    rows = batch[DEFAULT_MODULE_ID]
+    rows = train_batch(runner, runner.sample(num_timesteps=64))
     assert rows[Columns.OBS].shape == (64, size)
     assert rows["partition"].shape == (64, 2, 1) and rows[Columns.ADVANTAGES].shape == (64, 1)
     # A local inference takes four slots: decisions made during it were not played.
@@ -48,12 +47,12 @@ def test_a_restored_runner_goes_on_with_the_tasks_in_flight():
     runner.sample(num_timesteps=64)
     state = runner.get_state()
     assert state["worlds"]["worlds"]["flight"]["stage"].any()
-    (expected,) = runner.sample(num_timesteps=64)
+    expected = train_batch(runner, runner.sample(num_timesteps=64))
     other = make_runner()
     other.set_state(state)
-    (batch,) = other.sample(num_timesteps=64)
-    for name, values in expected[DEFAULT_MODULE_ID].items():
-        np.testing.assert_array_equal(batch[DEFAULT_MODULE_ID][name], values, err_msg=name)
+    batch = train_batch(other, other.sample(num_timesteps=64))
+    for name, values in expected.items():
+        np.testing.assert_array_equal(batch[name], values, err_msg=name)
 
 
 def test_a_checkpoint_is_evaluated_in_its_own_slots_beside_local_only(ray_session, tmp_path):

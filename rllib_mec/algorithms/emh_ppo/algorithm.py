@@ -13,7 +13,6 @@ from rllib_mec.algorithms.emh_ppo.imitation import demonstrate
 from rllib_mec.algorithms.emh_ppo.learner import EMHPPOTorchLearner
 from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPORLModule
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
-from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import whole_number
 from rllib_mec.policies import Planner, PlannerBudget
@@ -88,12 +87,13 @@ class EMHPPOConfig(JointPPOConfig):
         """Check the configuration; see the base class."""
         super().validate()
         whole_number("imitation_epochs", self.imitation_epochs)
+        mdp = make_mdp(str(self.env), self.env_config)
         for name in ("counterfactuals", "demonstrations"):
             value = whole_number(name, getattr(self, name), least=0)
-            if value and self.env != TaskWindowMDP.env_id:
+            if value and not mdp.can_simulate:
                 raise MecError(
-                    f"{name} need {TaskWindowMDP.env_id}, whose windows can be planned and "
-                    f"simulated by themselves: expected 0 for {self.env}, but {name} is {value}"
+                    f"{name} need steps that can be simulated by themselves, as task windows can: "
+                    f"expected 0 for {self.env}, but {name} is {value}"
                 )
 
     def joint_module_class(self) -> type[EMHPPORLModule]:

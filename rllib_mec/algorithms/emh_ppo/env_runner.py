@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.columns import Columns
+from typing import Any
 
+import numpy as np
+
+from rllib_mec.algorithms.acting import Decision
 from rllib_mec.algorithms.columns import CREDIT
-from rllib_mec.algorithms.distributions import TASK_HEADS, HybridActionDistribution
+from rllib_mec.algorithms.distributions import TASK_HEADS
 from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
-from rllib_mec.envs.vector_windows import VectorTaskWindow
 
 
 class EMHPPOEnvRunner(TaskWindowEnvRunner):
@@ -21,34 +20,32 @@ class EMHPPOEnvRunner(TaskWindowEnvRunner):
     them is exactly how much better the window went than with decisions drawn anew for this MD.
     """
 
-    @torch.no_grad()
-    def credit(
-        self, observation: torch.Tensor, actions: dict[str, np.ndarray]
-    ) -> dict[str, torch.Tensor]:
+    def credit(self, env: Any, decision: Decision) -> dict[str, np.ndarray]:
         """The counterfactual advantage of each MD's task decisions, ``(B, N)``.
 
         Args:
-            observation: ``(B, 2N)``.
-            actions: What is about to be played.
+            env: The worlds, before they play the decision.
+            decision: What is about to be played.
+
+        Returns:
+            It, under its name; nothing if ``counterfactuals`` is 0.
         """
         samples = self.config.counterfactuals
         if not samples:
             return {}
-        outputs = self.module[DEFAULT_MODULE_ID].forward_exploration({Columns.OBS: observation})
-        dist = HybridActionDistribution(outputs[Columns.ACTION_DIST_INPUTS], self.layout)
+
+        def reward(actions: dict[str, np.ndarray]) -> np.ndarray:
+            return env.simulate(actions).reward / self.config.reward_scale
+
+        actions = decision.played
         credit = np.zeros(actions["window"].shape, dtype=np.float32)
-        own = self._reward(actions)
+        own = reward(actions)
         for _ in range(samples):
-            drawn = self.layout.playable(dist.sample(generator=self._generator))
+            drawn = self.layout.playable(decision.dist.sample(generator=self._generator))
             for n in range(self.layout.num_devices):
                 changed = {head: actions[head].copy() for head in TASK_HEADS}
                 for head in TASK_HEADS:
                     changed[head][:, n] = drawn[head][:, n]
-                others = self._reward({**changed, "window": actions["window"]})
+                others = reward({**changed, "window": actions["window"]})
                 credit[:, n] += (own - others) / samples
-        return {CREDIT: torch.from_numpy(credit)}
-
-    def _reward(self, actions: dict[str, np.ndarray]) -> np.ndarray:
-        """What the present window would give, ``(B,)``, as the learner sees it."""
-        assert isinstance(self.env, VectorTaskWindow)  # the config has checked it
-        return self.env.simulate(actions).reward / self.config.reward_scale
+        return {CREDIT: credit}

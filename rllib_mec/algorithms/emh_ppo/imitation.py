@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from rllib_mec.algorithms.columns import PLAYED
 from rllib_mec.algorithms.distributions import HEADS, TASK_HEADS, HybridActionDistribution
 from rllib_mec.algorithms.gae import per_task_gae
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
-from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.policies.policy import Policy
 
 LEARNING_RATE = 3e-3
@@ -70,7 +70,8 @@ def _play(
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Windows of episodes with a share of the mean number of tasks: columns, rewards, ends."""
     scenario = teacher.scenario
-    mdp = TaskWindowMDP(scenario.replace(mean_tasks=share * scenario.mean_tasks))
+    shorter = scenario.replace(mean_tasks=share * scenario.mean_tasks)
+    mdp = dataclasses.replace(teacher.mdp, scenario=shorter)
     seed = config.seed or 0
     worlds = mdp.make(config.num_envs_per_env_runner, seed)
     rng = np.random.default_rng(seed)

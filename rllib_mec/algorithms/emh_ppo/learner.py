@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.learner import POLICY_LOSS_KEY
 from ray.rllib.policy.sample_batch import SampleBatch
 
 from rllib_mec.algorithms.columns import CREDIT, WINDOW_ADVANTAGES
 from rllib_mec.algorithms.distributions import TASK_HEADS
 from rllib_mec.algorithms.emh_ppo.imitation import imitate
 from rllib_mec.algorithms.joint_ppo.learner import (
-    POLICY_LOSS,
     ClippedTerm,
     JointPPOTorchLearner,
 )
@@ -43,7 +43,7 @@ class EMHPPOTorchLearner(JointPPOTorchLearner):
         else:
             advantages = batch[Columns.ADVANTAGES].unsqueeze(1)
         task = ClippedTerm(
-            POLICY_LOSS,
+            POLICY_LOSS_KEY,
             torch.stack([log_ratio[head] for head in TASK_HEADS]).sum(0),
             advantages,
             played,

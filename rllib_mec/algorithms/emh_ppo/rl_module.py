@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from ray.rllib.core.columns import Columns
 from torch import nn
 
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule, ModelConfig
@@ -60,6 +58,7 @@ class EMHPPORLModule(JointRLModule):
         layout = self.layout
         num_inputs = self.observation_space.shape[0]  # type: ignore[union-attr,index]
         self._compared = layout.num_devices if config.compare_queues else 0
+        self._ranks = slice(num_inputs, num_inputs + self._compared**2)
         num_inputs += self._compared * (self._compared + QUEUE_STEPS + LEAD_STEPS)
         sizes = [config.embedding_hiddens[-1] + self._compared, *config.agent_hiddens]
 
@@ -70,37 +69,39 @@ class EMHPPORLModule(JointRLModule):
             [num_inputs, *config.critic_hiddens, layout.max_window], nn.ReLU, out_gain=1.0
         )
 
-    def actor_outputs(self, observation: torch.Tensor) -> torch.Tensor:
-        """Map observations ``(B, 2N)`` to the distribution's inputs."""
-        x = self.embedding(self._features(observation)).expand(len(self.agent_heads.weight), -1, -1)
+    def actor_outputs(self, features: torch.Tensor) -> torch.Tensor:
+        """Map features of B worlds to the distribution's inputs; see the base class."""
+        x = self.embedding(features).expand(len(self.agent_heads.weight), -1, -1)
         if self._compared:
-            x = torch.cat([x, self._ranks(observation).transpose(0, 1)], dim=-1)
+            ranks = features[:, self._ranks].unflatten(-1, (self._compared, -1))
+            x = torch.cat([x, ranks.transpose(0, 1)], dim=-1)
         for layer in self.agent_layers:
             x = torch.relu(layer(x))
         return self.agent_heads(x).transpose(0, 1)
 
-    def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
-        """The critic's values, one per task slot; see the base class."""
-        return self.critic(self._features(batch[Columns.OBS]))
+    def features(self, observation: torch.Tensor) -> torch.Tensor:
+        """The state, each MD's rank, and the queues in falling order and their leads, in steps.
 
-    def _features(self, observation: torch.Tensor) -> torch.Tensor:
-        """The state, each MD's rank, and the queues in falling order and their leads, in steps."""
+        Args:
+            observation: ``(..., 2N)``.
+
+        Returns:
+            ``(..., F)``; the ranks are each MD's place in the order of falling queues, one-hot.
+        """
         if not self._compared:
             return observation
-        falling = observation[..., : self._compared].sort(dim=-1, descending=True).values
+        queues = observation[..., : self._compared]
+        falling = queues.sort(dim=-1, descending=True).values
         lead = falling - falling[..., -1:]
+        order = queues.argsort(dim=-1, descending=True, stable=True)
+        ranks = nn.functional.one_hot(order.argsort(dim=-1), self._compared).to(observation.dtype)
         seen = [
             observation,
-            self._ranks(observation).flatten(-2),
+            ranks.flatten(-2),
             _in_steps(falling, QUEUE_STEPS),
             _in_steps(lead, LEAD_STEPS),
         ]
         return torch.cat(seen, dim=-1)
-
-    def _ranks(self, observation: torch.Tensor) -> torch.Tensor:
-        """Each MD's place in the order of falling queues, one-hot, ``(..., N, N)``."""
-        order = observation[..., : self._compared].argsort(dim=-1, descending=True, stable=True)
-        return nn.functional.one_hot(order.argsort(dim=-1), self._compared).to(observation.dtype)
 
 
 def _in_steps(x: torch.Tensor, num_steps: int) -> torch.Tensor:

@@ -9,29 +9,39 @@ from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
-from ray.rllib.policy.sample_batch import MultiAgentBatch
-from ray.rllib.utils.from_config import NotProvided
-from ray.rllib.utils.metrics import (
-    ENV_RUNNER_RESULTS,
-    ENV_RUNNER_SAMPLING_TIMER,
-    LEARNER_RESULTS,
-    LEARNER_UPDATE_TIMER,
-    NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    SYNCH_WORKER_WEIGHTS_TIMER,
-    TIMERS,
+from ray.rllib.connectors.env_to_module import MeanStdFilter
+from ray.rllib.connectors.learner import (
+    AddColumnsFromEpisodesToTrainBatch,
+    AddObservationsFromEpisodesToBatch,
+    AddStatesFromEpisodesToBatch,
+    AddTimeDimToBatchAndZeroPad,
+    BatchIndividualItems,
+    NumpyToTensor,
 )
+from ray.rllib.connectors.module_to_env import GetActions, NormalizeAndClipActions
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.from_config import NotProvided
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from typing_extensions import Self
 
+from rllib_mec.algorithms.acting import DrawActions
 from rllib_mec.algorithms.env_runner import COMPONENT_WORLDS, TaskWindowEnvRunner
+from rllib_mec.algorithms.joint_ppo.connectors import (
+    AddColumnsFromEpisodes,
+    PerTaskAdvantages,
+    StandardiseAdvantages,
+)
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
-from rllib_mec.algorithms.joint_ppo.train_batch import make_train_batch
-from rllib_mec.errors import MecError
+from rllib_mec.algorithms.joint_ppo.settings import check_arguments, check_settings
+from rllib_mec.algorithms.recording import can_pack_episodes
+from rllib_mec.errors import MecError, unknown
+from rllib_mec.network.checks import positive_number
 from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
 
 RESTART_PATIENCE_S = 120.0
 """How long to wait for env runners to come back when none of them answers."""
+
+OBSERVATION_FILTERS = ("NoFilter", "MeanStdFilter")
 
 REMOTE_WORLDS = "remote_worlds"
 
@@ -42,11 +52,20 @@ class JointPPOConfig(PPOConfig):
     A subclass says what differs: the networks (:meth:`joint_module_class`), the loss
     (:meth:`get_default_learner_class`) and its own defaults.
 
+    Every setting of ``PPOConfig`` works as there or is refused: see
+    :data:`~rllib_mec.algorithms.joint_ppo.settings.SETTINGS`. Two defaults differ, so that the loss
+    is the paper's: ``use_kl_loss`` is false, and ``vf_clip_param`` is ``None``, no limit.
+
     Attributes:
         switches: Class attribute, names of the settings that are true or false.
     """
 
-    switches: ClassVar[tuple[str, ...]] = ("average_reward",)
+    switches: ClassVar[tuple[str, ...]] = (
+        "average_reward",
+        "use_critic",
+        "use_gae",
+        "use_kl_loss",
+    )
 
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults of Table III, and those of ours that the paper leaves open."""
@@ -68,6 +87,7 @@ class JointPPOConfig(PPOConfig):
         self.num_envs_per_env_runner = 128
         self.env_runner_cls = TaskWindowEnvRunner
         self.use_kl_loss = False
+        self.vf_clip_param = None
 
         # Common to EMH-PPO and its baselines.
         self.reward_scale = 10.0
@@ -97,9 +117,22 @@ class JointPPOConfig(PPOConfig):
         Returns:
             This updated config.
         """
+        check_arguments(self, "training", kwargs)
         super().training(**kwargs)
         self._set_provided(reward_scale=reward_scale, average_reward=average_reward)
         return self
+
+    def env_runners(self, **kwargs: Any) -> Self:
+        """Sets the rollout worker configuration.
+
+        Args:
+            **kwargs: Those of :meth:`PPOConfig.env_runners`.
+
+        Returns:
+            This updated config.
+        """
+        check_arguments(self, "env_runners", kwargs)
+        return super().env_runners(**kwargs)
 
     def _set_provided(self, **values: Any) -> None:
         """Set what a caller of :meth:`training` has given."""
@@ -115,9 +148,60 @@ class JointPPOConfig(PPOConfig):
         """The joint module of all MDs."""
         return RLModuleSpec(module_class=self.joint_module_class())
 
-    def build_learner_connector(self, *args: Any, **kwargs: Any) -> None:
-        """No connector: the env runner's batches are ready to learn from."""
-        return None
+    def advantages_class(self) -> type[PerTaskAdvantages]:
+        """The connector that estimates advantages."""
+        return PerTaskAdvantages
+
+    def build_env_to_module_connector(self, *args: Any, **kwargs: Any) -> Any:
+        """RLlib's pipeline, with an ``observation_filter`` before the user's own pieces.
+
+        Args:
+            *args: As RLlib passes them.
+            **kwargs: As RLlib passes them.
+        """
+        pipeline: Any = super().build_env_to_module_connector(*args, **kwargs)
+        if self.observation_filter == "MeanStdFilter":
+            pipeline.prepend(MeanStdFilter())
+        return pipeline
+
+    def build_module_to_env_connector(self, *args: Any, **kwargs: Any) -> Any:
+        """RLlib's pipeline, with the joint action's own way to draw; powers are clipped later.
+
+        Args:
+            *args: As RLlib passes them.
+            **kwargs: As RLlib passes them.
+        """
+        pipeline: Any = super().build_module_to_env_connector(*args, **kwargs)
+        if self.add_default_connectors_to_module_to_env_pipeline:
+            pipeline.insert_before(GetActions, DrawActions())
+            pipeline.remove(GetActions)
+            pipeline.remove(NormalizeAndClipActions)
+        return pipeline
+
+    def build_learner_connector(self, *args: Any, **kwargs: Any) -> Any:
+        """From episodes to a batch: the user's own pieces, then those of task slots.
+
+        Args:
+            *args: As RLlib passes them.
+            **kwargs: As RLlib passes them.
+        """
+        pipeline: Any = super().build_learner_connector(*args, **kwargs)
+        if self.add_default_connectors_to_learner_pipeline:
+            for piece in (
+                AddColumnsFromEpisodes(with_dist_inputs=self.use_kl_loss),
+                self.advantages_class()(config=self),
+                StandardiseAdvantages(per_task=self.per_task_advantages),
+            ):
+                pipeline.insert_before(NumpyToTensor, piece)
+            for theirs in (
+                AddObservationsFromEpisodesToBatch,
+                AddColumnsFromEpisodesToTrainBatch,
+                AddTimeDimToBatchAndZeroPad,
+                AddStatesFromEpisodesToBatch,
+                BatchIndividualItems,
+            ):
+                pipeline.remove(theirs)
+        return pipeline
 
     @property
     def _model_config_auto_includes(self) -> dict[str, Any]:
@@ -129,6 +213,7 @@ class JointPPOConfig(PPOConfig):
         Raises:
             MecError: A value of ours is bad, or the env is not one of this package.
         """
+        self._check_ppo_settings()
         super().validate()
         # The algorithm has one module for all MDs, whatever the env's own agents.
         if self.env not in ENVIRONMENTS:
@@ -141,14 +226,36 @@ class JointPPOConfig(PPOConfig):
                 f"{algorithm_name(self.algo_class)} has a distribution of its own for the dict "
                 f"actions of all MDs: actions={view!r} is for RLlib's algorithms, leave it out"
             )
-        scale: Any = self.reward_scale
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not scale > 0:
-            raise MecError(f"reward_scale must be a positive number, but is {scale!r}")
+        positive_number("reward_scale", self.reward_scale)
+        make_mdp(str(self.env), self.env_config)
+        self.joint_module_class().model_config_cls.from_dict(self.model_config)
+
+    def _check_ppo_settings(self) -> None:
+        """Refuse what has no meaning here; in one line, which RLlib's own checks do not."""
+        check_settings(self)
         for name in self.switches:
             if not isinstance(getattr(self, name), bool):
                 raise MecError(f"{name} must be true or false, but is {getattr(self, name)!r}")
-        make_mdp(str(self.env), self.env_config)
-        self.joint_module_class().model_config_cls.from_dict(self.model_config)
+        if self.observation_filter not in OBSERVATION_FILTERS:
+            raise unknown("observation_filter", self.observation_filter, OBSERVATION_FILTERS)
+        if self.vf_clip_param is not None:
+            positive_number("vf_clip_param", self.vf_clip_param)
+        for name in ("use_critic", "use_gae"):
+            if not getattr(self, name) and self.batch_mode != "complete_episodes":
+                raise MecError(
+                    f"{name} can be false if batch_mode is 'complete_episodes', but it is "
+                    f"{self.batch_mode!r}: without values nobody says what follows a cut"
+                )
+        if not issubclass(self.env_runner_cls, TaskWindowEnvRunner):
+            raise MecError(
+                f"env_runner_cls must be a subclass of {TaskWindowEnvRunner.__name__}, "
+                f"but is {self.env_runner_cls.__name__}"
+            )
+        if self.output and self.output_write_episodes and not can_pack_episodes():
+            raise MecError(
+                "output_write_episodes needs a package: pip install msgpack-numpy; "
+                "or set it to false, for a row per step"
+            )
 
 
 class JointPPO(PPO):
@@ -159,37 +266,7 @@ class JointPPO(PPO):
     learner_group: Any
 
     def training_step(self) -> None:
-        """One iteration: about ``train_batch_size`` windows, ``num_epochs`` passes over them."""
-        config = self.config
-        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            batches, results = self._sample()
-        self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
-
-        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-            num_learners = max(1, config.num_learners or 0)
-            batch = make_train_batch(batches, config.per_task_advantages, num_learners)
-            per_learner = batch.env_steps() // num_learners
-            minibatches = -(-per_learner * config.num_epochs // config.minibatch_size)
-            results = self.learner_group.update(
-                batch=batch,
-                timesteps={
-                    NUM_ENV_STEPS_SAMPLED_LIFETIME: self.metrics.peek(
-                        (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
-                    )
-                },
-                num_epochs=config.num_epochs,
-                minibatch_size=config.minibatch_size,
-                shuffle_batch_per_epoch=config.shuffle_batch_per_epoch,
-                # Learners that counted for themselves could wait for each other for ever.
-                num_total_minibatches=minibatches if num_learners > 1 else 0,
-            )
-            self.metrics.aggregate(results, key=LEARNER_RESULTS)
-
-        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group)
-
-    def _sample(self) -> tuple[list[MultiAgentBatch], list[dict[str, Any]]]:
-        """Batches and metrics of the env runners; waits for them if all have died.
+        """PPO's iteration; waits for the env runners if all have died.
 
         RLlib would go on at once without a sample, for ever, reporting NaN.
 
@@ -197,16 +274,9 @@ class JointPPO(PPO):
             RuntimeError: No env runner has come back in time.
         """
         deadline = time.monotonic() + RESTART_PATIENCE_S
-        while True:
-            sampled: Any = synchronous_parallel_sample(
-                worker_set=self.env_runner_group,
-                max_env_steps=self.config.total_train_batch_size,
-                sample_timeout_s=self.config.sample_timeout_s,
-                _uses_new_env_runners=True,
-                _return_metrics=True,
-            )
-            if sampled[0]:
-                return sampled
+        before = self._num_steps_sampled()
+        super().training_step()
+        while self._num_steps_sampled() == before:
             if time.monotonic() > deadline:
                 raise RuntimeError(
                     f"no env runner has returned a sample for {RESTART_PATIENCE_S:g} s; "
@@ -214,6 +284,10 @@ class JointPPO(PPO):
                 )
             time.sleep(1.0)
             self.restore_env_runners(self.env_runner_group)
+            super().training_step()
+
+    def _num_steps_sampled(self) -> int:
+        return self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
 
     def get_state(
         self,

@@ -59,23 +59,46 @@ class JointRLModule(TorchRLModule, ValueFunctionAPI):
         return HybridActionLayout.from_space(self.action_space)  # type: ignore[arg-type]
 
     @abc.abstractmethod
-    def actor_outputs(self, observation: torch.Tensor) -> torch.Tensor:
-        """Map observations ``(B, 2N)`` to the distribution's inputs."""
+    def actor_outputs(self, features: torch.Tensor) -> torch.Tensor:
+        """Map features of B worlds to the distribution's inputs.
+
+        Args:
+            features: As of :meth:`features`, ``(B, F)``.
+        """
+
+    def features(self, observation: torch.Tensor) -> torch.Tensor:
+        """What actor and critic see; the observation itself unless a subclass adds to it.
+
+        Args:
+            observation: ``(..., 2N)``.
+
+        Returns:
+            ``(..., F)``.
+        """
+        return observation
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        return {Columns.ACTION_DIST_INPUTS: self.actor_outputs(batch[Columns.OBS])}
+        return {Columns.ACTION_DIST_INPUTS: self.actor_outputs(self.features(batch[Columns.OBS]))}
+
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        features = self.features(batch[Columns.OBS])
+        return {
+            Columns.ACTION_DIST_INPUTS: self.actor_outputs(features),
+            Columns.EMBEDDINGS: features,  # for the critic
+        }
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
         """The critic's values, V_ω(S_k) of Section IV-C.
 
         Args:
             batch: With ``obs`` ``(..., 2N)``.
-            embeddings: Unused: the critic shares nothing with the actor.
+            embeddings: The :meth:`features`, if they have been computed already. The critic shares
+                no parameter with the actor.
 
         Returns:
             ``(..., W_max)``, one per task slot; ``(..., 1)`` of a critic of whole windows.
         """
-        return self.critic(batch[Columns.OBS])
+        return self.critic(self.features(batch[Columns.OBS]) if embeddings is None else embeddings)
 
     def get_train_action_dist_cls(self) -> type:
         """The hybrid distribution bound to this module's sizes."""
