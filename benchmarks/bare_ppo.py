@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.distributions import Categorical, Normal
 
-from rllib_mec.envs.vector_windows import VectorTaskWindow
+from rllib_mec.envs.task_window import TaskWindowMDP
+from rllib_mec.envs.vector import VectorEnv
 from rllib_mec.network.scenario import Scenario
 
 WORLDS, STEPS, EPOCHS, MINIBATCH = 128, 16, 4, 512
@@ -88,7 +89,7 @@ def train(num_iterations: int, seed: int = 0) -> float:
     """Train for some iterations after a warm-up one; returns windows per second."""
     torch.manual_seed(seed)
     scenario = Scenario()
-    worlds = VectorTaskWindow(scenario, WORLDS, seed)
+    worlds = TaskWindowMDP(scenario).make(WORLDS, seed)
     net = Net(
         scenario.num_devices, scenario.max_window, worlds.num_points,
         scenario.num_channels, scenario.num_servers,
@@ -103,7 +104,7 @@ def train(num_iterations: int, seed: int = 0) -> float:
 
 
 def _iterate(
-    net: Net, optimizer: torch.optim.Optimizer, worlds: VectorTaskWindow, obs: torch.Tensor
+    net: Net, optimizer: torch.optim.Optimizer, worlds: VectorEnv, obs: torch.Tensor
 ) -> torch.Tensor:
     rows: dict[str, list] = {k: [] for k in (*HEADS, "obs", "task", "win", "played", "r", "done")}
     with torch.no_grad():

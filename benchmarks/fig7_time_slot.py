@@ -18,7 +18,9 @@ from suite.item import Item
 from suite.report import DIGITS, TITLES, table
 from suite.trial import Protocol
 
-from rllib_mec.envs.mdp import MDP, TaskWindowMDP, TimeSlotMDP
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.task_window import TaskWindowMDP
+from rllib_mec.envs.time_slot import TimeSlotMDP
 from rllib_mec.evaluation import evaluate
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload

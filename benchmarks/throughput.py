@@ -24,12 +24,12 @@ BATCH, MINIBATCH, EPOCHS = 2048, 512, 4
 
 def env_alone(num_devices: int, num_worlds: int = 256) -> float:
     """Windows per second of the batched env under random actions drawn beforehand."""
-    from rllib_mec.envs import VectorTaskWindow
+    from rllib_mec.envs import TaskWindowMDP
     from rllib_mec.network.scenario import Scenario
     from rllib_mec.policies import RandomPolicy
 
     scenario = Scenario(num_devices=num_devices)
-    worlds = VectorTaskWindow(scenario, num_worlds)
+    worlds = TaskWindowMDP(scenario).make(num_worlds)
     policy = RandomPolicy(scenario)
     observation = worlds.reset()
     actions = [policy.decide(observation) for _ in range(16)]

@@ -15,17 +15,8 @@ import numpy as np
 
 import rllib_mec
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
-from rllib_mec.envs import TaskWindowMDP, VectorTaskWindow
+from rllib_mec.envs import TaskWindowMDP
 from rllib_mec.network.scenario import Scenario
-
-
-class LastWindowWorlds(VectorTaskWindow):
-    """Task windows that show which queues could be emptied in one."""
-
-    def observation(self):
-        """The state of Eq. (6), then 1 for each MD with a last window to come."""
-        is_last = self.queues <= self.max_window
-        return np.concatenate([super().observation(), is_last], axis=1, dtype=np.float32)
 
 
 @rllib_mec.register_env
@@ -36,14 +27,14 @@ class LastWindow(TaskWindowMDP):
     env_id = "last_window_v0"
 
     @property
-    def observation_size(self):
-        """Three numbers of each MD."""
-        return 3 * self.scenario.num_devices
+    def observation_layout(self):
+        """N numbers more, under a name."""
+        return super().observation_layout.plus(is_last=self.scenario.num_devices)
 
-    def make(self, num_worlds, seed=0, *, num_tasks=None, distance_m=None):
-        """Make worlds; see the base class."""
-        fixed = {"num_tasks": num_tasks, "distance_m": distance_m}
-        return LastWindowWorlds(self.scenario, num_worlds, seed, **fixed)
+    def observe(self, state):
+        """The state of Eq. (6), then 1 for each MD with a last window to come."""
+        is_last = state.queues <= self.scenario.max_window
+        return np.concatenate([super().observe(state), is_last], axis=1, dtype=np.float32)
 
 
 if __name__ == "__main__":

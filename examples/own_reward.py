@@ -14,19 +14,7 @@ import sys
 
 import rllib_mec
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
-from rllib_mec.envs import TaskWindowMDP, VectorTaskWindow
-
-
-class DeadlineWindows(VectorTaskWindow):
-    """Task windows whose excess over the deadline is paid for in equal shares of the tasks."""
-
-    deadline_ms = float("inf")
-
-    def _play(self, actions, shadowing_sample=0):
-        step = super()._play(actions, shadowing_sample)
-        late_ms = (step.latency_ms - self.deadline_ms).clip(min=0.0)
-        task_rewards = step.task_rewards - late_ms[:, None] / self.max_window
-        return step._replace(task_rewards=task_rewards, reward=task_rewards.sum(1))
+from rllib_mec.envs import TaskWindowMDP
 
 
 @rllib_mec.register_env
@@ -38,12 +26,10 @@ class Deadline(TaskWindowMDP):
 
     deadline_ms: float = 50.0
 
-    def make(self, num_worlds, seed=0, *, num_tasks=None, distance_m=None):
-        """Make worlds; see the base class."""
-        fixed = {"num_tasks": num_tasks, "distance_m": distance_m}
-        worlds = DeadlineWindows(self.scenario, num_worlds, seed, **fixed)
-        worlds.deadline_ms = self.deadline_ms
-        return worlds
+    def task_rewards(self, outcome):
+        """Eq. (8)'s shares, less what is late in equal parts."""
+        late_ms = (outcome.latency_ms - self.deadline_ms).clip(min=0.0)
+        return super().task_rewards(outcome) - late_ms[:, None] / self.scenario.max_window
 
 
 if __name__ == "__main__":

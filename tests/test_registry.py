@@ -15,7 +15,7 @@ import rllib_mec
 from rllib_mec import plugin, tables
 from rllib_mec.envs import TaskWindowMDP
 from rllib_mec.envs.mdp import MDP
-from rllib_mec.envs.task_window import TaskWindowEnv
+from rllib_mec.envs.task_window_v0 import TaskWindowEnv
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import LocalOnly, Policy
@@ -136,7 +136,7 @@ def undecorated():
 @pytest.mark.parametrize(
     ("register", "message"),
     [
-        (lambda: rllib_mec.register_env(bad_mdp(env_id="bad_v0")), "Bad lacks .*make"),
+        (lambda: rllib_mec.register_env(bad_mdp(env_id="bad_v0")), "Bad lacks .*task_rewards"),
         (
             lambda: rllib_mec.register_env(type("Bare", (TaskWindowMDP,), {})),
             "Bare lacks an env_id",

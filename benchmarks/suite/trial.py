@@ -14,7 +14,8 @@ from typing import Any
 from rllib_mec.dnn import model_graph
 from rllib_mec.dnn.models import is_own
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
-from rllib_mec.envs.mdp import MDP, TaskWindowMDP
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.experiments import experiment
 from rllib_mec.experiments.stop_criteria import STEPS

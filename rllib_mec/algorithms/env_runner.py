@@ -34,9 +34,9 @@ from rllib_mec.algorithms.episodes import BulkEpisodes, LiveEpisodes, Spaces
 from rllib_mec.algorithms.recording import EpisodeRecorder
 from rllib_mec.algorithms.sampler import Decide, Sampler
 from rllib_mec.algorithms.sampling_metrics import SamplingMetrics
-from rllib_mec.envs.actions import state_space
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
-from rllib_mec.envs.vector import Worlds
+from rllib_mec.envs.observation import state_space
+from rllib_mec.envs.vector import VectorEnv
 from rllib_mec.registry import make_mdp
 
 COMPONENT_WORLDS = "worlds"
@@ -212,7 +212,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         self._sampling_metrics.log_steps(self.metrics, num_steps)
         return samples
 
-    def credit(self, env: Worlds, decision: Decision) -> dict[str, np.ndarray]:
+    def credit(self, env: VectorEnv, decision: Decision) -> dict[str, np.ndarray]:
         """What else an episode keeps of a decision in training; nothing here.
 
         Args:
@@ -247,8 +247,8 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             samples += self._evaluate(guess, decide, first=len(samples))
         return samples
 
-    def _sampler(self, env: Worlds) -> Sampler:
-        """Worlds to play, with live episodes where the user looks at them."""
+    def _sampler(self, env: VectorEnv) -> Sampler:
+        """VectorEnv to play, with live episodes where the user looks at them."""
         looked_at = any(self._has_callback(name) for name in EPISODE_CALLBACKS)
         if looked_at or any(self._pipelines):
 

@@ -14,12 +14,12 @@ from rllib_mec.algorithms.columns import PLAYED, TASK_REWARDS
 from rllib_mec.algorithms.episodes import EpisodeCollector, LiveEpisodes, Transition
 from rllib_mec.algorithms.sampling_metrics import SamplingMetrics
 from rllib_mec.envs.episodes import EpisodeTally
-from rllib_mec.envs.vector import VectorStep, Worlds
+from rllib_mec.envs.vector import VectorEnv, VectorStep
 
 Decide = Callable[[np.ndarray, list[SingleAgentEpisode]], Decision]
 """Decides by what the worlds show, ``(B, O)``, and by their episodes, if they are live."""
 
-Credit = Callable[[Worlds, Decision], dict[str, np.ndarray]]
+Credit = Callable[[VectorEnv, Decision], dict[str, np.ndarray]]
 """What else an episode keeps of a decision, found before the worlds play it, ``(B, ...)``."""
 
 
@@ -36,7 +36,7 @@ class Sampler:
         observation: What the next decision is made from, ``(B, O)``.
     """
 
-    def __init__(self, env: Worlds, episodes: EpisodeCollector, metrics: SamplingMetrics):
+    def __init__(self, env: VectorEnv, episodes: EpisodeCollector, metrics: SamplingMetrics):
         """Begin an episode in every world."""
         self.env = env
         self._episodes = episodes
@@ -101,7 +101,7 @@ class Sampler:
                 actions=decision.actions,
                 reward=step.reward,
                 terminated=step.terminated,
-                last_observation=_last_observation(step),
+                last_observation=self.env.led_to(step),
                 next_observation=step.observation,
                 outputs={
                     **decision.outputs,
@@ -141,15 +141,6 @@ class Sampler:
         self._tally.set_state(state["tally"])
         self._num_steps = state["num_steps"]
         self._episodes.begin(self.observation)
-
-
-def _last_observation(step: VectorStep) -> np.ndarray:
-    """What a step led to: where it ended an episode, the next one's state, but empty queues."""
-    if not step.terminated.any():
-        return step.observation
-    last = step.observation.copy()
-    last[step.terminated, : step.window_size.shape[1]] = 0.0
-    return last
 
 
 def _infos(step: VectorStep) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_mec.cli import scenarios
 from rllib_mec.cli.command import COUNT, OK, command, option
-from rllib_mec.envs.mdp import TaskWindowMDP
+from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.registry import POLICIES, make_policy

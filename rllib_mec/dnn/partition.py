@@ -72,6 +72,11 @@ class PartitionTable:
         """``S``, the number of partition points."""
         return len(self.points)
 
+    @property
+    def full_local(self) -> int:
+        """Index of the point at which everything runs on the device, ``s = S``."""
+        return self.num_points - 1
+
     def __len__(self) -> int:
         """``S``, the number of partition points."""
         return len(self.points)

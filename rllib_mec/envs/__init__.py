@@ -1,19 +1,23 @@
 """PettingZoo environments of many mobile devices that share channels and MEC servers."""
 
 from rllib_mec.envs import task_window_v0, time_slot_v0
-from rllib_mec.envs.mdp import MDP, TaskWindowMDP, TimeSlotMDP
-from rllib_mec.envs.vector import VectorStep, Worlds
-from rllib_mec.envs.vector_slots import VectorTimeSlot
-from rllib_mec.envs.vector_windows import VectorTaskWindow
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.observation import ObservationLayout, State
+from rllib_mec.envs.task_window import TaskWindowMDP, VectorTaskWindow, as_mdp
+from rllib_mec.envs.time_slot import TimeSlotMDP, VectorTimeSlot
+from rllib_mec.envs.vector import VectorEnv, VectorStep
 
 __all__ = [
     "MDP",
+    "ObservationLayout",
+    "State",
     "TaskWindowMDP",
     "TimeSlotMDP",
+    "VectorEnv",
     "VectorStep",
     "VectorTaskWindow",
     "VectorTimeSlot",
-    "Worlds",
+    "as_mdp",
     "task_window_v0",
     "time_slot_v0",
 ]

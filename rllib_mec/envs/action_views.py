@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rllib_mec.envs.actions import ACTION_KEYS, action_space, check_agent_action
+from rllib_mec.envs.actions import ACTION_KEYS, action_space, check_actions
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.checks import whole_number
 from rllib_mec.network.scenario import Scenario
@@ -81,11 +81,12 @@ class DictView(ActionView):
 
     def check(self, agent: str, action: Any, space: Any) -> None:
         """See the base class."""
-        check_agent_action(agent, action, space)
+        check_actions(action, self.scenario, (), agent)
 
     def decode(self, action: Any) -> dict[str, np.ndarray]:
         """The action as it is."""
-        return {key: np.asarray(action[key]) for key in ACTION_KEYS}
+        kinds = {key: float if key == "power" else np.int64 for key in ACTION_KEYS}
+        return {key: np.asarray(action[key], dtype=kind) for key, kind in kinds.items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,118 +1,119 @@
-"""Action and observation spaces of an MD, and the checks of what is played."""
+"""The action: its space, the one check of what is played, and what a power action means in W."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
+from rllib_mec.compiled import compiled
 from rllib_mec.errors import MecError, unknown
+from rllib_mec.network.radio import LN10_PER_DB
 from rllib_mec.network.scenario import Scenario
 
-ACTION_KEYS = ("partition", "channel", "server", "power", "window")
+_LEAST_LINEAR_ACTION = 1e-6  # a transmission at 0 W would never end
 
 
-def action_space(scenario: Scenario) -> spaces.Dict:
-    """One MD's decisions for a window of up to W_max tasks (Eq. 7)."""
-    slots = scenario.max_window
+class Actions(NamedTuple):
+    """Decisions of all MDs in B worlds for a window of up to W_max tasks (Eq. 7).
 
-    def choice(size: int) -> spaces.MultiDiscrete:
-        return spaces.MultiDiscrete(np.full(slots, size))
-
-    return spaces.Dict(
-        partition=choice(scenario.table.num_points),
-        channel=choice(scenario.num_channels),
-        server=choice(scenario.num_servers),
-        power=spaces.Box(0.0, 1.0, (slots,), np.float32),
-        window=spaces.Discrete(slots),
-    )
-
-
-def state_space(size: int) -> spaces.Box:
-    """The global state S_k (Eq. 6): X_n/λ of all MDs, then d_n/d_max, ``(2N,)`` float32."""
-    return spaces.Box(0.0, np.inf, (size,), np.float32)
-
-
-def observation_space(scenario: Scenario, state_size: int) -> spaces.Box:
-    """The global state, then the agent's own one-hot, float32."""
-    return spaces.Box(0.0, np.inf, (state_size + scenario.num_devices,), np.float32)
-
-
-def check_batch_actions(
-    actions: Mapping[str, Any], scenario: Scenario, num_points: int, num_worlds: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The arrays of :data:`ACTION_KEYS`, contiguous, of the right shape and within range.
-
-    Raises:
-        MecError: Names the key, what was given and what was expected.
+    Attributes:
+        partition: Partition points, ``(B, N, W_max)`` int64.
+        channel: Channels, likewise.
+        server: MEC servers, likewise.
+        power: Transmit powers in [0, 1], ``(B, N, W_max)``; see :func:`power_w`.
+        window: Value v means v + 1 tasks, capped by the MD's queue, ``(B, N)`` int64.
     """
-    slots = (num_worlds, scenario.num_devices, scenario.max_window)
-    sizes = {
-        "partition": num_points,
+
+    partition: np.ndarray
+    channel: np.ndarray
+    server: np.ndarray
+    power: np.ndarray
+    window: np.ndarray
+
+
+ACTION_KEYS = Actions._fields
+
+
+def action_sizes(scenario: Scenario) -> dict[str, int]:
+    """How many choices each discrete part of an action has.
+
+    Args:
+        scenario: The scenario.
+    """
+    return {
+        "partition": scenario.table.num_points,
         "channel": scenario.num_channels,
         "server": scenario.num_servers,
         "window": scenario.max_window,
     }
-    for key in actions:
-        if key not in ACTION_KEYS:
-            raise unknown("action key", key, ACTION_KEYS)
-    arrays = []
-    for key in ACTION_KEYS:
-        if key not in actions:
-            raise MecError(f"the action lacks {key!r}; expected keys {', '.join(ACTION_KEYS)}")
-        values = _array(actions[key], f"action {key!r}")
-        shape = slots[:2] if key == "window" else slots
-        if values.shape != shape:
-            raise MecError(f"action {key!r} must have shape {shape}, but has {values.shape}")
-        if key == "power":
-            # "not all within" rather than "some outside", so that NaN is refused too.
-            if not ((values >= 0.0).all() and (values <= 1.0).all()):
-                raise MecError(f"action 'power' must lie in [0, 1], but has {_worst(values, 0, 1)}")
-            arrays.append(np.ascontiguousarray(values, dtype=np.float64))
-            continue
-        if not np.issubdtype(values.dtype, np.integer):
-            raise MecError(f"action {key!r} must be of integers, but is of {values.dtype}")
-        if values.min() < 0 or values.max() >= sizes[key]:
-            raise MecError(
-                f"action {key!r} must lie in 0..{sizes[key] - 1}, "
-                f"but has {_worst(values, 0, sizes[key] - 1)}"
-            )
-        arrays.append(np.ascontiguousarray(values, dtype=np.int64))
-    return tuple(arrays)  # type: ignore[return-value]
 
 
-def check_agent_action(agent: str, action: Any, space: spaces.Dict) -> None:
-    """Check one agent's action.
+def action_space(scenario: Scenario) -> spaces.Dict:
+    """One MD's decisions for a window of up to W_max tasks (Eq. 7).
+
+    Args:
+        scenario: The scenario.
+    """
+    slots, sizes = scenario.max_window, action_sizes(scenario)
+    per_task = {
+        key: spaces.MultiDiscrete(np.full(slots, sizes[key]))
+        for key in ("partition", "channel", "server")
+    }
+    power = spaces.Box(0.0, 1.0, (slots,), np.float32)
+    return spaces.Dict({**per_task, "power": power, "window": spaces.Discrete(slots)})
+
+
+def check_actions(
+    actions: Any, scenario: Scenario, shape: Sequence[int], of: str = ""
+) -> dict[str, np.ndarray]:
+    """The arrays of :data:`ACTION_KEYS`, contiguous, of the right shape and within range.
+
+    Kinds are checked, not exact types: any integer, and float32 or float64 alike.
+
+    Args:
+        actions: A mapping with the fields of :class:`Actions`.
+        scenario: Gives the ranges.
+        shape: Of ``window``; the others have W_max behind it.
+        of: Whose action it is, for the error.
+
+    Returns:
+        The arrays, int64 and float64.
 
     Raises:
-        MecError: Names the agent, the key, what was given and what was expected.
+        MecError: Names the key, what was given and what was expected.
     """
-    if not isinstance(action, Mapping):
-        raise MecError(f"the action of {agent} must be a dict, but is {type(action).__name__}")
-    for key in action:
+    whose = f" of {of}" if of else ""
+    if not isinstance(actions, Mapping):
+        raise MecError(f"the action{whose} must be a dict, but is {type(actions).__name__}")
+    for key in actions:
         if key not in ACTION_KEYS:
-            raise unknown(f"action key of {agent}", key, ACTION_KEYS)
+            raise unknown(f"action key{whose}", key, ACTION_KEYS)
+    sizes = action_sizes(scenario)
+    arrays = {}
     for key in ACTION_KEYS:
-        if key not in action:
-            raise MecError(f"the action of {agent} lacks {key!r}")
-        value = _array(action[key], f"action {key!r} of {agent}")
-        if value.shape != space[key].shape:
+        label = f"action {key!r}{whose}"
+        if key not in actions:
             raise MecError(
-                f"action {key!r} of {agent} must have shape {space[key].shape}, "
-                f"but has {value.shape}"
+                f"the action{whose} lacks {key!r}; expected keys {', '.join(ACTION_KEYS)}"
             )
-        # Kinds are checked, not exact types: any integer, and float32 or float64 alike.
-        is_box = isinstance(space[key], spaces.Box)
-        if not is_box and not np.issubdtype(value.dtype, np.integer):
-            raise MecError(f"action {key!r} of {agent} must be of integers, but is {value.dtype}")
-        low, high = (0, 1) if is_box else (0, _num_choices(space[key]) - 1)
-        if not ((value >= low) & (value <= high)).all():
-            raise MecError(
-                f"action {key!r} of {agent} must lie in [{low}, {high}], "
-                f"but has {_worst(value, low, high)}"
-            )
+        values = _array(actions[key], label)
+        expected = tuple(shape) if key == "window" else (*shape, scenario.max_window)
+        if values.shape != expected:
+            raise MecError(f"{label} must have shape {expected}, but has {values.shape}")
+        is_power = key == "power"
+        if not is_power and not np.issubdtype(values.dtype, np.integer):
+            raise MecError(f"{label} must be of integers, but is of {values.dtype}")
+        most = 1 if is_power else sizes[key] - 1
+        # "not all within" rather than "some outside", so that NaN is refused too.
+        is_within = (values >= 0) & (values <= most)
+        if not is_within.all():
+            raise MecError(f"{label} must lie in [0, {most}], but has {values[~is_within].flat[0]}")
+        arrays[key] = np.ascontiguousarray(values, dtype=np.float64 if is_power else np.int64)
+    return arrays
 
 
 def _array(value: Any, label: str) -> np.ndarray:
@@ -126,10 +127,56 @@ def _array(value: Any, label: str) -> np.ndarray:
     return array
 
 
-def _num_choices(space: Any) -> int:
-    return int(space.n) if isinstance(space, spaces.Discrete) else int(space.nvec[0])
+def power_w(action: np.ndarray, scenario: Scenario) -> np.ndarray:
+    """Transmit power of actions.
+
+    Args:
+        action: In [0, 1], any shape.
+        scenario: Gives scale and limit.
+
+    Returns:
+        Power in W: on the ``dbm`` scale between 1 mW (0 dBm) and P_limit, on the ``linear`` scale
+        in (0, P_limit]; never 0 W.
+    """
+    action = np.asarray(action, dtype=float)
+    watts = np.empty(action.size)
+    is_dbm = scenario.power_scale == "dbm"
+    _watts(action.ravel(), scenario.max_power_dbm, is_dbm, watts)
+    return watts.reshape(action.shape)
 
 
-def _worst(values: np.ndarray, low: float, high: float) -> Any:
-    """The first value that is not within [low, high]."""
-    return values[~((values >= low) & (values <= high))].flat[0]
+@compiled
+def _watts(action, max_power_dbm, is_dbm, watts):
+    limit = math.exp(max_power_dbm * LN10_PER_DB) / 1000.0
+    for i in range(len(action)):
+        if is_dbm:
+            watts[i] = math.exp(action[i] * max_power_dbm * LN10_PER_DB) / 1000.0
+        else:
+            watts[i] = max(action[i], _LEAST_LINEAR_ACTION) * limit
+
+
+def action_of_dbm(power_dbm: np.ndarray, scenario: Scenario) -> np.ndarray:
+    """The actions that give transmit powers, the inverse of :func:`power_w`.
+
+    Args:
+        power_dbm: In dBm.
+        scenario: Gives scale and limit.
+
+    Returns:
+        The actions; outside [0, 1] where the power is out of the scenario's range.
+    """
+    if scenario.power_scale == "dbm":
+        return power_dbm / scenario.max_power_dbm
+    return 10.0 ** ((power_dbm - scenario.max_power_dbm) / 10.0)
+
+
+def action_of_w(power: float, scenario: Scenario) -> float:
+    """The action that gives a transmit power; see :func:`action_of_dbm`.
+
+    Args:
+        power: In W.
+        scenario: Gives scale and limit.
+    """
+    if scenario.power_scale == "dbm":
+        return 10.0 * math.log10(max(power, 1e-300) * 1000.0) / scenario.max_power_dbm
+    return power / scenario.max_power_w

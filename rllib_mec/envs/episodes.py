@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from rllib_mec.envs.mdp import MDP, as_mdp
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.task_window import as_mdp
 from rllib_mec.envs.vector import VectorStep
 from rllib_mec.network.scenario import Scenario
 
@@ -15,7 +16,7 @@ EVALUATION_DISTANCE_M = 50.0
 """Distance of every MD to the base station in the paper's performance tests (Section V-A)."""
 
 Decide = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""Maps observations of B worlds to the actions that :meth:`Worlds.step` takes."""
+"""Maps observations of B worlds to the actions that :meth:`VectorEnv.step` takes."""
 
 
 @dataclasses.dataclass(frozen=True)

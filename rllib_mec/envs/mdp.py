@@ -1,18 +1,22 @@
-"""Which worlds: the task-window MDP and the time-slot MDP, each on a scenario."""
+"""An MDP: a scenario, when decisions are made in it, and the laws that a subclass may change."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from rllib_mec.envs.vector import Seed, Worlds
-from rllib_mec.envs.vector_slots import VectorTimeSlot
-from rllib_mec.envs.vector_windows import VectorTaskWindow
+import numpy as np
+
+from rllib_mec.envs import draws, observation
+from rllib_mec.envs.draws import Draw
+from rllib_mec.envs.observation import ObservationLayout, State
 from rllib_mec.errors import MecError, unknown
-from rllib_mec.network.checks import positive_number
 from rllib_mec.network.scenario import SHAPE_FIELDS, Scenario
+
+if TYPE_CHECKING:
+    from rllib_mec.envs.vector import VectorEnv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +27,10 @@ class MDP(abc.ABC):
     from one of these, and so works on each of them. The fields of the scenario and an MDP's own
     ones are the environments' keyword arguments and the keys of RLlib's ``env_config``.
 
+    Its laws are the methods from :attr:`observation_layout` to :meth:`task_rewards`. Each works on
+    arrays of B worlds, row by row; a subclass may have its own, which then hold everywhere: in
+    every environment, for the planner, in training and in evaluation.
+
     Attributes:
         scenario: The network, the DNN and the radio.
         env_id: Class attribute, the environment's id.
@@ -30,12 +38,14 @@ class MDP(abc.ABC):
         can_simulate: Class attribute, whether its worlds have ``simulate``: what a step would give,
             without playing it.
         waits_for_all: Class attribute, whether a step ends when the slowest MD has done its tasks.
+        vector_env: Class attribute, what runs a batch of its worlds.
     """
 
     env_id: ClassVar[str]
     step_name: ClassVar[str]
     can_simulate: ClassVar[bool]
     waits_for_all: ClassVar[bool]
+    vector_env: ClassVar[type[VectorEnv]]
 
     scenario: Scenario
 
@@ -69,9 +79,84 @@ class MDP(abc.ABC):
         return {name: getattr(self, name) for name in self._own_fields()}
 
     @property
+    def observation_layout(self) -> ObservationLayout:
+        """The parts of an observation of the global state: ``queues`` and ``distances``, N each."""
+        num_devices = self.scenario.num_devices
+        return ObservationLayout({"queues": num_devices, "distances": num_devices})
+
+    @property
     def observation_size(self) -> int:
-        """Numbers in an observation of the global state: X_n/λ and d_n/d_max of all MDs, 2N."""
-        return 2 * self.scenario.num_devices
+        """Numbers in an observation of the global state."""
+        return self.observation_layout.size
+
+    def observe(self, state: State) -> np.ndarray:
+        """The observation of the global state, S_k of Eq. (6): X_n/λ, then d_n/d_max of all MDs.
+
+        Args:
+            state: Of B worlds.
+
+        Returns:
+            ``(B, observation_size)`` float32.
+        """
+        return observation.encode(state, self.scenario)
+
+    def decode(self, seen: np.ndarray) -> State:
+        """Queues and distances out of observations, as far as they hold them.
+
+        Args:
+            seen: ``(B, observation_size)``.
+
+        Raises:
+            MecError: The layout has no ``queues`` or no ``distances``.
+        """
+        return observation.decode(seen, self.observation_layout, self.scenario)
+
+    def draw_tasks(self, draw: Draw) -> np.ndarray:
+        """X_0, the tasks of every MD in an episode: Poisson, at least one each.
+
+        Args:
+            draw: Random numbers of the episode's first step.
+
+        Returns:
+            ``(B, N)`` int, at least 1.
+        """
+        return draws.draw_tasks(draw, self.scenario)
+
+    def draw_distances(self, draw: Draw) -> np.ndarray:
+        """d_k, the distance of every MD to the base station in a step: uniform.
+
+        Args:
+            draw: Random numbers of the step.
+
+        Returns:
+            ``(B, N)``, m.
+        """
+        return draws.draw_distances(draw, self.scenario)
+
+    def draw_gains(self, draw: Draw, distances_m: np.ndarray) -> np.ndarray:
+        """G_n, the channel gain of every MD in a step: path loss times log-normal shadowing.
+
+        Args:
+            draw: Random numbers of the step.
+            distances_m: ``(B, N)``, m.
+
+        Returns:
+            ``(B, N)``.
+        """
+        return draws.draw_gains(draw, distances_m, self.scenario)
+
+    @abc.abstractmethod
+    def task_rewards(self, outcome: Any) -> np.ndarray:
+        """The reward of a step, as shares of the task slots that sum to it.
+
+        Args:
+            outcome: What happened in B worlds: a
+                :class:`~rllib_mec.network.windows.WindowOutcome` or a
+                :class:`~rllib_mec.network.slots.SlotOutcome`.
+
+        Returns:
+            ``(B, W_max)``.
+        """
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -79,119 +164,19 @@ class MDP(abc.ABC):
         fields = {name: getattr(self.scenario, name) for name in SHAPE_FIELDS}
         return {**fields, "observation_size": self.observation_size}
 
-    @abc.abstractmethod
-    def make(
-        self,
-        num_worlds: int,
-        seed: Seed = 0,
-        *,
-        num_tasks: int | None = None,
-        distance_m: float | None = None,
-    ) -> Worlds:
-        """Make worlds; see :class:`~rllib_mec.envs.vector.Worlds` for the arguments."""
+    def make(self, num_worlds: int, seed: Any = 0, **fixed: Any) -> Any:
+        """Make worlds.
+
+        Args:
+            num_worlds: B.
+            seed: See :class:`~rllib_mec.envs.vector.VectorEnv`, as for the others.
+            **fixed: ``num_tasks`` and ``distance_m``.
+
+        Returns:
+            A :attr:`vector_env`.
+        """
+        return self.vector_env(self, num_worlds, seed, **fixed)
 
     @abc.abstractmethod
     def __str__(self) -> str:
         """What a table says of it, besides the scenario."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskWindowMDP(MDP):
-    """The task-aware MDP of Section IV-A: a step ends when the slowest MD has done its tasks."""
-
-    env_id = "mec_task_window_v0"
-    step_name = "task window"
-    can_simulate = True
-    waits_for_all = True
-
-    def make(
-        self,
-        num_worlds: int,
-        seed: Seed = 0,
-        *,
-        num_tasks: int | None = None,
-        distance_m: float | None = None,
-    ) -> VectorTaskWindow:
-        """Make worlds; see the base class."""
-        return VectorTaskWindow(
-            self.scenario, num_worlds, seed, num_tasks=num_tasks, distance_m=distance_m
-        )
-
-    def __str__(self) -> str:
-        """What a table says of it, besides the scenario."""
-        return f"task windows of up to {self.scenario.max_window}"
-
-
-@dataclasses.dataclass(frozen=True)
-class TimeSlotMDP(MDP):
-    """The discrete-time MDP that the paper compares with: a step takes τ, whatever the tasks do.
-
-    Attributes:
-        scenario: Its ``max_window`` is taken as 1: an MD decides once in a slot.
-        slot_ms: τ.
-        min_mean_tasks: The reward -(τ + β/N · energy) / (mean number of finished tasks) takes the
-            latter to be no less than this; 0.8 is MAHPPO's.
-        observe_progress: Whether observations have, after the ``2N`` numbers of the task-window
-            MDP, what is left of each MD's task in flight: the local stage of all MDs, then the
-            bits, then the server's part, each over its largest value. Without it a slot's outcome
-            depends on more than the state, as the paper criticises; MAHPPO has it.
-
-    Raises:
-        MecError: A value is of the wrong type or out of its range.
-    """
-
-    env_id = "mec_time_slot_v0"
-    step_name = "time slot"
-    can_simulate = False
-    waits_for_all = False
-
-    slot_ms: float = 50.0
-    min_mean_tasks: float = 0.8
-    observe_progress: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name in ("slot_ms", "min_mean_tasks"):
-            object.__setattr__(self, name, positive_number(name, getattr(self, name)))
-        if not isinstance(self.observe_progress, bool):
-            raise MecError(
-                f"observe_progress must be true or false, but is {self.observe_progress!r}"
-            )
-        if self.scenario.max_window != 1:
-            object.__setattr__(self, "scenario", self.scenario.replace(max_window=1))
-
-    @classmethod
-    def from_dict(cls, env_config: Mapping[str, Any]) -> MDP:
-        """Make an MDP; see the base class. A ``max_window`` other than 1 is an error."""
-        max_window = env_config.get("max_window", 1) if isinstance(env_config, Mapping) else 1
-        if max_window != 1:
-            raise MecError(
-                f"max_window must be 1 in a time slot, but is {max_window!r}; "
-                f"task windows are {TaskWindowMDP.env_id}'s"
-            )
-        return super().from_dict(env_config)
-
-    @property
-    def observation_size(self) -> int:
-        """As the base class's, or 5N with the progress."""
-        return (5 if self.observe_progress else 2) * self.scenario.num_devices
-
-    def make(
-        self,
-        num_worlds: int,
-        seed: Seed = 0,
-        *,
-        num_tasks: int | None = None,
-        distance_m: float | None = None,
-    ) -> VectorTimeSlot:
-        """Make worlds; see the base class."""
-        return VectorTimeSlot(self, num_worlds, seed, num_tasks=num_tasks, distance_m=distance_m)
-
-    def __str__(self) -> str:
-        """What a table says of it, besides the scenario."""
-        return f"time slots of {self.slot_ms:g} ms"
-
-
-def as_mdp(where: MDP | Scenario) -> MDP:
-    """The MDP itself; a scenario stands for its task-window MDP."""
-    return TaskWindowMDP(where) if isinstance(where, Scenario) else where

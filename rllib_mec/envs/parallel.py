@@ -11,14 +11,15 @@ from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
 from rllib_mec.envs.action_views import action_view
-from rllib_mec.envs.actions import ACTION_KEYS, observation_space, state_space
+from rllib_mec.envs.actions import ACTION_KEYS
 from rllib_mec.envs.mdp import MDP
-from rllib_mec.envs.vector import VectorStep, Worlds
+from rllib_mec.envs.observation import for_agent, observation_space, state_space
+from rllib_mec.envs.vector import VectorEnv, VectorStep
 from rllib_mec.errors import MecError, unknown
 
 
 class MecParallelEnv(ParallelEnv):
-    """A :class:`~rllib_mec.envs.vector.Worlds` of one world as a PettingZoo ``ParallelEnv``.
+    """A :class:`~rllib_mec.envs.vector.VectorEnv` of one world as a PettingZoo ``ParallelEnv``.
 
     A subclass sets ``metadata`` and ``mdp_class``.
 
@@ -56,15 +57,14 @@ class MecParallelEnv(ParallelEnv):
         self.possible_agents = [f"md_{n}" for n in range(num_devices)]
         self.agents: list[str] = []
         self.observation_spaces: dict[str, Any] = {
-            agent: observation_space(scenario, state_size) for agent in self.possible_agents
+            agent: observation_space(state_size, num_devices) for agent in self.possible_agents
         }
         self.action_spaces: dict[str, Any] = {
             agent: self.view.make_space() for agent in self.possible_agents
         }
         self.state_space = state_space(state_size)
-        self._identities = np.eye(num_devices, dtype=np.float32)
-        self._worlds: Worlds | None = None
-        self._fixed: tuple[int | None, float | None] = (None, None)
+        self._worlds: VectorEnv | None = None
+        self._fixed: tuple[Any, Any] = (None, None)
         self._state = np.zeros(state_size, dtype=np.float32)
         self._last_step: VectorStep | None = None
 
@@ -88,8 +88,9 @@ class MecParallelEnv(ParallelEnv):
         Args:
             seed: Seed of this and the following episodes; ``None`` goes on with the last one's, or
                 draws one.
-            options: ``num_tasks`` fixes the tasks of every MD, ``distance_m`` the distances; other
-                keys are ignored, as PettingZoo's test suite demands.
+            options: ``num_tasks`` fixes the tasks of every MD, ``distance_m`` the distances, each
+                by one number or one per MD; other keys are ignored, as PettingZoo's test suite
+                demands.
 
         Returns:
             Observations and infos of all agents.
@@ -98,7 +99,8 @@ class MecParallelEnv(ParallelEnv):
             MecError: An option is bad.
         """
         options = options or {}
-        fixed = num_tasks, distance_m = options.get("num_tasks"), options.get("distance_m")
+        num_tasks, distance_m = options.get("num_tasks"), options.get("distance_m")
+        fixed = repr(num_tasks), repr(distance_m)
         worlds = self._worlds
         if worlds is None or fixed != self._fixed:
             worlds = self.mdp.make(1, num_tasks=num_tasks, distance_m=distance_m)
@@ -149,10 +151,7 @@ class MecParallelEnv(ParallelEnv):
         over = bool(step.terminated[0])
         agents = self.agents
         self._last_step = step
-        # The batch has begun the next episode already; this one ends with empty queues.
-        self._state = step.observation[0].copy()
-        if over:
-            self._state[: len(agents)] = 0.0
+        self._state = self._worlds.led_to(step)[0]
         observations = self._observations()
         shared = {
             "latency_ms": float(step.latency_ms[0]),
@@ -196,7 +195,7 @@ class MecParallelEnv(ParallelEnv):
 
     def _observations(self) -> dict[str, np.ndarray]:
         return {
-            agent: np.concatenate([self._state, self._identities[n]])
+            agent: for_agent(self._state, n, len(self.possible_agents))
             for n, agent in enumerate(self.agents)
         }
 

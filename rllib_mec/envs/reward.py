@@ -1,72 +1,86 @@
-"""The cost of a task window: Eq. (5) and (8), and each task slot's exact share of it."""
+"""The reward: Eq. (8) of a task window, and each task slot's exact share of it; MAHPPO's of a slot.
+
+Nothing else computes a reward. Environments, planner and evaluation ask the MDP, whose
+``task_rewards`` is one of these unless a subclass has a law of its own.
+"""
 
 from __future__ import annotations
 
+import numpy as np
+
 from rllib_mec.compiled import compiled
+from rllib_mec.network.scenario import Scenario
+from rllib_mec.network.slots import SlotOutcome
+from rllib_mec.network.windows import WindowOutcome
+
+
+def window_rewards(outcome: WindowOutcome, scenario: Scenario) -> np.ndarray:
+    """Shares of the task slots in r_k of Eq. (8), which sum to it.
+
+    Slot x's share has the duration of the critical MD's x-th task (critical: it finishes last), the
+    energy of all MDs' x-th tasks, and an equal share of the waiting penalty, over W_k, the mean
+    number of tasks of all N MDs.
+
+    Args:
+        outcome: What happened in B task windows.
+        scenario: Gives α and β of Eq. (5).
+
+    Returns:
+        ``(B, W_max)``; 0 where there were no tasks.
+    """
+    shares = np.zeros(outcome.task_energy_j.shape[::2])
+    _window_shares(outcome, scenario.waiting_weight, scenario.energy_weight, shares)
+    return shares
 
 
 @compiled
-def window_cost(
-    num_tasks,
-    stage_ends,
-    energy_j,
-    waiting_weight,
-    energy_weight,
-    task_rewards,
-):
-    """Reward, latency, waiting time and energy of a finished window.
+def _window_shares(outcome, waiting_weight, energy_weight, shares):
+    num_worlds, num_devices, max_window = outcome.task_energy_j.shape
+    for b in range(num_worlds):
+        tasks = outcome.num_tasks[b].sum()
+        if tasks == 0:
+            continue
+        mean_window = tasks / num_devices  # W_k, over all N
+        waiting_share = waiting_weight * outcome.waiting_ms[b] / max_window
+        critical = outcome.critical[b]
+        started = 0.0
+        for x in range(max_window):
+            duration = 0.0
+            if x < outcome.num_tasks[b, critical]:
+                duration = outcome.stage_ends[b, critical, x, 2] - started
+                started = outcome.stage_ends[b, critical, x, 2]
+            energy = 0.0
+            for n in range(num_devices):
+                energy += outcome.task_energy_j[b, n, x]
+            cost = duration + waiting_share + energy_weight / num_devices * energy
+            shares[b, x] = -cost / mean_window
 
-    Slot x's share of the reward has the duration of the critical MD's x-th task (critical: it
-    finishes last), the energy of all MDs' x-th tasks, and an equal share of the waiting penalty.
+
+def slot_rewards(
+    outcome: SlotOutcome, scenario: Scenario, slot_ms: float, min_mean_tasks: float
+) -> np.ndarray:
+    """MAHPPO's reward of a time slot: −(τ + β/N · energy) / (mean number of finished tasks).
 
     Args:
-        num_tasks: W_{n,k}, ``(N,)`` int.
-        stage_ends: When each task's stages ended, ``(N, W_max, 3)``, ms.
-        energy_j: Energy of each task, ``(N, W_max)``, J; 0 where none was run.
-        waiting_weight: α.
-        energy_weight: β.
-        task_rewards: Output, each slot's share of the reward, ``(W_max,)``.
+        outcome: What happened in B time slots.
+        scenario: Gives β.
+        slot_ms: τ; the last slot of an episode counts in full.
+        min_mean_tasks: The mean number of finished tasks is taken to be no less than this.
 
     Returns:
-        The reward (the sum of the shares, exactly), the latency max_n L_{n,k} in ms, the mean
-        waiting time in ms of the MDs that had a task, and the energy of all MDs in J.
+        ``(B, 1)``.
     """
-    num_devices, max_window = energy_j.shape
-    latency = 0.0
-    critical = 0
-    tasks = 0
-    participants = 0
-    for n in range(num_devices):
-        if num_tasks[n] == 0:
-            continue
-        finished = stage_ends[n, num_tasks[n] - 1, 2]
-        if finished > latency:
-            latency = finished
-            critical = n
-        tasks += num_tasks[n]
-        participants += 1
-    if tasks == 0:
-        task_rewards[:] = 0.0
-        return 0.0, 0.0, 0.0, 0.0
-    waiting = 0.0  # summed as differences: exactly 0 where all finish together
-    for n in range(num_devices):
-        if num_tasks[n] > 0:
-            waiting += (latency - stage_ends[n, num_tasks[n] - 1, 2]) / participants
-    mean_window = tasks / num_devices  # W_k, over all N
-    waiting_share = waiting_weight * waiting / max_window
-    reward = 0.0
-    energy = 0.0
-    started = 0.0
-    for x in range(max_window):
-        duration = 0.0
-        if x < num_tasks[critical]:
-            duration = stage_ends[critical, x, 2] - started
-            started = stage_ends[critical, x, 2]
-        slot_energy = 0.0
-        for n in range(num_devices):
-            slot_energy += energy_j[n, x]
-        share = duration + waiting_share + energy_weight / num_devices * slot_energy
-        task_rewards[x] = -share / mean_window
-        reward += task_rewards[x]
-        energy += slot_energy
-    return reward, latency, waiting, energy
+    num_devices = scenario.num_devices
+    mean_tasks = np.maximum(outcome.num_tasks.sum(1) / num_devices, min_mean_tasks)
+    cost = slot_ms + scenario.energy_weight / num_devices * outcome.energy_j
+    return (-cost / mean_tasks)[:, None]
+
+
+@compiled
+def total_rewards(shares):
+    """Sums of each world's shares, ``(B, W)`` to ``(B,)``, added in the order of the slots."""
+    total = np.zeros(len(shares))
+    for b in range(len(shares)):
+        for x in range(shares.shape[1]):
+            total[b] += shares[b, x]
+    return total

@@ -1,84 +1,98 @@
-"""``mec_task_window_v0``: the task-aware MDP of Section IV-A as a PettingZoo ``ParallelEnv``."""
+"""The task-aware MDP of Section IV-A, and batches of its worlds: a step is a task window."""
 
 from __future__ import annotations
 
-from rllib_mec.envs.mdp import TaskWindowMDP
-from rllib_mec.envs.parallel import MecParallelEnv
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from rllib_mec.envs import reward
+from rllib_mec.envs.actions import Actions, power_w
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.vector import VectorEnv, VectorStep
+from rllib_mec.network.checks import whole_number
+from rllib_mec.network.scenario import Scenario
+from rllib_mec.network.windows import WindowOutcome, play_windows
 
 
-class TaskWindowEnv(MecParallelEnv):
-    r"""Mobile devices that share channels and MEC servers, one task window a step.
+class VectorTaskWindow(VectorEnv):
+    """B worlds of the task-aware MDP: a step is a task window.
 
-    Every mobile device (MD) has a queue of DNN inference tasks. In a step each MD decides how many
-    of its tasks to run next and, for each, where to cut the DNN, over which channel and at which
-    power to send the tensor, and which MEC server finishes it. All MDs begin together; the step
-    ends when the slowest is done. The episode ends when all queues are empty.
-
-    | Import | ``from rllib_mec.envs import task_window_v0`` |
-    |---|---|
-    | Actions | hybrid: discrete and continuous |
-    | Parallel API | yes |
-    | Agents | ``md_0`` … ``md_{N-1}`` |
-    | Action space | ``Dict``, see below |
-    | Observation space | ``Box(0, inf, (3N,), float32)`` |
-    | State space | ``Box(0, inf, (2N,), float32)`` |
-
-    ### Usage
-
-    .. code-block:: python
-
-        from rllib_mec.envs import task_window_v0
-
-        env = task_window_v0.parallel_env(num_devices=3)
-        observations, infos = env.reset(seed=42)
-        while env.agents:
-            actions = {agent: env.action_space(agent).sample() for agent in env.agents}
-            observations, rewards, terminations, truncations, infos = env.step(actions)
-        env.close()
-
-    ### Observation
-
-    | Index | Meaning | Unit |
-    |---|---|---|
-    | 0 … N-1 | X_n/λ, tasks left of each MD over the mean number of tasks | 1 |
-    | N … 2N-1 | d_n/d_max, distance of each MD to the base station over the largest | 1 |
-    | 2N … 3N-1 | the agent's own one-hot | 1 |
-
-    ### Action (one MD, up to W_max tasks)
-
-    | Key | Space | Meaning |
-    |---|---|---|
-    | ``partition`` | ``MultiDiscrete([S] * W_max)`` | 0 sends the input, S-1 is full local |
-    | ``channel`` | ``MultiDiscrete([C] * W_max)`` | wireless channel |
-    | ``server`` | ``MultiDiscrete([M] * W_max)`` | MEC server |
-    | ``power`` | ``Box(0, 1, (W_max,), float32)`` | transmit power, see ``power_scale`` |
-    | ``window`` | ``Discrete(W_max)`` | value v: the next v+1 tasks, or what is left of the queue |
-
-    ### Reward
-
-    Every agent gets r_k of Eq. (8): minus (latency of the window in ms, plus α times the mean
-    waiting time, plus β/N times the energy of all MDs in J) over the mean window size W_k.
-
-    ### Infos
-
-    Every agent's info has the window's ``latency_ms``, ``energy_j`` (of all MDs) and
-    ``waiting_ms``, and its own ``window_size``, the tasks it did.
-
-    ### Arguments
-
-    The fields of :class:`~rllib_mec.network.scenario.Scenario` with their defaults (Table III),
-    and ``render_mode``: ``"ansi"`` or ``"rgb_array"``, the last window as a Gantt chart (Fig. 4).
-    ``reset`` takes ``options={"num_tasks": 50, "distance_m": 50.0}`` to fix either for the episode.
-
-    ### Version history
-
-    * v0: initial version.
+    See :class:`~rllib_mec.envs.vector.VectorEnv` for the arguments.
     """
 
-    metadata = {  # noqa: RUF012 - PettingZoo's convention
-        "name": TaskWindowMDP.env_id,
-        "render_modes": ["ansi", "rgb_array"],
-        "is_parallelizable": True,
-        "render_fps": 2,
-    }
-    mdp_class = TaskWindowMDP
+    def simulate(
+        self, actions: Mapping[str, np.ndarray], *, shadowing_sample: int = 0
+    ) -> VectorStep:
+        """What :meth:`step` would give in the current window, without playing it.
+
+        Args:
+            actions: As in :meth:`step`.
+            shadowing_sample: 0 for the shadowing that the window really has, any other number for
+                an independent draw of it, the same whenever it is asked for.
+
+        Returns:
+            The step; its ``observation`` is the present one, and ``terminated`` says where it
+            would end the episode.
+
+        Raises:
+            MecError: As :meth:`step`, or the sample is negative.
+        """
+        shadowing_sample = whole_number("shadowing_sample", shadowing_sample, least=0)
+        step = self._play(self._checked(actions), shadowing_sample)
+        return step._replace(
+            observation=self.observation(),
+            terminated=step.window_size.sum(1) == self._queues.sum(1),
+        )
+
+    def _play(self, actions: Actions, shadowing_sample: int = 0) -> VectorStep:
+        sizes = np.minimum(actions.window + 1, self._queues)
+        outcome = WindowOutcome.of(sizes, self.max_window, self.num_points)
+        play_windows(
+            actions.partition, actions.channel, actions.server,
+            power_w(actions.power, self.scenario), self._gains(shadowing_sample), self._physics,
+            outcome,
+        )  # fmt: skip
+        task_rewards = self._rewards(outcome)
+        return VectorStep(
+            observation=np.empty((self.num_worlds, 0), dtype=np.float32),
+            reward=reward.total_rewards(task_rewards),
+            task_rewards=task_rewards,
+            terminated=np.zeros(self.num_worlds, dtype=np.bool_),
+            latency_ms=outcome.latency_ms,
+            energy_j=outcome.energy_j,
+            waiting_ms=outcome.waiting_ms,
+            window_size=outcome.num_tasks,
+            played=np.arange(self.max_window) < sizes[..., None],
+            point_tasks=outcome.point_tasks,
+            stage_ends=outcome.stage_ends,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskWindowMDP(MDP):
+    """The task-aware MDP of Section IV-A: a step ends when the slowest MD has done its tasks."""
+
+    env_id = "mec_task_window_v0"
+    step_name = "task window"
+    can_simulate = True
+    waits_for_all = True
+    vector_env = VectorTaskWindow
+
+    def task_rewards(self, outcome: WindowOutcome) -> np.ndarray:
+        """Eq. (8); see the base class."""
+        return reward.window_rewards(outcome, self.scenario)
+
+    def __str__(self) -> str:
+        """What a table says of it, besides the scenario."""
+        return f"task windows of up to {self.scenario.max_window}"
+
+
+def as_mdp(where: MDP | Scenario) -> MDP:
+    """The MDP itself; a scenario stands for its task-window MDP.
+
+    Args:
+        where: Either.
+    """
+    return TaskWindowMDP(where) if isinstance(where, Scenario) else where

@@ -1,98 +1,160 @@
-"""``mec_time_slot_v0``: the discrete-time MDP that the paper compares with, in PettingZoo's API."""
+"""The discrete-time MDP that the paper compares with, and batches of its worlds."""
 
 from __future__ import annotations
 
-from rllib_mec.envs.mdp import TimeSlotMDP
-from rllib_mec.envs.parallel import MecParallelEnv
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rllib_mec.envs import reward
+from rllib_mec.envs.actions import Actions, power_w
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.observation import ObservationLayout, State
+from rllib_mec.envs.task_window import TaskWindowMDP
+from rllib_mec.envs.vector import Seed, VectorEnv, VectorStep
+from rllib_mec.errors import MecError
+from rllib_mec.network.checks import positive_number
+from rllib_mec.network.physics import Physics
+from rllib_mec.network.slots import Flight, SlotOutcome, most_tasks, play_slots, work_left
 
 
-class TimeSlotEnv(MecParallelEnv):
-    r"""Mobile devices that share channels and MEC servers, one time slot a step.
+class VectorTimeSlot(VectorEnv):
+    """B worlds of the discrete-time MDP: a step is a time slot, and each MD decides once in it.
 
-    The physics of :class:`~rllib_mec.envs.task_window.TaskWindowEnv`, but decisions are made every
-    τ milliseconds whatever the tasks do. In a step each mobile device (MD) makes one decision,
-    which holds for all tasks that it begins in the slot; a task in flight goes on under the
-    decision it began with, over as many slots as it needs. Distances and shadowing are drawn anew
-    in every slot. The episode ends when all tasks are done.
+    The same interface as :class:`~rllib_mec.envs.task_window.VectorTaskWindow` with W_max = 1,
+    so that the same algorithms train on it. All tasks that an MD begins in a slot take the slot's
+    decision; a task in flight keeps the one it began with. In a :class:`VectorStep`
 
-    | Import | ``from rllib_mec.envs import time_slot_v0`` |
-    |---|---|
-    | Actions | hybrid: discrete and continuous |
-    | Parallel API | yes |
-    | Agents | ``md_0`` … ``md_{N-1}`` |
-    | Action space | ``Dict``, see below |
-    | Observation space | ``Box(0, inf, (3N,), float32)`` |
-    | State space | ``Box(0, inf, (2N,), float32)`` |
+    - ``latency_ms`` is the slot's length, or less where all tasks are done before it ends;
+    - ``window_size`` counts the tasks finished in the slot;
+    - ``played`` says whether any task began with the slot's decision;
+    - ``waiting_ms`` is 0: nobody waits for anybody;
+    - ``stage_ends`` ``(B, N, R, 3)`` has room for every task of a slot (64 at most), the one in
+      flight at its start first; a stage that goes on after the slot is recorded up to its end.
 
-    ### Usage
-
-    .. code-block:: python
-
-        from rllib_mec.envs import time_slot_v0
-
-        env = time_slot_v0.parallel_env(num_devices=3, slot_ms=50.0)
-        observations, infos = env.reset(seed=42)
-        while env.agents:
-            actions = {agent: env.action_space(agent).sample() for agent in env.agents}
-            observations, rewards, terminations, truncations, infos = env.step(actions)
-        env.close()
-
-    ### Observation
-
-    | Index | Meaning | Unit |
-    |---|---|---|
-    | 0 … N-1 | X_n/λ, tasks not yet done of each MD over the mean number of tasks | 1 |
-    | N … 2N-1 | d_n/d_max, distance of each MD to the base station over the largest | 1 |
-    | 2N … 3N-1 | the agent's own one-hot | 1 |
-
-    With ``observe_progress`` three more blocks of N stand before the one-hot (so that it is
-    ``Box(6N)``, and the state ``Box(5N)``): what each MD's task in flight has left of its local
-    computation, over the whole DNN's; of its bits, over the input's; of its server's computation.
-
-    ### Action (one MD)
-
-    | Key | Space | Meaning |
-    |---|---|---|
-    | ``partition`` | ``MultiDiscrete([S])`` | 0 sends the input, S-1 is full local |
-    | ``channel`` | ``MultiDiscrete([C])`` | wireless channel |
-    | ``server`` | ``MultiDiscrete([M])`` | MEC server |
-    | ``power`` | ``Box(0, 1, (1,), float32)`` | transmit power, see ``power_scale`` |
-    | ``window`` | ``Discrete(1)`` | nothing to choose: there for the sake of one action format |
-
-    ### Reward
-
-    As in MAHPPO, every agent gets -(τ + β/N times the energy of all MDs in the slot, in J) over the
-    mean number of tasks that an MD finished in it, taken as ``min_mean_tasks`` if it is less. The
-    last slot counts τ in full. In slots so short that no decision can finish ``min_mean_tasks``,
-    latency shows in the number of slots alone, which a discounted return hardly sees.
-
-    ### Infos
-
-    Every agent's info has ``latency_ms`` (the slot's length, or the time until all tasks were done
-    in the last one), ``energy_j`` (of all MDs in the slot), ``waiting_ms`` (0), and its own
-    ``window_size``, the tasks it finished.
-
-    ### Arguments
-
-    | Name | Default | Meaning |
-    |---|---|---|
-    | ``slot_ms`` | 50.0 | τ |
-    | ``min_mean_tasks`` | 0.8 | floor in the reward; 0.8 is MAHPPO's |
-    | ``observe_progress`` | ``False`` | whether tasks in flight are observed; MAHPPO's are |
-    | ``render_mode`` | ``None`` | ``"ansi"`` or ``"rgb_array"``, the last slot as a Gantt chart |
-
-    and the fields of :class:`~rllib_mec.network.scenario.Scenario` but for ``max_window``.
-    ``reset`` takes ``options={"num_tasks": 50, "distance_m": 50.0}`` to fix either for the episode.
-
-    ### Version history
-
-    * v0: initial version.
+    See :class:`~rllib_mec.envs.vector.VectorEnv` for the arguments.
     """
 
-    metadata = {  # noqa: RUF012 - PettingZoo's convention
-        "name": TimeSlotMDP.env_id,
-        "render_modes": ["ansi", "rgb_array"],
-        "is_parallelizable": True,
-        "render_fps": 2,
-    }
-    mdp_class = TimeSlotMDP
+    mdp: TimeSlotMDP
+    _flight: Flight
+
+    @property
+    def state(self) -> State:
+        """What the worlds are at, with the tasks in flight."""
+        return State(self._queues, self._distances, self._flight)
+
+    def reset(self, seed: Seed | None = None) -> np.ndarray:
+        """Begin a new episode in every world, with no task in flight; see the base class."""
+        self._flight = Flight.none(self.num_worlds, self.num_devices)
+        return super().reset(seed)
+
+    def _play(self, actions: Actions) -> VectorStep:
+        records = most_tasks(self.mdp.slot_ms, self._physics.stage_work)
+        outcome = SlotOutcome.of(self.num_worlds, self.num_devices, records, self.num_points)
+        power = power_w(actions.power, self.scenario)
+        play_slots(
+            self._queues, self._flight, actions.partition[..., 0], actions.channel[..., 0],
+            actions.server[..., 0], power[..., 0], self._gains(), self._physics, self.mdp.slot_ms,
+            outcome,
+        )  # fmt: skip
+        task_rewards = self._rewards(outcome)
+        return VectorStep(
+            observation=np.empty((self.num_worlds, 0), dtype=np.float32),
+            reward=reward.total_rewards(task_rewards),
+            task_rewards=task_rewards,
+            terminated=np.zeros(self.num_worlds, dtype=np.bool_),
+            latency_ms=outcome.latency_ms,
+            energy_j=outcome.energy_j,
+            waiting_ms=np.zeros(self.num_worlds),
+            window_size=outcome.num_tasks,
+            played=outcome.begun[..., None],
+            point_tasks=outcome.point_tasks,
+            stage_ends=outcome.stage_ends,
+        )
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the worlds' future depends on, besides the actions."""
+        return {**super().get_state(), "flight": self._flight.copy()._asdict()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`get_state`, bit for bit; see the base class."""
+        super().set_state(state)
+        self._flight = Flight(**state["flight"]).copy()
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeSlotMDP(MDP):
+    """The discrete-time MDP that the paper compares with: a step takes τ, whatever the tasks do.
+
+    Attributes:
+        scenario: Its ``max_window`` is taken as 1: an MD decides once in a slot.
+        slot_ms: τ.
+        min_mean_tasks: The reward -(τ + β/N · energy) / (mean number of finished tasks) takes the
+            latter to be no less than this; 0.8 is MAHPPO's.
+        observe_progress: Whether observations have, after the ``2N`` numbers of the task-window
+            MDP, what is left of each MD's task in flight: the local stage of all MDs, then the
+            bits, then the server's part, each over its largest value. Without it a slot's outcome
+            depends on more than the state, as the paper criticises; MAHPPO has it.
+
+    Raises:
+        MecError: A value is of the wrong type or out of its range.
+    """
+
+    env_id = "mec_time_slot_v0"
+    step_name = "time slot"
+    can_simulate = False
+    waits_for_all = False
+    vector_env = VectorTimeSlot
+
+    slot_ms: float = 50.0
+    min_mean_tasks: float = 0.8
+    observe_progress: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("slot_ms", "min_mean_tasks"):
+            object.__setattr__(self, name, positive_number(name, getattr(self, name)))
+        if not isinstance(self.observe_progress, bool):
+            raise MecError(
+                f"observe_progress must be true or false, but is {self.observe_progress!r}"
+            )
+        if self.scenario.max_window != 1:
+            object.__setattr__(self, "scenario", self.scenario.replace(max_window=1))
+
+    @classmethod
+    def from_dict(cls, env_config: Mapping[str, Any]) -> MDP:
+        """Make an MDP; see the base class. A ``max_window`` other than 1 is an error."""
+        max_window = env_config.get("max_window", 1) if isinstance(env_config, Mapping) else 1
+        if max_window != 1:
+            raise MecError(
+                f"max_window must be 1 in a time slot, but is {max_window!r}; "
+                f"task windows are {TaskWindowMDP.env_id}'s"
+            )
+        return super().from_dict(env_config)
+
+    @property
+    def observation_layout(self) -> ObservationLayout:
+        """As the base class's; with the progress, ``progress``, 3N, behind it."""
+        layout = super().observation_layout
+        return (
+            layout.plus(progress=3 * self.scenario.num_devices) if self.observe_progress else layout
+        )
+
+    def observe(self, state: State) -> np.ndarray:
+        """As the base class's, ``(B, 2N)`` float32, or ``(B, 5N)`` with the progress."""
+        observation = super().observe(state)
+        if not self.observe_progress or state.flight is None:
+            return observation
+        progress = np.empty((len(observation), 3 * self.scenario.num_devices), dtype=np.float32)
+        work_left(state.flight, Physics.of(self.scenario).stage_work, progress)
+        return np.concatenate([observation, progress], axis=1)
+
+    def task_rewards(self, outcome: SlotOutcome) -> np.ndarray:
+        """MAHPPO's reward, ``(B, 1)``; see the base class."""
+        return reward.slot_rewards(outcome, self.scenario, self.slot_ms, self.min_mean_tasks)
+
+    def __str__(self) -> str:
+        """What a table says of it, besides the scenario."""
+        return f"time slots of {self.slot_ms:g} ms"

@@ -1,4 +1,4 @@
-"""What the batches of task windows and of time slots have in common."""
+"""Batches of worlds, stepped together by compiled calls: what every MDP's have in common."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rllib_mec.envs.actions import check_batch_actions
-from rllib_mec.envs.windows import Draws, Physics, begin_episodes, end_windows, observe
+from rllib_mec.envs.actions import Actions, check_actions
+from rllib_mec.envs.draws import Draw, step_keys
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.observation import State
 from rllib_mec.errors import MecError
-from rllib_mec.network.checks import positive_number, whole_number
-from rllib_mec.network.scenario import Scenario
+from rllib_mec.network.checks import Natural, Positive, checked, whole_number
+from rllib_mec.network.physics import Physics
 from rllib_mec.network.streams import world_seeds
 
-Actions = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 Seed = int | Sequence[int] | np.ndarray
 
 
@@ -33,7 +34,7 @@ class VectorStep(NamedTuple):
         waiting_ms: Mean waiting time of the MDs that had a task, ``(B,)``.
         window_size: Tasks done, W_{n,k}, ``(B, N)`` int.
         played: Which task slots were played, ``(B, N, W_max)`` bool.
-        local_share: Share of the window's tasks that ran fully on their MD, ``(B,)``.
+        point_tasks: Tasks done at each partition point, ``(B, S)`` int; the last is full local.
         stage_ends: When each task's stages (local, transmission, server) ended,
             ``(B, N, W_max, 3)``, ms since the step's start; 0 where a slot was not played.
     """
@@ -47,51 +48,56 @@ class VectorStep(NamedTuple):
     waiting_ms: np.ndarray
     window_size: np.ndarray
     played: np.ndarray
-    local_share: np.ndarray
+    point_tasks: np.ndarray
     stage_ends: np.ndarray
 
+    @property
+    def local_share(self) -> np.ndarray:
+        """Share of the step's tasks that ran fully on their MD, ``(B,)``."""
+        return self.point_tasks[:, -1] / np.maximum(self.point_tasks.sum(1), 1)
 
-class Worlds(abc.ABC):
-    """B independent worlds of one scenario; a world that ends an episode begins the next at once.
+
+class VectorEnv(abc.ABC):
+    """B independent worlds of one MDP; a world that ends an episode begins the next at once.
 
     Args:
-        scenario: What the worlds are.
+        mdp: What the worlds are.
         num_worlds: B.
         seed: World b draws from stream ``seed + b``, so that it can be replayed alone with that
             seed (and so that batches to be independent need seeds at least B apart); or one seed
             per world.
-        num_tasks: Tasks of every MD in every episode; drawn from the Poisson distribution if
-            ``None`` (at least one each).
-        distance_m: Distance of every MD all the time; drawn uniformly if ``None``.
+        num_tasks: Tasks of every MD in every episode, or of each MD, ``(N,)``, some of which may
+            then be 0; drawn by the MDP if ``None``.
+        distance_m: Distance of every MD all the time, or of each MD, ``(N,)``; drawn by the MDP if
+            ``None``.
 
     Raises:
-        MecError: A count, seed or distance is out of its range.
+        MecError: A count, seed or distance is out of its range, or a law of the MDP's gives what it
+            must not.
     """
 
     def __init__(
         self,
-        scenario: Scenario,
+        mdp: MDP,
         num_worlds: int,
         seed: Seed = 0,
         *,
-        num_tasks: int | None = None,
-        distance_m: float | None = None,
+        num_tasks: int | Sequence[int] | None = None,
+        distance_m: float | Sequence[float] | None = None,
     ):
         """Make the worlds and begin their first episodes."""
-        self.scenario = scenario
+        self.mdp = mdp
+        self.scenario = mdp.scenario
         self.num_worlds = whole_number("num_worlds", num_worlds)
-        self.num_devices = scenario.num_devices
-        self.max_window = scenario.max_window
-        self._physics = Physics.of(scenario)
-        self._draws = Draws.of(
-            scenario,
-            None if num_tasks is None else whole_number("num_tasks", num_tasks),
-            None if distance_m is None else positive_number("distance_m", distance_m),
-        )
-        self.num_points = len(self._physics.local_energy_j)
+        self.num_devices = mdp.scenario.num_devices
+        self.max_window = mdp.scenario.max_window
+        self._physics = Physics.of(mdp.scenario)
+        self.num_points = self._physics.num_points
+        self._fixed_tasks = _per_device("num_tasks", num_tasks, self.num_devices, whole=True)
+        self._fixed_distances = _per_device("distance_m", distance_m, self.num_devices)
         self._queues = np.zeros((self.num_worlds, self.num_devices), dtype=np.int64)
         self._distances = np.zeros((self.num_worlds, self.num_devices))
-        self._counters = np.zeros((self.num_worlds, 2), dtype=np.int64)  # episode, window
+        self._counters = np.zeros((self.num_worlds, 2), dtype=np.int64)  # episode, step
         self.reset(seed)
         self._is_new = True
 
@@ -105,6 +111,11 @@ class Worlds(abc.ABC):
         """d_k, the distance of every MD to the base station, ``(B, N)``."""
         return self._distances.copy()
 
+    @property
+    def state(self) -> State:
+        """What the worlds are at."""
+        return State(self._queues, self._distances)
+
     def reset(self, seed: Seed | None = None) -> np.ndarray:
         """Begin a new episode in every world.
 
@@ -113,7 +124,7 @@ class Worlds(abc.ABC):
                 episode of the streams (the first, if nothing has happened since the constructor).
 
         Returns:
-            The observation, ``(B, 2N)`` float32.
+            The observation, ``(B, mdp.observation_size)`` float32.
 
         Raises:
             MecError: The seed is negative, not a whole number, or not one per world.
@@ -125,14 +136,68 @@ class Worlds(abc.ABC):
             self._counters[:, 0] += 1
             self._counters[:, 1] = 0
         self._is_new = False
-        begin_episodes(self._seeds, self._counters, self._queues, self._distances, self._draws)
+        self._begin_step(np.ones(self.num_worlds, dtype=bool))
         return self.observation()
 
+    def _draw(self, sample: int = 0) -> Draw:
+        """The random numbers of the present step."""
+        return Draw(step_keys(self._seeds, self._counters), self.num_devices, sample)
+
+    def _begin_step(self, is_first: np.ndarray) -> None:
+        """Draw what a step begins with, and the queues where it is an episode's first."""
+        draw = self._draw()
+        if self._fixed_tasks is not None:
+            self._queues[is_first] = self._fixed_tasks
+        elif is_first.any():
+            tasks = self._by_law(
+                "draw_tasks", self.mdp.draw_tasks(draw), self._queues.shape, 1, is_whole=True
+            )
+            self._queues[is_first] = tasks[is_first]
+        if self._fixed_distances is not None:
+            self._distances[:] = self._fixed_distances
+        else:
+            self._distances = self._by_law(
+                "draw_distances", self.mdp.draw_distances(draw), self._distances.shape, 0.0
+            )
+
+    def _gains(self, sample: int = 0) -> np.ndarray:
+        """The channel gains of the present step, ``(B, N)``."""
+        gains = self.mdp.draw_gains(self._draw(sample), self._distances)
+        return self._by_law("draw_gains", gains, self._distances.shape, 0.0)
+
+    def _by_law(
+        self,
+        law: str,
+        values: np.ndarray,
+        shape: tuple[int, ...],
+        least: float = -np.inf,
+        is_whole: bool = False,
+    ) -> np.ndarray:
+        """What a law of the MDP's gave, checked: it may be a user's.
+
+        Raises:
+            MecError: It has another shape or kind, or a value not finite or below ``least``.
+        """
+        name = f"{type(self.mdp).__name__}.{law}"
+        values = np.asarray(values)
+        if values.shape != shape:
+            raise MecError(f"{name} must return an array {shape}, but it has {values.shape}")
+        if is_whole and not np.issubdtype(values.dtype, np.integer):
+            raise MecError(f"{name} must return whole numbers, but they are {values.dtype}")
+        is_good = np.isfinite(values) & (values >= least)
+        if not is_good.all():
+            raise MecError(
+                f"{name} must return finite numbers"
+                f"{'' if least == -np.inf else f' of at least {least:g}'}, "
+                f"but one is {values[~is_good].flat[0]}"
+            )
+        return values
+
     def observation(self) -> np.ndarray:
-        """The present observation, ``(B, 2N)`` float32: X_n/λ, then d_n/d_max of all MDs."""
-        observation = np.empty((self.num_worlds, 2 * self.num_devices), dtype=np.float32)
-        observe(self._queues, self._distances, self._draws, observation)
-        return observation
+        """The present observation, ``(B, mdp.observation_size)`` float32."""
+        observation = self.mdp.observe(self.state)
+        shape = (self.num_worlds, self.mdp.observation_size)
+        return self._by_law("observe", observation, shape).astype(np.float32, copy=False)
 
     def step(self, actions: Mapping[str, np.ndarray]) -> VectorStep:
         """Play one step in every world.
@@ -149,36 +214,41 @@ class Worlds(abc.ABC):
             MecError: An array is missing, has a wrong shape, or a value out of its range.
         """
         step = self._play(self._checked(actions))
-        end_windows(
-            self._seeds, self._counters, self._queues, self._distances, self._draws,
-            step.window_size, step.terminated,
-        )  # fmt: skip
+        self._queues -= step.window_size
+        terminated = self._queues.sum(1) == 0
+        self._counters[:, 1] += 1
+        self._counters[terminated, 0] += 1
+        self._counters[terminated, 1] = 0
+        self._begin_step(terminated)
         self._is_new = False
-        return step._replace(observation=self.observation())
+        return step._replace(observation=self.observation(), terminated=terminated)
+
+    def led_to(self, step: VectorStep) -> np.ndarray:
+        """What the last step led to, ``(B, mdp.observation_size)`` float32.
+
+        Where it ended an episode, ``step.observation`` is the next episode's already; that one
+        ended with empty queues.
+
+        Args:
+            step: What :meth:`step` has just returned.
+        """
+        if not step.terminated.any():
+            return step.observation
+        empty = self.state._replace(queues=np.zeros_like(self._queues))
+        ended = step.terminated[:, None]
+        return np.where(ended, self.mdp.observe(empty), step.observation).astype(np.float32)
 
     @abc.abstractmethod
     def _play(self, actions: Actions) -> VectorStep:
         """Run the step's physics; ``observation`` and ``terminated`` are filled by the caller."""
 
-    def _checked(self, actions: Mapping[str, np.ndarray]) -> Actions:
-        return check_batch_actions(actions, self.scenario, self.num_points, self.num_worlds)
+    def _rewards(self, outcome: Any) -> np.ndarray:
+        """The reward's shares per task slot, by the MDP's law, ``(B, W_max)``."""
+        shares = self.mdp.task_rewards(outcome)
+        return self._by_law("task_rewards", shares, (self.num_worlds, self.max_window))
 
-    def _empty_step(self, records: int) -> VectorStep:
-        """A step of zeros, with room for ``records`` tasks' stage ends."""
-        worlds, devices, slots = self.num_worlds, self.num_devices, self.max_window
-        return VectorStep(
-            observation=np.empty((worlds, 0), dtype=np.float32),
-            reward=np.zeros(worlds),
-            task_rewards=np.zeros((worlds, slots)),
-            terminated=np.zeros(worlds, dtype=np.bool_),
-            latency_ms=np.zeros(worlds),
-            energy_j=np.zeros(worlds),
-            waiting_ms=np.zeros(worlds),
-            window_size=np.zeros((worlds, devices), dtype=np.int64),
-            played=np.zeros((worlds, devices, slots), dtype=np.bool_),
-            local_share=np.zeros(worlds),
-            stage_ends=np.zeros((worlds, devices, records, 3)),
-        )
+    def _checked(self, actions: Mapping[str, np.ndarray]) -> Actions:
+        return Actions(**check_actions(actions, self.scenario, (self.num_worlds, self.num_devices)))
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the worlds' future depends on, besides the actions."""
@@ -193,6 +263,9 @@ class Worlds(abc.ABC):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue from :meth:`get_state`, bit for bit.
 
+        Args:
+            state: Of as many worlds and MDs.
+
         Raises:
             MecError: The state is of another number of worlds or MDs.
         """
@@ -206,3 +279,24 @@ class Worlds(abc.ABC):
         self._queues = np.array(state["queues"])
         self._distances = np.array(state["distances_m"])
         self._is_new = bool(state["is_new"])
+
+
+def _per_device(
+    name: str, given: Any, num_devices: int, *, whole: bool = False
+) -> np.ndarray | None:
+    """A value for all MDs, or one for each, as an array ``(N,)``."""
+    if given is None:
+        return None
+    kind: Any = Natural if whole else Positive
+    if np.ndim(given) == 0:
+        value = whole_number(name, given) if whole else checked(name, given, kind)
+        return np.full(num_devices, value)
+    values = np.asarray(given).tolist()
+    if np.ndim(given) != 1 or len(values) != num_devices:
+        raise MecError(
+            f"{name} must be one number, or {num_devices} (one per MD), but is {given!r}"
+        )
+    values = [checked(f"{name}[{n}]", value, kind) for n, value in enumerate(values)]
+    if whole and not any(values):
+        raise MecError(f"{name} must leave some MD a task, but is {given!r}")
+    return np.array(values, dtype=np.int64 if whole else float)

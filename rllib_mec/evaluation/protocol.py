@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, EpisodeMetrics, run_episodes
-from rllib_mec.envs.mdp import MDP, as_mdp
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.task_window import as_mdp
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation.interval import Interval
 from rllib_mec.network.scenario import Scenario

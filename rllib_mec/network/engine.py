@@ -8,6 +8,7 @@ with k tasks gives each 1/k of its speed. An event costs O(N): a few passes over
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from rllib_mec.compiled import compiled
 from rllib_mec.network.radio import rate_bps
 
 IDLE, LOCAL, TRANSMISSION, SERVER, JOIN = 0, 1, 2, 3, 4
-"""Stages of an MD. While a task's features are on their way and served, the CPU may work on the
+"""Stages of a task on its way. While its features are sent and served, the MD's CPU may work on the
 rest of them; ``JOIN`` is what is left of that when the server's result is there.
 """
 
@@ -23,12 +24,88 @@ _NO_RESOURCE = 0  # resources: 0 the MD's own CPU, then the channels, then the s
 _SAME_INSTANT = 1.0 + 1e-12  # events this close are one: rounding must not make two of them
 
 
+class Devices(NamedTuple):
+    """What every MD is at: the engine's state, changed in place and resumable.
+
+    Attributes:
+        stage: Stage of each MD's current task, ``(N,)`` int; ``IDLE`` if it has none.
+        task: Index of the current task, ``(N,)`` int.
+        work: Work left in the stage, ``(N,)``: ms of CPU, bits, or ms of an unshared server.
+        cut_at: When the current task was past its local stage, ``(N,)``, ms.
+    """
+
+    stage: np.ndarray
+    task: np.ndarray
+    work: np.ndarray
+    cut_at: np.ndarray
+
+
+class Decisions(NamedTuple):
+    """How each task is done; one column per task, tasks beyond the last column share it.
+
+    Attributes:
+        partition: Partition points, ``(N, W)`` int.
+        channel: Channels, ``(N, W)`` int.
+        server: MEC servers, ``(N, W)`` int.
+        power_w: Transmit powers, ``(N, W)``, W.
+    """
+
+    partition: np.ndarray
+    channel: np.ndarray
+    server: np.ndarray
+    power_w: np.ndarray
+
+
+class Records(NamedTuple):
+    """What is written down of each task, one column per task as in :class:`Decisions`.
+
+    Attributes:
+        stage_ends: When its local stage and its transmission ended, and the task itself,
+            ``(N, W, 3)``, ms.
+        transmission_s: Its time on air, ``(N, W)``, in real seconds whatever the profile; added to
+            what it holds.
+    """
+
+    stage_ends: np.ndarray
+    transmission_s: np.ndarray
+
+
+class Scratch(NamedTuple):
+    """Working memory of :func:`advance`, made once for many calls.
+
+    Attributes:
+        speed: Work per ms of each MD's stage, ``(N,)``.
+        left: Time to the stage's end at that speed, ``(N,)``, ms.
+        since: When the MD went on air, ``(N,)``, ms.
+        own: Received power of the MD's transmission, ``(N,)``, W.
+        behind: Received power of the MDs after it on its channel, ``(N,)``, W.
+        resource: What the stage needs, ``(N,)`` int.
+        received: Running sum of received powers on each resource, W.
+        load: How many MDs each resource has.
+        changed: Whether a resource's MDs have to be timed anew.
+    """
+
+    speed: np.ndarray
+    left: np.ndarray
+    since: np.ndarray
+    own: np.ndarray
+    behind: np.ndarray
+    resource: np.ndarray
+    received: np.ndarray
+    load: np.ndarray
+    changed: np.ndarray
+
+
 @compiled
 def make_scratch(num_devices, num_channels, num_servers):
-    """Working memory of :func:`advance`, made once for many calls."""
+    """Working memory of :func:`advance` for N MDs, C channels and M servers."""
     num_resources = 1 + num_channels + num_servers
-    return (
-        np.empty((5, num_devices)),
+    return Scratch(
+        np.empty(num_devices),
+        np.empty(num_devices),
+        np.empty(num_devices),
+        np.empty(num_devices),
+        np.empty(num_devices),
         np.empty(num_devices, dtype=np.int64),
         np.empty(num_resources),
         np.empty(num_resources, dtype=np.int64),
@@ -37,66 +114,35 @@ def make_scratch(num_devices, num_channels, num_servers):
 
 
 @compiled
-def advance(
-    clock,
-    horizon,
-    stage,
-    task,
-    work,
-    cut_at,
-    num_tasks,
-    partition,
-    channel,
-    server,
-    power_w,
-    gain,
-    stage_ends,
-    transmission_s,
-    stage_work,
-    radio,
-    scratch,
-):
+def advance(clock, horizon, devices, num_tasks, decisions, gain, physics, records, scratch):
     """Advance one world from event to event until its MDs are done or the horizon is reached.
 
-    The arguments from ``stage`` to ``cut_at`` are the resumable state and, like the records
-    ``stage_ends`` and ``transmission_s``, are changed in place: a call with a finite horizon leaves
-    tasks in flight, and the next call carries them on. Stages of no length are passed at once.
-
-    Decisions and records have one column per task; tasks beyond the last column share it.
+    ``devices`` and ``records`` are changed in place: a call with a finite horizon leaves tasks in
+    flight, and the next call carries them on. Stages of no length are passed at once.
 
     Args:
         clock: Time now, ms.
         horizon: Time to stop at, ms; ``inf`` runs until all tasks are done.
-        stage: Stage of each MD, ``(N,)`` int.
-        task: Index of each MD's current task, ``(N,)`` int.
-        work: Work left in the stage, ``(N,)``: ms of CPU, bits, or ms of an unshared server.
-        cut_at: When each MD's current task was past its first stage, ``(N,)``, ms.
+        devices: A :class:`Devices`.
         num_tasks: Tasks of each MD, ``(N,)`` int.
-        partition: Partition point of each task, ``(N, W)`` int; so ``channel`` and ``server``.
-        channel: See ``partition``.
-        server: See ``partition``.
-        power_w: Transmit power of each task, ``(N, W)``, W.
+        decisions: A :class:`Decisions`.
         gain: Channel gain of each MD, ``(N,)``.
-        stage_ends: Record of when each task's local stage and transmission ended, and the task
-            itself, ``(N, W, 3)``, ms.
-        transmission_s: Record of each task's time on air, ``(N, W)``, in real seconds whatever the
-            profile; added to what it holds.
-        stage_work: Work at each partition point, ``(4, S)``: ms of CPU up to the cut, bits, ms of
-            server, and ms of CPU beside the last two.
-        radio: ``(bandwidth_hz, noise_w, min_efficiency, num_channels, ms_per_s)``.
+        physics: A :class:`~rllib_mec.network.physics.Physics`.
+        records: A :class:`Records`.
         scratch: From :func:`make_scratch`.
 
     Returns:
         The time at the end, ms.
     """
-    bandwidth, noise, min_efficiency, num_channels, ms_per_s = radio
-    per_device, resource, received, load, changed = scratch
-    # Work per ms, ms left at this speed, start on air, received power, interference from MDs after.
-    speed, left, since, own, behind = (
-        per_device[0], per_device[1], per_device[2], per_device[3], per_device[4]
-    )  # fmt: skip
+    # One loop over plain arrays: functions called from it would count references to each of them.
+    stage, task, work, cut_at = devices
+    partition, channel, server, power_w = decisions
+    stage_ends, transmission_s = records
+    speed, left, since, own, behind, resource, received, load, changed = scratch
+    stage_work = physics.stage_work
+    _, _, min_efficiency, num_channels, ms_per_s = physics.radio
     min_sinr = 2.0**min_efficiency - 1.0
-    num_devices = len(stage)
+    num_devices = len(left)
     last = partition.shape[1] - 1
     load[:] = 0
     changed[:] = True
@@ -170,7 +216,7 @@ def advance(
                 if stage[n] == TRANSMISSION:
                     others = received[r] + behind[n]
                     received[r] += own[n]
-                    rate = rate_bps(own[n], others, noise, bandwidth, min_efficiency, min_sinr)
+                    rate = rate_bps(own[n], others, physics.radio, min_sinr)
                     new_speed = rate / ms_per_s
                 else:
                     new_speed = 1.0 / load[r]

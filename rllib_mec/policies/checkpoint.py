@@ -10,6 +10,7 @@ import numpy as np
 from rllib_mec.checkpoints import read_info
 from rllib_mec.envs.action_views import view_of
 from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.observation import for_agent
 from rllib_mec.errors import MecError, one_line
 from rllib_mec.policies.policy import Policy
 from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
@@ -143,9 +144,7 @@ class AgentModulesPolicy(Policy):
         per_agent = []
         for n, module_id in enumerate(self._module_ids):
             module = self._modules[module_id]
-            identity = np.zeros((len(observation), self.scenario.num_devices), np.float32)
-            identity[:, n] = 1.0
-            obs = torch.as_tensor(np.concatenate([observation, identity], axis=1))
+            obs = torch.as_tensor(for_agent(observation, n, self.scenario.num_devices))
             with torch.no_grad():
                 outputs = module.forward_inference({Columns.OBS: obs})
             inputs = outputs[Columns.ACTION_DIST_INPUTS]

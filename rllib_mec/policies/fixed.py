@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from rllib_mec.envs.actions import action_of_w
+from rllib_mec.envs.actions import power_w as transmit_power_w
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError
-from rllib_mec.network import radio
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies.policy import Policy
 
@@ -18,9 +19,7 @@ class LocalOnly(Policy):
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
         """Choose the last partition point, s = S."""
-        return self._same_for_all(
-            observation, partition=self.scenario.table.num_points - 1, power=0.0
-        )
+        return self._same_for_all(observation, partition=self.scenario.table.full_local, power=0.0)
 
 
 class FullOffload(Policy):
@@ -39,9 +38,9 @@ class FullOffload(Policy):
     def __init__(self, where: MDP | Scenario, power_w: float = 0.02):
         """Turn the power into an action."""
         super().__init__(where)
-        self._power = radio.power_action(power_w, self.scenario)
+        self._power = action_of_w(power_w, self.scenario)
         if not 0.0 <= self._power <= 1.0:
-            least, most = (radio.power_w(np.array(end), self.scenario) for end in (0.0, 1.0))
+            least, most = (transmit_power_w(np.array(end), self.scenario) for end in (0.0, 1.0))
             raise MecError(f"power_w must lie in [{least:g}, {most:g}], but is {power_w!r}")
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:

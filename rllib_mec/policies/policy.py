@@ -6,7 +6,8 @@ import abc
 
 import numpy as np
 
-from rllib_mec.envs.mdp import MDP, as_mdp
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.task_window import as_mdp
 from rllib_mec.network.scenario import Scenario
 
 

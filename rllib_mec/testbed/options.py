@@ -96,7 +96,7 @@ class ServerOptions:
         """
         if self.checkpoint is None:
             return self
-        from rllib_mec.envs.mdp import TaskWindowMDP
+        from rllib_mec.envs.task_window import TaskWindowMDP
 
         policy = self.load_policy()
         scenario = policy.scenario

@@ -8,9 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rllib_mec.envs.vector_windows import VectorTaskWindow
-from rllib_mec.envs.windows import Physics
-from rllib_mec.network.engine import LOCAL, SERVER, advance, make_scratch
+from rllib_mec.envs.task_window import TaskWindowMDP
+from rllib_mec.network.engine import (
+    LOCAL,
+    SERVER,
+    Decisions,
+    Devices,
+    Records,
+    advance,
+    make_scratch,
+)
+from rllib_mec.network.physics import Physics
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import Policy
 
@@ -100,34 +108,30 @@ def predict_fixed(
         stage_ends = np.zeros((num_devices, num_tasks, 3))
         on_air_s = np.zeros((num_devices, num_tasks))
         advance(
-            clock=0.0,
-            horizon=math.inf,
-            stage=np.full(num_devices, LOCAL),
-            task=np.zeros(num_devices, dtype=np.int64),
-            work=offsets + first,
-            cut_at=np.zeros(num_devices),
-            num_tasks=np.full(num_devices, num_tasks),
-            partition=partition,
-            channel=own,
-            server=np.zeros_like(own),
-            power_w=np.full(own.shape, power_w),
-            gain=np.zeros(num_devices),  # the rate's floor is the link's rate
-            stage_ends=stage_ends,
-            transmission_s=on_air_s,
-            stage_work=physics.stage_work,
-            radio=physics.radio,
-            scratch=scratch,
+            0.0,
+            math.inf,
+            Devices(
+                stage=np.full(num_devices, LOCAL),
+                task=np.zeros(num_devices, dtype=np.int64),
+                work=offsets + first,
+                cut_at=np.zeros(num_devices),
+            ),
+            np.full(num_devices, num_tasks),
+            Decisions(partition, own, np.zeros_like(own), np.full(own.shape, power_w)),
+            np.zeros(num_devices),  # no gain: the rate's floor is the link's rate
+            physics,
+            Records(stage_ends, on_air_s),
+            scratch,
         )
         ends = np.concatenate([offsets[:, None], stage_ends[:, :, SERVER - 1]], axis=1)
         latencies.append(np.diff(ends, axis=1))
         makespans.append(ends.max() - offsets.min())
         energies.append(power_w * on_air_s + physics.local_energy_j[partition])
-    full_local = len(scenario.table) - 1
     return Prediction.of(
         np.concatenate(latencies, axis=None),
         makespan_ms=float(np.mean(makespans)),
         num_tasks=num_devices * num_tasks,
-        local_share=float(np.mean([point == full_local for point in points])),
+        local_share=float(np.mean([point == physics.full_local for point in points])),
         waiting_ms=0.0,
         energy_j=float(np.mean(energies)),
     )
@@ -145,7 +149,7 @@ def predict_policy(
         num_tasks: Tasks of each device.
         distance_m: What the policy is told of every device.
     """
-    worlds = VectorTaskWindow(scenario, 1, num_tasks=num_tasks, distance_m=distance_m)
+    worlds = TaskWindowMDP(scenario).make(1, num_tasks=num_tasks, distance_m=distance_m)
     own_channel = np.arange(scenario.num_devices)[None, :, None]
     latencies, waiting_ms, makespan_ms, energy_j, local_tasks = [], 0.0, 0.0, 0.0, 0.0
     num_all = scenario.num_devices * num_tasks
@@ -215,6 +219,8 @@ def best_points(scenario: Scenario, candidates: Sequence[int], power_w: float) -
 def alone_ms(scenario: Scenario) -> np.ndarray:
     """Latency of a task at each point if a device has the testbed for itself, ``(S,)``."""
     physics = Physics.of(scenario)
-    bandwidth_hz, _, efficiency, _, ms_per_s = physics.radio
+    radio = physics.radio
     local_ms, bits, server_ms = physics.stage_work[:SERVER]
-    return local_ms + bits / (bandwidth_hz * efficiency) * ms_per_s + server_ms
+    return (
+        local_ms + bits / (radio.bandwidth_hz * radio.min_efficiency) * radio.ms_per_s + server_ms
+    )

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from rllib_mec.envs.actions import power_w
+from rllib_mec.envs.observation import State
 from rllib_mec.errors import MecError
-from rllib_mec.network.radio import power_w
 from rllib_mec.policies import Policy
 
 MAX_MISSED = 3
@@ -181,14 +182,14 @@ class WindowScheduler:
 
         A free place, and a device that was given up, is an MD with an empty queue.
         """
-        scenario = self._policy.scenario
-        farthest = scenario.distance_range_m[1]
-        queues, distances = [], []
+        half_way = 0.5 * self._policy.scenario.distance_range_m[1]
+        queues, distances_m = [], []
         for place in self._places:
             is_there = place is not None and place.missed < MAX_MISSED
-            queues.append(place.remaining / scenario.mean_tasks if place and is_there else 0.0)
-            distances.append(place.distance_m / farthest if place else 0.5)
-        return np.array([queues + distances], dtype=np.float32)
+            queues.append(place.remaining if place and is_there else 0)
+            distances_m.append(place.distance_m if place else half_way)
+        state = State(np.array([queues]), np.array([distances_m], dtype=float))
+        return self._policy.mdp.observe(state)
 
     def _answers(self, absent: list[str]) -> list[dict[str, Any]]:
         """The decision for each place."""

@@ -188,7 +188,7 @@ class SplitModel:
 
     def warm_up(self) -> None:
         """Run both halves of every point once, so that no task pays for the first run."""
-        for index in range(self.num_points - 1):
+        for index in range(self.full_local):
             self.tail(index, self.head(index, self.example()))
         self.whole(self.example())
 
@@ -197,7 +197,7 @@ class SplitModel:
             if not 0 <= index < self.num_points:
                 raise MecError(
                     f"partition point {index} is out of range: {self.name!r} has points 0 to"
-                    f" {self.num_points - 1}"
+                    f" {self.full_local}"
                 )
             self._halves[index] = split(self.module, self.points[index])
         return self._halves[index]

@@ -23,7 +23,7 @@ def runner(counterfactuals: int):
 
 
 class SumOfServers:
-    """Worlds whose reward is the sum of the servers' numbers that were decided for."""
+    """VectorEnv whose reward is the sum of the servers' numbers that were decided for."""
 
     def simulate(self, actions) -> VectorStep:
         total = actions["server"].sum((1, 2)).astype(float)

@@ -14,7 +14,7 @@ from rllib_mec.algorithms.emh_ppo import EMHPPOConfig, algorithm
 from rllib_mec.algorithms.emh_ppo.imitation import demonstrate, imitate
 from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
 from rllib_mec.algorithms.joint_ppo.connectors import PerTaskAdvantages
-from rllib_mec.envs.mdp import TaskWindowMDP
+from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import Planner, PlannerBudget

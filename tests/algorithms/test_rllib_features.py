@@ -17,7 +17,7 @@ from rllib_mec import registry
 from rllib_mec.algorithms.columns import CREDIT, TASK_REWARDS
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
 from rllib_mec.algorithms.mahppo import MAHPPOConfig
-from rllib_mec.envs.mdp import TaskWindowMDP
+from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.errors import MecError
 from rllib_mec.policies import load_policy
 

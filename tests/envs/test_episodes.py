@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rllib_mec.envs import VectorStep, VectorTaskWindow
+from rllib_mec.envs import TaskWindowMDP, VectorStep
 from rllib_mec.envs.episodes import EpisodeMetrics, EpisodeTally, run_episodes
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import LocalOnly, RandomPolicy
@@ -14,6 +14,8 @@ from rllib_mec.policies import LocalOnly, RandomPolicy
 def step(reward, latency, energy, waiting, window_size, local_share, terminated):
     window_size = np.array(window_size)
     num_worlds, num_devices = window_size.shape
+    tasks = window_size.sum(1)
+    local = (np.array(local_share) * tasks).astype(int)
     return VectorStep(
         observation=np.zeros((num_worlds, 2 * num_devices), np.float32),
         reward=np.array(reward),
@@ -24,7 +26,7 @@ def step(reward, latency, energy, waiting, window_size, local_share, terminated)
         waiting_ms=np.array(waiting),
         window_size=window_size,
         played=np.zeros((num_worlds, num_devices, 5), bool),
-        local_share=np.array(local_share),
+        point_tasks=np.stack([tasks - local, local], axis=1),
         stage_ends=np.zeros((num_worlds, num_devices, 5, 3)),
     )
 
@@ -84,7 +86,7 @@ def test_every_world_plays_one_episode_and_they_stand_in_the_order_of_the_worlds
     scenario = Scenario(num_devices=2, mean_tasks=6.0)  # episodes of different length
     metrics = run_episodes(LocalOnly(scenario).decide, scenario, 30, seed=3)
     assert len(metrics) == 30
-    queues = VectorTaskWindow(scenario, 30, 3).queues
+    queues = TaskWindowMDP(scenario).make(30, 3).queues
     np.testing.assert_array_equal(metrics.num_windows, -(-queues.max(1) // 5))
     np.testing.assert_allclose(metrics.latency_ms, queues.max(1) * 43.015)
     np.testing.assert_allclose(
@@ -103,7 +105,7 @@ def test_an_episode_depends_on_its_own_seed_alone():
 def test_short_episodes_are_not_favoured():
     scenario = Scenario(num_devices=1, mean_tasks=6.0)
     metrics = run_episodes(LocalOnly(scenario).decide, scenario, 400, seed=0)
-    expected = VectorTaskWindow(scenario, 400, 0).queues.mean() * 43.015
+    expected = TaskWindowMDP(scenario).make(400, 0).queues.mean() * 43.015
     assert metrics.latency_ms.mean() == pytest.approx(expected)
 
 
@@ -124,7 +126,7 @@ def test_tasks_and_distance_can_be_fixed():
 def test_metrics_are_those_of_the_steps():
     scenario = Scenario(num_devices=3, mean_tasks=5.0)
     metrics = run_episodes(RandomPolicy(scenario, 1).decide, scenario, 1, seed=8)
-    worlds, policy = VectorTaskWindow(scenario, 1, 8), RandomPolicy(scenario, 1)
+    worlds, policy = TaskWindowMDP(scenario).make(1, 8), RandomPolicy(scenario, 1)
     steps = []
     while not steps or not steps[-1].terminated[0]:
         steps.append(worlds.step(policy.decide(worlds.observation())))

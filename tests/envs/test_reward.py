@@ -7,18 +7,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_mec.envs.reward import window_cost
+from rllib_mec.envs.reward import total_rewards, window_rewards
+from rllib_mec.network.scenario import Scenario
+from rllib_mec.network.windows import WindowOutcome, summarise
 
 
 def cost(task_ends, energy_j, alpha=0.05, beta=50.0):
-    """``task_ends[n]`` lists when MD n's tasks ended."""
+    """``task_ends[n]`` lists when MD n's tasks ended; latency, waiting and energy come from it."""
     energy_j = np.array(energy_j, float)
-    num_tasks = np.array([len(ends) for ends in task_ends])
-    stage_ends = np.zeros((*energy_j.shape, 3))
+    num_tasks = np.array([[len(ends) for ends in task_ends]])
+    outcome = WindowOutcome.of(num_tasks, energy_j.shape[1], num_points=1)
+    outcome.task_energy_j[0] = energy_j
     for n, ends in enumerate(task_ends):
-        stage_ends[n, : len(ends)] = np.array(ends)[:, None]
-    shares = np.empty(energy_j.shape[1])
-    return window_cost(num_tasks, stage_ends, energy_j, alpha, beta, shares), shares
+        outcome.stage_ends[0, n, : len(ends)] = np.array(ends)[:, None]
+    summarise(0, outcome)
+    weights = Scenario(waiting_weight=alpha, energy_weight=beta)
+    shares = window_rewards(outcome, weights)
+    reward = total_rewards(shares)[0]
+    found = reward, outcome.latency_ms[0], outcome.waiting_ms[0], outcome.energy_j[0]
+    return found, shares[0]
 
 
 def test_a_window_of_two_devices():

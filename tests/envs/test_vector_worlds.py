@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rllib_mec.envs import VectorTaskWindow, task_window_v0
+from rllib_mec.envs import TaskWindowMDP, task_window_v0
+from rllib_mec.envs.actions import power_w
 from rllib_mec.errors import MecError
-from rllib_mec.network.radio import power_w
 from rllib_mec.network.scenario import PROFILES, Scenario
 from rllib_mec.policies import LocalOnly, RandomPolicy
 
@@ -48,7 +48,7 @@ def assert_same_step(first, second):
 def test_a_world_of_a_batch_is_the_single_environment_with_its_seed(profile):
     fields = {"profile": profile, "num_devices": 3, "mean_tasks": 6.0}
     scenario = Scenario(**fields)
-    worlds = VectorTaskWindow(scenario, 3, seed=40)
+    worlds = TaskWindowMDP(scenario).make(3, seed=40)
     envs = [task_window_v0.parallel_env(**fields) for _ in range(3)]
     singles = [env.reset(seed=40 + b)[0] for b, env in enumerate(envs)]
     observation = worlds.observation()
@@ -80,8 +80,8 @@ def test_a_world_of_a_batch_is_the_single_environment_with_its_seed(profile):
 
 def test_a_world_does_not_depend_on_the_other_worlds_of_its_batch():
     scenario = Scenario(num_devices=2, mean_tasks=4.0)
-    alone = VectorTaskWindow(scenario, 1, [5])
-    among = VectorTaskWindow(scenario, 3, [900, 5, 31])
+    alone = TaskWindowMDP(scenario).make(1, [5])
+    among = TaskWindowMDP(scenario).make(3, [900, 5, 31])
     policy = RandomPolicy(scenario)
     for _ in range(20):  # several episodes
         actions = policy.decide(among.observation())
@@ -93,7 +93,7 @@ def test_a_world_does_not_depend_on_the_other_worlds_of_its_batch():
 
 def test_distances_do_not_depend_on_what_was_decided():
     scenario = Scenario(num_devices=2)
-    worlds = [VectorTaskWindow(scenario, 4, 3) for _ in range(2)]
+    worlds = [TaskWindowMDP(scenario).make(4, 3) for _ in range(2)]
     for _ in range(5):
         for i, world in enumerate(worlds):
             world.step(uniform_actions(scenario, 4, partition=i, window=i))
@@ -102,7 +102,7 @@ def test_distances_do_not_depend_on_what_was_decided():
 
 def test_the_constructor_begins_what_reset_with_its_seed_begins():
     scenario = Scenario()
-    worlds = VectorTaskWindow(scenario, 4, seed=9)
+    worlds = TaskWindowMDP(scenario).make(4, seed=9)
     first = worlds.observation()
     np.testing.assert_array_equal(worlds.reset(), first)  # nothing was played: still the first
     second = worlds.reset()
@@ -114,7 +114,7 @@ def test_the_constructor_begins_what_reset_with_its_seed_begins():
 
 def test_a_world_that_ends_begins_its_next_episode_at_once():
     scenario = Scenario(num_devices=2, max_window=5)
-    worlds = VectorTaskWindow(scenario, 2, 0, num_tasks=7, distance_m=30.0)
+    worlds = TaskWindowMDP(scenario).make(2, 0, num_tasks=7, distance_m=30.0)
     step = worlds.step(uniform_actions(scenario, 2))
     assert worlds.queues.tolist() == [[2, 2], [2, 2]] and not step.terminated.any()
     step = worlds.step(uniform_actions(scenario, 2))
@@ -126,7 +126,7 @@ def test_a_world_that_ends_begins_its_next_episode_at_once():
 
 def test_the_worlds_end_independently():
     scenario = Scenario(num_devices=1, mean_tasks=6.0)
-    worlds = VectorTaskWindow(scenario, 50, 0)
+    worlds = TaskWindowMDP(scenario).make(50, 0)
     queues = worlds.queues[:, 0]
     for _ in range(10):
         step = worlds.step(uniform_actions(scenario, 50))
@@ -139,14 +139,14 @@ def test_the_worlds_end_independently():
 
 def test_a_restored_state_continues_bit_for_bit():
     scenario = Scenario(num_devices=3, mean_tasks=6.0)
-    worlds = VectorTaskWindow(scenario, 4, 2)
+    worlds = TaskWindowMDP(scenario).make(4, 2)
     policy = RandomPolicy(scenario)
     for _ in range(3):
         worlds.step(policy.decide(worlds.observation()))
     state = worlds.get_state()
     actions = [policy.decide(worlds.observation()) for _ in range(10)]
     steps = [worlds.step(action) for action in actions]
-    other = VectorTaskWindow(scenario, 4, 77)
+    other = TaskWindowMDP(scenario).make(4, 77)
     other.set_state(state)
     for action, step in zip(actions, steps, strict=True):
         assert_same_step(other.step(action), step)
@@ -154,7 +154,7 @@ def test_a_restored_state_continues_bit_for_bit():
 
 
 def test_a_state_is_a_copy():
-    worlds = VectorTaskWindow(Scenario(), 2, 2)
+    worlds = TaskWindowMDP(Scenario()).make(2, 2)
     state = worlds.get_state()
     before = {key: np.copy(value) for key, value in state.items()}
     worlds.step(uniform_actions(worlds.scenario, 2))
@@ -163,14 +163,14 @@ def test_a_state_is_a_copy():
 
 
 def test_a_state_of_another_shape_is_refused():
-    state = VectorTaskWindow(Scenario(), 2).get_state()
+    state = TaskWindowMDP(Scenario()).make(2).get_state()
     with pytest.raises(MecError, match="worlds"):
-        VectorTaskWindow(Scenario(), 3).set_state(state)
+        TaskWindowMDP(Scenario()).make(3).set_state(state)
 
 
 def test_simulating_is_stepping_without_going_on():
     scenario = Scenario(num_devices=2, mean_tasks=5.0)
-    worlds = VectorTaskWindow(scenario, 3, 4)
+    worlds = TaskWindowMDP(scenario).make(3, 4)
     actions = RandomPolicy(scenario).decide(worlds.observation())
     before = worlds.observation()
     simulated = worlds.simulate(actions)
@@ -184,10 +184,10 @@ def test_simulating_is_stepping_without_going_on():
 
 
 def test_tasks_are_poisson_with_at_least_one_for_every_device():
-    queues = VectorTaskWindow(Scenario(num_devices=4), 2500, 11).queues.ravel()
+    queues = TaskWindowMDP(Scenario(num_devices=4)).make(2500, 11).queues.ravel()
     assert queues.mean() == pytest.approx(50.0, abs=4.5 * (50.0 / 10_000) ** 0.5)
     assert queues.var() == pytest.approx(50.0, abs=4.5 * 50.0 * (2 / 10_000) ** 0.5)
-    few = VectorTaskWindow(Scenario(num_devices=4, mean_tasks=0.5), 2500, 11).queues.ravel()
+    few = TaskWindowMDP(Scenario(num_devices=4, mean_tasks=0.5)).make(2500, 11).queues.ravel()
     assert few.min() == 1
     # P(X <= 1) = 1.5 exp(-0.5) = 0.90980, of standard deviation 0.286
     assert (few == 1).mean() == pytest.approx(0.90980, abs=4.5 * 0.286 / 100)
@@ -195,14 +195,14 @@ def test_tasks_are_poisson_with_at_least_one_for_every_device():
 
 def test_distances_are_uniform_over_their_range():
     scenario = Scenario(num_devices=4, distance_range_m=(20.0, 60.0))
-    distances = VectorTaskWindow(scenario, 2500, 11).distances_m.ravel()
+    distances = TaskWindowMDP(scenario).make(2500, 11).distances_m.ravel()
     assert stats.kstest(distances, "uniform", (20.0, 40.0)).pvalue > 1e-5
 
 
 def test_shadowing_is_log_normal_with_the_scenarios_spread():
     # A lone transmission of 1 mW at 50 m in 1 MHz: its rate gives away the gain.
     scenario = Scenario(num_devices=1, min_spectral_efficiency=0.0)
-    worlds = VectorTaskWindow(scenario, 4000, 1, distance_m=50.0)
+    worlds = TaskWindowMDP(scenario).make(4000, 1, distance_m=50.0)
     step = worlds.step(uniform_actions(scenario, 4000, power=0.0, window=0))
     mbit_per_s = scenario.table.bits[0] / 1e6 / step.stage_ends[:, 0, 0, 1]
     shadowing_db = 10 * np.log10((2.0**mbit_per_s - 1.0) * 1e-9 / 1e-3 / 50.0**-3)
@@ -226,7 +226,7 @@ BAD_ARGUMENTS = [
 @pytest.mark.parametrize("arguments", BAD_ARGUMENTS, ids=str)
 def test_bad_arguments_are_refused_by_name(arguments):
     with pytest.raises(MecError) as error:
-        VectorTaskWindow(Scenario(), **{"num_worlds": 2, **arguments})
+        TaskWindowMDP(Scenario()).make(**{"num_worlds": 2, **arguments})
     assert next(iter(arguments)) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -249,10 +249,10 @@ BAD_ACTIONS = {
     "misspelt key": (lambda a: {**a, "chanel": a["channel"]}, "did you mean 'channel'"),
     "missing key": (lambda a: {k: v for k, v in a.items() if k != "server"}, "lacks 'server'"),
     "wrong shape": (change(partition=lambda v: v[:, :2]), r"'partition' must have shape \(2, 3, 5"),
-    "point too high": (change(partition=put(5)), r"'partition' must lie in 0\.\.4, but has 5"),
-    "channel too high": (change(channel=put(2)), r"'channel' must lie in 0\.\.1, but has 2"),
-    "negative server": (change(server=put(-1)), r"'server' must lie in 0\.\.1, but has -1"),
-    "window too long": (change(window=put(5)), r"'window' must lie in 0\.\.4, but has 5"),
+    "point too high": (change(partition=put(5)), r"'partition' must lie in \[0, 4\], but has 5"),
+    "channel too high": (change(channel=put(2)), r"'channel' must lie in \[0, 1\], but has 2"),
+    "negative server": (change(server=put(-1)), r"'server' must lie in \[0, 1\], but has -1"),
+    "window too long": (change(window=put(5)), r"'window' must lie in \[0, 4\], but has 5"),
     "power too high": (change(power=put(1.5)), r"'power' must lie in \[0, 1\], but has 1.5"),
     "power that is no number": (change(power=put(np.nan)), "'power' .* nan"),
     "fractions for numbers": (change(server=lambda v: v + 0.5), "'server' must be of integers"),
@@ -265,7 +265,7 @@ BAD_ACTIONS = {
 def test_bad_actions_are_refused_in_one_line(edit, message):
     scenario = Scenario()
     assert scenario.table.num_points == 5
-    worlds = VectorTaskWindow(scenario, 2)
+    worlds = TaskWindowMDP(scenario).make(2)
     state = worlds.get_state()
     with pytest.raises(MecError, match=message) as error:
         worlds.step(edit(RandomPolicy(scenario).decide(worlds.observation())))
@@ -289,7 +289,7 @@ worlds_and_actions = st.builds(
 @given(worlds_and_actions)
 def test_nothing_is_ever_negative_and_every_task_is_done_once(given_):
     scenario, seed = given_
-    worlds = VectorTaskWindow(scenario, 2, seed)
+    worlds = TaskWindowMDP(scenario).make(2, seed)
     policy = RandomPolicy(scenario, seed)
     tasks = worlds.queues
     done = np.zeros_like(tasks)
@@ -321,7 +321,7 @@ def test_permuting_the_devices_permutes_the_result(given_, random):
         num_devices=num_devices,
         shadowing_std_db=0.0,
     )
-    worlds = VectorTaskWindow(still, 1, 0, num_tasks=9, distance_m=40.0)  # all gains are equal
+    worlds = TaskWindowMDP(still).make(1, 0, num_tasks=9, distance_m=40.0)  # all gains are equal
     actions = RandomPolicy(still, seed).decide(worlds.observation())
     order = list(range(num_devices))
     random.shuffle(order)
@@ -342,7 +342,7 @@ def test_a_lone_device_takes_the_sum_of_its_stages(given_, distance_m):
         profile=profile, partition=partition, num_devices=1, shadowing_std_db=0.0
     )
     table = scenario.table
-    worlds = VectorTaskWindow(scenario, 1, 0, num_tasks=9, distance_m=distance_m)
+    worlds = TaskWindowMDP(scenario).make(1, 0, num_tasks=9, distance_m=distance_m)
     actions = RandomPolicy(scenario, given_[1]).decide(worlds.observation())
     step = worlds.simulate(actions)
     count = step.window_size[0, 0]
@@ -367,7 +367,7 @@ def test_a_lone_device_takes_the_sum_of_its_stages(given_, distance_m):
 def test_more_power_never_slows_a_lone_device(given_, low, high):
     low, high = sorted((low, high))
     scenario = scenario_of(profile=given_[0].profile, partition="operator", num_devices=1)
-    worlds = VectorTaskWindow(scenario, 1, given_[1])
+    worlds = TaskWindowMDP(scenario).make(1, given_[1])
     actions = RandomPolicy(scenario, given_[1]).decide(worlds.observation())
     shape = actions["power"].shape
     weak = worlds.simulate({**actions, "power": np.full(shape, low)})

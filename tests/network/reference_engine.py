@@ -11,7 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rllib_mec.network.engine import advance, make_scratch
+from rllib_mec.network import engine
+from rllib_mec.network.engine import Decisions, Devices, advance, make_scratch
+from rllib_mec.network.physics import Physics, Radio
 
 
 @dataclasses.dataclass
@@ -52,30 +54,36 @@ class Records:
 def run_engine(world: World, horizons: Sequence[float] = (math.inf,)) -> Records:
     """The package's engine, stopped at each of ``horizons`` and carried on."""
     num_devices, slots = world.partition.shape
-    stage = np.zeros(num_devices, dtype=np.int64)
-    task = np.zeros(num_devices, dtype=np.int64)
-    work = np.zeros(num_devices)
-    cut_at = np.zeros(num_devices)
-    beside_ms = np.broadcast_to(world.beside_ms, world.stage_work.shape[1])
-    stage_work = np.vstack([world.stage_work, beside_ms])
-    stage_ends = np.zeros((num_devices, slots, 3))
-    transmission_s = np.zeros((num_devices, slots))
-    radio = (
-        world.bandwidth_hz,
-        world.noise_w,
-        world.min_efficiency,
-        world.num_channels,
-        world.ms_per_s,
+    devices = Devices(
+        stage=np.zeros(num_devices, dtype=np.int64),
+        task=np.zeros(num_devices, dtype=np.int64),
+        work=np.zeros(num_devices),
+        cut_at=np.zeros(num_devices),
     )
+    beside_ms = np.broadcast_to(world.beside_ms, world.stage_work.shape[1])
+    physics = Physics(
+        stage_work=np.vstack([world.stage_work, beside_ms]),
+        local_energy_j=np.zeros(world.stage_work.shape[1]),
+        radio=Radio(
+            float(world.bandwidth_hz),
+            float(world.noise_w),
+            float(world.min_efficiency),
+            world.num_channels,
+            float(world.ms_per_s),
+        ),
+        num_servers=world.num_servers,
+        full_local=world.stage_work.shape[1] - 1,
+    )
+    decisions = Decisions(world.partition, world.channel, world.server, world.power_w)
+    records = engine.Records(np.zeros((num_devices, slots, 3)), np.zeros((num_devices, slots)))
     scratch = make_scratch(num_devices, world.num_channels, world.num_servers)
     clock = 0.0
     for horizon in horizons:
         clock = advance(
-            clock, float(horizon), stage, task, work, cut_at, world.num_tasks, world.partition,
-            world.channel, world.server, world.power_w, world.gain, stage_ends, transmission_s,
-            stage_work, radio, scratch,
+            clock, float(horizon), devices, world.num_tasks, decisions, world.gain, physics,
+            records, scratch,
         )  # fmt: skip
-    return Records(clock, stage_ends, transmission_s)
+    return Records(clock, records.stage_ends, records.transmission_s)
 
 
 class _Task:

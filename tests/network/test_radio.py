@@ -7,13 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from rllib_mec.network.radio import (
-    channel_gain,
-    power_action,
-    power_w,
-    rate_bps,
-    transmit_power_w,
-)
+from rllib_mec.envs.actions import action_of_dbm, action_of_w, power_w
+from rllib_mec.network.physics import Radio
+from rllib_mec.network.radio import channel_gain, rate_bps
 from rllib_mec.network.scenario import Scenario
 
 
@@ -30,13 +26,13 @@ def test_the_linear_scale_ends_at_the_limit_and_is_never_zero():
 
 @pytest.mark.parametrize("scale", ["dbm", "linear"])
 @pytest.mark.parametrize("profile", ["paper", "si"])
-def test_actions_and_powers_are_inverse_and_kernel_and_array_agree(scale, profile):
+def test_actions_and_powers_are_inverse_in_w_and_in_dbm(scale, profile):
     scenario = Scenario(profile=profile, power_scale=scale)
     for action in (0.01, 0.3, 1.0):
         watts = float(power_w(np.array(action), scenario))
-        assert power_action(watts, scenario) == pytest.approx(action)
-        kernel = transmit_power_w(action, scenario.max_power_dbm, scale == "dbm")
-        assert kernel == pytest.approx(watts, rel=1e-14)
+        assert action_of_w(watts, scenario) == pytest.approx(action)
+        power_dbm = np.array(10.0 * math.log10(1000.0 * watts))
+        assert action_of_dbm(power_dbm, scenario) == pytest.approx(action)
 
 
 def test_gain_is_path_loss_times_shadowing():
@@ -48,11 +44,10 @@ def test_rate_is_shannons_above_the_floor():
     # 20 mW at 50 m: 160 nW over 1 nW of noise.
     floor = 0.1523
     least = 2**floor - 1
-    rate = rate_bps(0.02 * 8e-6, 0.0, 1e-9, 1e6, floor, least)
+    radio = Radio(1e6, 1e-9, floor, 1, 1.0)
+    rate = rate_bps(0.02 * 8e-6, 0.0, radio, least)
     assert rate == pytest.approx(1e6 * math.log2(161.0))
-    assert rate_bps(3e-9, 2e-9, 1e-9, 1e6, floor, least) == pytest.approx(1e6)
-    assert rate_bps(1e-15, 0.0, 1e-9, 1e6, floor, least) == pytest.approx(152300.0)
+    assert rate_bps(3e-9, 2e-9, radio, least) == pytest.approx(1e6)
+    assert rate_bps(1e-15, 0.0, radio, least) == pytest.approx(152300.0)
     # The floor and Shannon's formula meet.
-    assert rate_bps(least * 1.000001e-9, 0.0, 1e-9, 1e6, floor, least) == pytest.approx(
-        152300.0, rel=1e-5
-    )
+    assert rate_bps(least * 1.000001e-9, 0.0, radio, least) == pytest.approx(152300.0, rel=1e-5)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from reference_engine import World, run_engine, run_reference
 
-from rllib_mec.envs.mdp import TaskWindowMDP, TimeSlotMDP
+from rllib_mec.envs.task_window import TaskWindowMDP
+from rllib_mec.envs.time_slot import TimeSlotMDP
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import PROFILES, Scenario
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_mec.envs import VectorTaskWindow
-from rllib_mec.envs.mdp import TimeSlotMDP
+from rllib_mec.envs import TaskWindowMDP
+from rllib_mec.envs.time_slot import TimeSlotMDP
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation import evaluate
 from rllib_mec.network.scenario import Scenario
@@ -61,7 +61,7 @@ def all_plans(search: WindowSearch, sizes: tuple[int, ...], powers_dbm: np.ndarr
 )  # fmt: skip
 def test_the_search_finds_what_an_enumeration_finds(fields, sizes, num_powers, samples):
     scenario = Scenario(**fields)
-    search = WindowSearch(scenario, len(sizes), 50.0, np.random.default_rng(0))
+    search = WindowSearch(TaskWindowMDP(scenario), len(sizes), 50.0, np.random.default_rng(0))
     powers = np.linspace(6.0, scenario.max_power_dbm, num_powers)
     every = all_plans(search, sizes, powers)
     coarse = search.cost(every, samples, seed=7)
@@ -135,7 +135,7 @@ def test_it_beats_the_fixed_policies_and_balances_the_queues(quick_planner):
     for other in (LocalOnly(scenario), FullOffload(scenario)):
         assert planned["reward"].mean > evaluate(other, episodes=20)["reward"].mean
 
-    worlds = VectorTaskWindow(scenario, 1, num_tasks=50, distance_m=50.0)
+    worlds = TaskWindowMDP(scenario).make(1, num_tasks=50, distance_m=50.0)
     for _ in range(8):
         worlds.step(quick_planner.decide(worlds.observation()))
         assert np.ptp(worlds.queues) <= 2 * scenario.max_window
@@ -167,5 +167,5 @@ def test_an_equal_search_is_loaded_from_the_cache(tmp_path, monkeypatch):
 
 
 def test_it_does_not_plan_time_slots():
-    with pytest.raises(MecError, match="plans task windows, not time slots"):
+    with pytest.raises(MecError, match="not a time slot"):
         Planner(TimeSlotMDP(Scenario(max_window=1)))

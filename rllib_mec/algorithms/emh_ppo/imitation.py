@@ -85,8 +85,7 @@ def _play(
             state = worlds.get_state()
             state["queues"][equal] = rng.integers(1, most, (len(equal), 1), endpoint=True)
             worlds.set_state(state)
-        observation = worlds.observation()
-        observation[:, : scenario.num_devices] *= share  # as it is seen in the whole scenario
+        observation = teacher.mdp.observe(worlds.state)  # as it is seen in the whole scenario
         actions = teacher.decide(observation)
         step = worlds.step(actions)
         rows.append({**actions, Columns.OBS: observation, PLAYED: step.played.astype(np.float32)})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import importlib.resources
 
-from rllib_mec.envs.mdp import MDP, TaskWindowMDP, as_mdp
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.task_window import TaskWindowMDP, as_mdp
 from rllib_mec.network.scenario import SERVER_LATENCY_MS, Scenario
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import tempfile
@@ -13,17 +14,17 @@ from pathlib import Path
 import numpy as np
 
 from rllib_mec.cache import cache_folder
+from rllib_mec.envs.actions import action_of_dbm
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
-from rllib_mec.envs.mdp import MDP, TaskWindowMDP
-from rllib_mec.envs.windows import Physics
+from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError
+from rllib_mec.network.physics import Physics
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies.planner.episode_search import WindowCosts, best_windows
 from rllib_mec.policies.planner.window_search import (
     PlannerBudget,
     Plans,
     WindowSearch,
-    power_action,
 )
 from rllib_mec.policies.policy import Policy
 
@@ -69,8 +70,11 @@ class Planner(Policy):
     ):
         """Search, or load what an equal search has found."""
         super().__init__(where)
-        if not isinstance(self.mdp, TaskWindowMDP):
-            raise MecError("the planner plans task windows, not time slots")
+        if not self.mdp.can_simulate:
+            raise MecError(
+                f"the planner plans what can be simulated, as task windows can, "
+                f"not a {self.mdp.step_name}"
+            )
         scenario = self.scenario
         self._budget = budget or PlannerBudget()
         file = self._cache_file(seed)
@@ -78,7 +82,7 @@ class Planner(Policy):
         if found is None:
             rng = np.random.default_rng(seed)
             found = [
-                WindowSearch(scenario, num_active, EVALUATION_DISTANCE_M, rng).run(self._budget)
+                WindowSearch(self.mdp, num_active, EVALUATION_DISTANCE_M, rng).run(self._budget)
                 for num_active in range(1, scenario.num_devices + 1)
             ]
             if cache:
@@ -93,43 +97,48 @@ class Planner(Policy):
 
     def _cache_file(self, seed: int) -> Path:
         """Where the plans of an equal search are kept."""
-        here = Path(__file__)
+        package = Path(__file__).parents[2]
         rooms = ("network", "envs")
-        sources = [here.with_name("window_search.py")]
-        sources += [file for room in rooms for file in here.parents[2].glob(f"{room}/*.py")]
-        physics = Physics.of(self.scenario)._asdict()
-        physics |= {name: physics[name].tolist() for name in ("stage_work", "local_energy_j")}
-        sizes = (self.scenario.num_devices, self.scenario.max_window)
+        sources = [Path(__file__).with_name("window_search.py")]
+        sources += [file for room in rooms for file in package.glob(f"{room}/*.py")]
+        # A user's laws are part of the question: their classes and where they are written.
+        sources += [Path(file) for law in type(self.mdp).__mro__ if (file := _source(law))]
+        physics = {
+            name: np.asarray(value).tolist()
+            for name, value in Physics.of(self.scenario)._asdict().items()
+        }
+        fields = {**self.scenario.to_dict(), **self.mdp.settings}
         budget = dataclasses.replace(self._budget, beam=0)  # it has no part in the search
-        key = json.dumps([physics, sizes, seed, dataclasses.astuple(budget)])
+        asked = [type(self.mdp).__qualname__, physics, fields, seed, dataclasses.astuple(budget)]
+        key = json.dumps(asked, default=str)
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
-        return cache_folder("plans", sources) / f"{name}.npz"
+        return cache_folder("plans", set(sources)) / f"{name}.npz"
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
         """Plan one window in each of B worlds; see the base class."""
         scenario = self.scenario
-        num_devices = scenario.num_devices
-        queues = np.rint(observation[:, :num_devices] * scenario.mean_tasks).astype(np.int64)
-        distances = observation[:, num_devices : 2 * num_devices] * scenario.distance_range_m[1]
+        state = self.mdp.decode(observation)
+        queues, distances = state.queues, state.distances_m
         order = np.argsort(-queues, axis=1, kind="stable")  # MDs by falling queue
         falling = np.take_along_axis(queues, order, axis=1)
 
         actions = self._same_for_all(observation, partition=0, power=0.0)
         actions["window"][:] = 0
         power_dbm = np.zeros(actions["power"].shape)
-        states, world_state = np.unique(falling, axis=0, return_inverse=True)
-        for index, state in enumerate(states):
-            num_active = np.count_nonzero(state)
+        distinct, world_state = np.unique(falling, axis=0, return_inverse=True)
+        for index, own in enumerate(distinct):
+            num_active = np.count_nonzero(own)
             if not num_active:
                 continue
             worlds = np.flatnonzero(world_state.ravel() == index)[:, None]
             devices = order[worlds[:, 0], :num_active]
-            plans, row = self._plans[num_active - 1], self._choose(state)
+            plans, row = self._plans[num_active - 1], self._choose(own)
             for head in ("partition", "channel", "server"):
                 actions[head][worlds, devices] = getattr(plans, head)[row]
             power_dbm[worlds, devices] = plans.power_dbm[row]
             actions["window"][worlds, devices] = plans.sizes[row] - 1
-        actions["power"] = power_action(power_dbm + self._compensation_db(distances), scenario)
+        power_dbm = power_dbm + self._compensation_db(distances)
+        actions["power"] = action_of_dbm(power_dbm, scenario).clip(0.0, 1.0)
         return actions
 
     def _choose(self, falling: np.ndarray) -> int:
@@ -149,12 +158,8 @@ class Planner(Policy):
 
     def _search_followed(self) -> float:
         """The share of the path loss to make up for, best where distances are drawn."""
-        from rllib_mec.envs.vector_windows import VectorTaskWindow
-
         self._followed = 0.0
-        worlds = VectorTaskWindow(
-            self.scenario, self._budget.final_samples, num_tasks=4 * self.scenario.max_window
-        )
+        worlds = self.mdp.make(self._budget.final_samples, num_tasks=4 * self.scenario.max_window)
         rewards = []
         for self._followed in _FOLLOWED:
             rewards.append(worlds.simulate(self.decide(worlds.observation())).reward.mean())
@@ -192,4 +197,12 @@ def _load(file: Path) -> list[tuple[Plans, np.ndarray]] | None:
                 for i in range(count)
             ]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def _source(law: type) -> str | None:
+    """The file that a class of a user's is written in; ``None`` where there is none to read."""
+    try:
+        return inspect.getsourcefile(law)
+    except (OSError, TypeError):
         return None

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rllib_mec.envs import VectorTaskWindow
-from rllib_mec.network.scenario import Scenario
+from rllib_mec.envs.actions import action_of_dbm
+from rllib_mec.envs.mdp import MDP
 
 _MAX_SHAPES = 260  # window sizes searched for one number of MDs; 6 MDs with W_max = 5 have 210
 _WORLDS_A_CALL = 20_000
@@ -51,13 +51,6 @@ class Plans(NamedTuple):
     def concatenate(cls, parts: list[Plans]) -> Plans:
         """All plans of ``parts``."""
         return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-
-
-def power_action(power_dbm: np.ndarray, scenario: Scenario) -> np.ndarray:
-    """The actions, in [0, 1], that give transmit powers in dBm, as near as the range allows."""
-    if scenario.power_scale == "dbm":
-        return np.clip(power_dbm / scenario.max_power_dbm, 0.0, 1.0)
-    return np.clip(10.0 ** ((power_dbm - scenario.max_power_dbm) / 10.0), 0.0, 1.0)
 
 
 def window_shapes(num_devices: int, max_window: int) -> np.ndarray:
@@ -105,23 +98,21 @@ class WindowSearch:
     """Searches plans for windows of some MDs at one distance.
 
     Args:
-        scenario: The network, of N MDs.
+        mdp: Task windows of N MDs.
         num_active: k, the MDs that have tasks left.
         distance_m: Distance of every MD to the base station.
         rng: Where proposals are drawn from.
     """
 
-    scenario: Scenario
+    mdp: MDP
     num_active: int
     distance_m: float
     rng: np.random.Generator
 
     def __post_init__(self) -> None:
-        """Make the worlds' scenario, and shorten names."""
-        scenario = self.scenario
-        self._small = scenario.replace(num_devices=self.num_active)
-        self._small.__dict__["table"] = scenario.table  # it does not depend on N
-        self._local = scenario.table.num_points - 1
+        """Shorten names."""
+        self.scenario = scenario = self.mdp.scenario
+        self._local = scenario.table.full_local
         self._most_dbm = scenario.max_power_dbm
 
     def run(self, budget: PlannerBudget) -> tuple[Plans, np.ndarray]:
@@ -169,8 +160,7 @@ class WindowSearch:
     def cost(self, plans: Plans, samples: int, seed: int) -> np.ndarray:
         """Expected −r_k of plans, ``(L,)``, the mean over common shadowing samples.
 
-        With k of N MDs at work, of W tasks in total, Eq. (8) is
-        ``(L_k + α·waiting + β/N·energy)·N/W``.
+        The N − k other MDs have empty queues.
 
         Args:
             plans: The plans.
@@ -185,31 +175,31 @@ class WindowSearch:
         return np.concatenate(costs)
 
     def _cost(self, plans: Plans, samples: int, seed: int) -> np.ndarray:
-        scenario = self.scenario
-        count = len(plans.sizes)
-        worlds = VectorTaskWindow(
-            self._small,
+        scenario, count = self.scenario, len(plans.sizes)
+        idle = scenario.num_devices - self.num_active
+        worlds = self.mdp.make(
             count * samples,
             np.tile(seed + np.arange(samples, dtype=np.uint64), count),
-            num_tasks=scenario.max_window,
+            num_tasks=(scenario.max_window,) * self.num_active + (0,) * idle,
             distance_m=self.distance_m,
         )
+
+        def of_all(values: np.ndarray) -> np.ndarray:
+            """For all N MDs and all samples, ``(L * samples, N, ...)``."""
+            padding = [(0, 0), (0, idle)] + [(0, 0)] * (values.ndim - 2)
+            return np.repeat(np.pad(values, padding), samples, axis=0)
+
+        power = action_of_dbm(plans.power_dbm, scenario).clip(0.0, 1.0)
         step = worlds.simulate(
             {
-                "partition": np.repeat(plans.partition, samples, axis=0),
-                "channel": np.repeat(plans.channel, samples, axis=0),
-                "server": np.repeat(plans.server, samples, axis=0),
-                "power": np.repeat(power_action(plans.power_dbm, scenario), samples, axis=0),
-                "window": np.repeat(plans.sizes - 1, samples, axis=0),
+                "partition": of_all(plans.partition),
+                "channel": of_all(plans.channel),
+                "server": of_all(plans.server),
+                "power": of_all(power),
+                "window": of_all(plans.sizes - 1),
             }
         )
-        total = (
-            step.latency_ms
-            + scenario.waiting_weight * step.waiting_ms
-            + scenario.energy_weight / scenario.num_devices * step.energy_j
-        )
-        mean_window = plans.sizes.sum(1) / scenario.num_devices
-        return total.reshape(count, samples).mean(1) / mean_window
+        return -step.reward.reshape(count, samples).mean(1)
 
     def initial(self, shapes: np.ndarray, samples: int, seed: int) -> Plans:
         """The best structured plan for each of ``shapes`` ``(L, k)``.
@@ -247,7 +237,7 @@ class WindowSearch:
 
     def _lone_point(self, samples: int, seed: int) -> int:
         """The partition point, but full local, that is best for an MD alone."""
-        lone = WindowSearch(self.scenario, 1, self.distance_m, self.rng)
+        lone = WindowSearch(self.mdp, 1, self.distance_m, self.rng)
         plans = lone._blank(np.ones((max(self._local, 1), 1), dtype=np.int64))
         plans.partition[:] = np.arange(max(self._local, 1))[:, None, None]
         plans.power_dbm[:] = 0.4 * self._most_dbm

@@ -7,10 +7,17 @@ from typing import NamedTuple
 import numpy as np
 
 from rllib_mec.compiled import compiled
-from rllib_mec.envs.windows import draw_gains
-from rllib_mec.network.engine import IDLE, JOIN, LOCAL, SERVER, advance, make_scratch
-from rllib_mec.network.radio import transmit_power_w
-from rllib_mec.network.streams import stream
+from rllib_mec.network.engine import (
+    IDLE,
+    JOIN,
+    LOCAL,
+    SERVER,
+    Decisions,
+    Devices,
+    Records,
+    advance,
+    make_scratch,
+)
 
 _MOST_RECORDS = 64
 
@@ -83,43 +90,78 @@ def _cpu_share_done(stage, work, since_cut_ms, stage_work, point):
     return 1.0 - _cpu_ms_left(stage, work, since_cut_ms, stage_work, point) / whole
 
 
+class SlotOutcome(NamedTuple):
+    """What happened in one time slot of B worlds.
+
+    Attributes:
+        num_tasks: Tasks finished, ``(B, N)`` int.
+        begun: Whether any task began with the slot's decision, ``(B, N)`` bool.
+        stage_ends: When the stages of the slot's tasks ended, ``(B, N, R, 3)``, ms since its start;
+            of a task that goes on after it, its end.
+        point_tasks: Tasks finished at each partition point, ``(B, S)`` int.
+        latency_ms: The slot's length, or less where all tasks are done before it ends, ``(B,)``.
+        energy_j: Energy of all MDs in the slot, ``(B,)``.
+    """
+
+    num_tasks: np.ndarray
+    begun: np.ndarray
+    stage_ends: np.ndarray
+    point_tasks: np.ndarray
+    latency_ms: np.ndarray
+    energy_j: np.ndarray
+
+    @classmethod
+    def of(cls, num_worlds: int, num_devices: int, records: int, num_points: int) -> SlotOutcome:
+        """An outcome to be filled by :func:`play_slots`.
+
+        Args:
+            num_worlds: B.
+            num_devices: N.
+            records: R, tasks that there is room for; see :func:`most_tasks`.
+            num_points: S.
+        """
+        return cls(
+            num_tasks=np.zeros((num_worlds, num_devices), dtype=np.int64),
+            begun=np.zeros((num_worlds, num_devices), dtype=np.bool_),
+            stage_ends=np.zeros((num_worlds, num_devices, records, 3)),
+            point_tasks=np.zeros((num_worlds, num_points), dtype=np.int64),
+            latency_ms=np.zeros(num_worlds),
+            energy_j=np.zeros(num_worlds),
+        )
+
+
 @compiled
-def play_slots(
-    seeds, counters, queues, distances, flight, actions, physics, slot_ms, min_mean_tasks, out
-):  # fmt: skip
+def play_slots(queues, flight, partition, channel, server, power_w, gain, physics, slot_ms, out):
     """Run one time slot in every world, or less where all tasks are done before it ends.
 
     A task keeps the decision that it began with; all tasks that an MD begins in this slot take
-    this slot's decision. Distances and gains are those of the slot, also for tasks in flight.
+    this slot's decision. Gains are those of the slot, also for tasks in flight.
 
     Args:
-        seeds: Of the worlds, ``(B,)`` uint64.
-        counters: Episode and slot of each world, ``(B, 2)`` int.
         queues: Tasks not yet done, ``(B, N)`` int.
-        distances: To the base station, ``(B, N)``, m.
         flight: A :class:`Flight`, changed in place.
-        actions: ``(partition, channel, server, power, window)``; ``(B, N, 1)``, the last ``(B, N)``
-            and not used.
-        physics: A :class:`~rllib_mec.envs.windows.Physics`.
+        partition: The slot's partition points, ``(B, N)`` int.
+        channel: Its channels, likewise.
+        server: Its MEC servers, likewise.
+        power_w: Its transmit powers, ``(B, N)``, W.
+        gain: Channel gains, ``(B, N)``.
+        physics: A :class:`~rllib_mec.network.physics.Physics`.
         slot_ms: τ.
-        min_mean_tasks: The mean number of finished tasks that the reward divides by is not below.
-        out: A :class:`~rllib_mec.envs.vector_windows.VectorStep` of zeros, filled here but for
-            ``observation`` and ``terminated``; ``stage_ends`` has room for :func:`most_tasks`.
+        out: A :class:`SlotOutcome` of zeros.
     """
-    max_power_dbm, is_dbm = physics.power
     num_worlds, num_devices, records, _ = out.stage_ends.shape
     last = records - 1
-    full_local = len(physics.local_energy_j) - 1
-    scratch = make_scratch(num_devices, physics.radio[3], physics.num_servers)
+    scratch = make_scratch(num_devices, physics.radio.num_channels, physics.num_servers)
     shape = (num_devices, records)
-    partition = np.empty(shape, dtype=np.int64)
-    channel = np.empty(shape, dtype=np.int64)
-    server = np.empty(shape, dtype=np.int64)
-    power_w = np.empty(shape)
+    own = Decisions(
+        np.empty(shape, dtype=np.int64),
+        np.empty(shape, dtype=np.int64),
+        np.empty(shape, dtype=np.int64),
+        np.empty(shape),
+    )
     on_air_s = np.empty(shape)
     was_flying = np.empty(num_devices, dtype=np.bool_)
     task = np.empty(num_devices, dtype=np.int64)
-    gain = np.empty(num_devices)
     for b in range(num_worlds):
         stage = flight.stage[b]
         work = flight.work[b]
@@ -127,66 +169,54 @@ def play_slots(
         energy = 0.0
         on_air_s[:] = 0.0
         for n in range(num_devices):
-            partition[n, :] = actions[0][b, n, 0]
-            channel[n, :] = actions[1][b, n, 0]
-            server[n, :] = actions[2][b, n, 0]
-            power_w[n, :] = transmit_power_w(actions[3][b, n, 0], max_power_dbm, is_dbm)
+            own.partition[n, :] = partition[b, n]
+            own.channel[n, :] = channel[b, n]
+            own.server[n, :] = server[b, n]
+            own.power_w[n, :] = power_w[b, n]
             task[n] = 0
             was_flying[n] = stage[n] != IDLE
             if was_flying[n]:
                 s = flight.partition[b, n]
-                partition[n, 0] = s
-                channel[n, 0] = flight.channel[b, n]
-                server[n, 0] = flight.server[b, n]
-                power_w[n, 0] = flight.power_w[b, n]
+                own.partition[n, 0] = s
+                own.channel[n, 0] = flight.channel[b, n]
+                own.server[n, 0] = flight.server[b, n]
+                own.power_w[n, 0] = flight.power_w[b, n]
                 # Earlier slots have paid for this part of the MD's computing.
                 done = _cpu_share_done(stage[n], work[n], -cut_at[n], physics.stage_work, s)
                 energy -= physics.local_energy_j[s] * done
-        key = stream(seeds[b], counters[b, 0], counters[b, 1])
-        draw_gains(key, 0, distances[b], physics.fading, gain)
         elapsed = advance(
-            0.0, slot_ms, stage, task, work, cut_at, queues[b], partition, channel, server, power_w,
-            gain, out.stage_ends[b], on_air_s, physics.stage_work, physics.radio, scratch,
+            0.0, slot_ms, Devices(stage, task, work, cut_at), queues[b], own, gain[b], physics,
+            Records(out.stage_ends[b], on_air_s), scratch,
         )  # fmt: skip
-        finished = 0
-        local = 0
         for n in range(num_devices):
-            out.window_size[b, n] = task[n]
-            finished += task[n]
+            out.num_tasks[b, n] = task[n]
             for x in range(task[n]):
-                s = partition[n, min(x, last)]
+                s = own.partition[n, min(x, last)]
                 energy += physics.local_energy_j[s]
-                if s == full_local:
-                    local += 1
+                out.point_tasks[b, s] += 1
             for x in range(records):
-                energy += power_w[n, x] * on_air_s[n, x]
+                energy += own.power_w[n, x] * on_air_s[n, x]
             begun = task[n]
             cut_at[n] -= elapsed
             if stage[n] != IDLE:
                 begun += 1
                 x = min(task[n], last)
-                s = partition[n, x]
+                s = own.partition[n, x]
                 done = _cpu_share_done(stage[n], work[n], -cut_at[n], physics.stage_work, s)
                 energy += physics.local_energy_j[s] * done
                 flight.partition[b, n] = s
-                flight.channel[b, n] = channel[n, x]
-                flight.server[b, n] = server[n, x]
-                flight.power_w[b, n] = power_w[n, x]
+                flight.channel[b, n] = own.channel[n, x]
+                flight.server[b, n] = own.server[n, x]
+                flight.power_w[b, n] = own.power_w[n, x]
                 for k in range(min(stage[n], SERVER) - 1, 3):  # in flight: recorded up to here
                     out.stage_ends[b, n, x, k] = elapsed
-            out.played[b, n, 0] = begun > (1 if was_flying[n] else 0)
-        mean_tasks = max(finished / num_devices, min_mean_tasks)
-        energy = max(energy, 0.0)
-        out.reward[b] = -(slot_ms + physics.weights[1] / num_devices * energy) / mean_tasks
-        out.task_rewards[b, 0] = out.reward[b]
+            out.begun[b, n] = begun > (1 if was_flying[n] else 0)
         out.latency_ms[b] = elapsed
-        out.energy_j[b] = energy
-        out.waiting_ms[b] = 0.0
-        out.local_share[b] = local / max(finished, 1)
+        out.energy_j[b] = max(energy, 0.0)
 
 
 @compiled
-def observe_progress(flight, stage_work, progress):
+def work_left(flight, stage_work, left):
     """Write how much of its task every MD has still to do, ``(B, 3N)``.
 
     First the work on the MDs' CPUs, over the whole DNN's local latency; then the bits, over the
@@ -196,15 +226,15 @@ def observe_progress(flight, stage_work, progress):
     whole_local = (stage_work[LOCAL - 1] + stage_work[JOIN - 1]).max()
     for b in range(num_worlds):
         for n in range(num_devices):
-            progress[b, n] = _cpu_ms_left(
+            left[b, n] = _cpu_ms_left(
                 flight.stage[b, n], flight.work[b, n], -flight.cut_at[b, n], stage_work,
                 flight.partition[b, n],
             ) / whole_local  # fmt: skip
             for k in range(1, 3):
-                left = 0.0
+                rest = 0.0
                 if flight.stage[b, n] == k + 1:
-                    left = flight.work[b, n]
+                    rest = flight.work[b, n]
                 elif IDLE < flight.stage[b, n] <= k:
-                    left = stage_work[k, flight.partition[b, n]]
+                    rest = stage_work[k, flight.partition[b, n]]
                 whole = stage_work[k].max()
-                progress[b, k * num_devices + n] = left / whole if whole > 0.0 else 0.0
+                left[b, k * num_devices + n] = rest / whole if whole > 0.0 else 0.0

@@ -1,0 +1,138 @@
+"""The observation: encoding, decoding, and where each part of it stands (Eq. 6)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+
+from rllib_mec.errors import MecError, unknown
+from rllib_mec.network.scenario import Scenario
+from rllib_mec.network.slots import Flight
+
+
+class State(NamedTuple):
+    """What B worlds are at.
+
+    Attributes:
+        queues: X_k, tasks left of every MD, ``(B, N)`` int.
+        distances_m: d_k, distance of every MD to the base station, ``(B, N)``.
+        flight: Tasks in flight, of time slots.
+    """
+
+    queues: np.ndarray
+    distances_m: np.ndarray
+    flight: Flight | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ObservationLayout:
+    """Named slices of an observation of the global state, one after the other.
+
+    Attributes:
+        sizes: Name and length of each part, in their order.
+    """
+
+    sizes: Mapping[str, int]
+
+    @property
+    def size(self) -> int:
+        """Numbers in an observation."""
+        return sum(self.sizes.values())
+
+    def __getitem__(self, name: str) -> slice:
+        """Where a part stands.
+
+        Args:
+            name: Of the part.
+
+        Raises:
+            MecError: There is no such part.
+        """
+        start = 0
+        for part, size in self.sizes.items():
+            if part == name:
+                return slice(start, start + size)
+            start += size
+        raise unknown("part of the observation", name, self.sizes)
+
+    def plus(self, **sizes: int) -> ObservationLayout:
+        """This layout with more parts at its end.
+
+        Args:
+            **sizes: Names and lengths.
+        """
+        return ObservationLayout({**self.sizes, **sizes})
+
+
+def encode(state: State, scenario: Scenario) -> np.ndarray:
+    """The global state S_k of Eq. (6): X_n/λ of all MDs, then d_n/d_max of all MDs.
+
+    Args:
+        state: Of B worlds.
+        scenario: Gives λ and d_max.
+
+    Returns:
+        ``(B, 2N)`` float32.
+    """
+    parts = [state.queues / scenario.mean_tasks, state.distances_m / scenario.distance_range_m[1]]
+    return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def decode(observation: np.ndarray, layout: ObservationLayout, scenario: Scenario) -> State:
+    """Queues and distances out of an observation, the inverse of :func:`encode`.
+
+    Args:
+        observation: ``(B, layout.size)``.
+        layout: Has the parts ``queues`` and ``distances``.
+        scenario: Gives λ and d_max.
+
+    Raises:
+        MecError: The layout has no such parts, or the observation is of another size.
+    """
+    if observation.ndim != 2 or observation.shape[1] != layout.size:
+        raise MecError(
+            f"an observation must have shape (worlds, {layout.size}), but has {observation.shape}"
+        )
+    return State(
+        queues=np.rint(observation[:, layout["queues"]] * scenario.mean_tasks).astype(np.int64),
+        distances_m=observation[:, layout["distances"]] * scenario.distance_range_m[1],
+    )
+
+
+def for_agent(observation: np.ndarray, device: int, num_devices: int) -> np.ndarray:
+    """What one agent sees: the global state, then its own one-hot.
+
+    Args:
+        observation: Of the global state, ``(..., size)``.
+        device: n, the agent's MD.
+        num_devices: N.
+
+    Returns:
+        ``(..., size + N)`` float32.
+    """
+    identity = np.zeros((*observation.shape[:-1], num_devices), dtype=np.float32)
+    identity[..., device] = 1.0
+    return np.concatenate([observation, identity], axis=-1, dtype=np.float32)
+
+
+def state_space(size: int) -> spaces.Box:
+    """The space of the global state.
+
+    Args:
+        size: Numbers in it.
+    """
+    return spaces.Box(0.0, np.inf, (size,), np.float32)
+
+
+def observation_space(size: int, num_devices: int) -> spaces.Box:
+    """The space of what one agent sees; see :func:`for_agent`.
+
+    Args:
+        size: Numbers in the global state.
+        num_devices: N.
+    """
+    return spaces.Box(0.0, np.inf, (size + num_devices,), np.float32)
