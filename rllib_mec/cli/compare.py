@@ -5,7 +5,8 @@ rllib-mec compare --policies local-only,planner --scenario num_devices=4 profile
 rllib-mec compare --checkpoint ~/ray_results/emh-ppo ~/ray_results/mahppo --json table.json
 
 Of a folder of results the newest checkpoint of the best trial is taken. All policies face the same
-channels. "/planner" says how many times the planner's reward, latency or energy a policy has.
+channels. "Eq. (4)" is the total latency and β/N times the total energy of an episode. "/planner"
+says how many times the planner's reward, Eq. (4), latency or energy a policy has.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,8 +15,30 @@ from rllib_mec.network.scenario import Scenario
 EVALUATION_DISTANCE_M = 50.0
 """Distance of every MD to the base station in the paper's performance tests (Section V-A)."""
 
+_Values = TypeVar("_Values", float, np.ndarray)
+
 Decide = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """Maps observations of B worlds to the actions that :meth:`Worlds.step` takes."""
+
+
+def total_cost(
+    latency_ms: _Values, energy_j: _Values, tasks: _Values, energy_weight: float
+) -> _Values:
+    """What a user pays for an episode, Eq. (4): total latency + β/N · total energy, in ms.
+
+    Unlike the reward it weighs every task the same, however the tasks are cut into windows or
+    slots. Where MDs wait for each other the waits are part of the latency, as in Eq. (11).
+
+    Args:
+        latency_ms: Total inference latency of an episode.
+        energy_j: Average energy of a task.
+        tasks: Mean number of tasks of an MD: N cancels.
+        energy_weight: β.
+
+    Returns:
+        The cost, of the arguments' common shape.
+    """
+    return latency_ms + energy_weight * energy_j * tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +69,15 @@ class EpisodeMetrics:
     def __len__(self) -> int:
         """Number of episodes."""
         return len(self.reward)
+
+    def cost(self, energy_weight: float) -> np.ndarray:
+        """Eq. (4) of each episode, ``(num_episodes,)``, ms; see :func:`total_cost`.
+
+        Args:
+            energy_weight: β.
+        """
+        tasks = self.window_size * self.num_windows
+        return total_cost(self.latency_ms, self.energy_j, tasks, energy_weight)
 
     @classmethod
     def concatenate(cls, parts: list[EpisodeMetrics]) -> EpisodeMetrics:

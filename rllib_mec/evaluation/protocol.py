@@ -15,10 +15,11 @@ from rllib_mec.evaluation.interval import Interval
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies.policy import Policy
 
-METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
+METRICS = ("reward", "cost", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
+"""The metrics of :class:`~rllib_mec.envs.episodes.EpisodeMetrics`; ``cost`` is Eq. (4)."""
 
-COSTS = ("reward", "latency_ms", "energy_j")
-"""What policies are compared by: with savings, the optimality gap, and the paper's numbers."""
+COSTS = ("reward", "cost", "latency_ms", "energy_j")
+"""What policies are compared by: with the optimality gap, and the paper's numbers."""
 
 NUM_EPISODES = 200
 
@@ -50,6 +51,8 @@ class Evaluation:
 
     def __getitem__(self, metric: str) -> Interval:
         """The interval of one of :data:`METRICS` over the episodes."""
+        if metric == "cost":
+            return Interval.of(self.episodes.cost(self.scenario.energy_weight))
         return Interval.of(getattr(self.episodes, metric))
 
     def to_dict(self) -> dict:
@@ -116,11 +119,25 @@ def optimality_gap(evaluation: Evaluation, planner: Evaluation) -> dict[str, flo
         planner: Of the planner, in the same setting.
 
     Returns:
-        The ratios of ``reward``, ``latency_ms`` and ``energy_j``; without the reward if the policy
-        ran in another MDP, which rewards in another way.
+        The ratios of ``reward``, ``cost`` (Eq. 4), ``latency_ms`` and ``energy_j``; without those
+        that are not comparable.
     """
     return {
         metric: evaluation[metric].mean / planner[metric].mean
         for metric in COSTS
-        if metric != "reward" or evaluation.mdp.env_id == planner.mdp.env_id
+        if is_comparable(metric, evaluation.mdp, planner.mdp)
     }
+
+
+def is_comparable(metric: str, mdp: MDP, other: MDP) -> bool:
+    """Whether a metric means the same in two MDPs.
+
+    Only the reward may not: the mean over task windows that end with the slowest MD (Eq. 8) is
+    another measure than the mean over time slots.
+
+    Args:
+        metric: One of :data:`METRICS`.
+        mdp: One MDP.
+        other: The other one.
+    """
+    return metric != "reward" or mdp.waits_for_all == other.waits_for_all

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from rllib_mec.envs.episodes import total_cost
 from rllib_mec.evaluation.interval import Interval
 from rllib_mec.evaluation.paper import paper_row
-from rllib_mec.evaluation.protocol import COSTS, METRICS, Evaluation
+from rllib_mec.evaluation.protocol import COSTS, METRICS, Evaluation, is_comparable
 
 COLLAPSED_SHARE = 0.999
+
+_WITH_SAVING = ("latency_ms", "energy_j")
 
 
 def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -> str:
@@ -26,25 +29,31 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
     first = evaluations[0]
     by_name = {evaluation.policy: evaluation for evaluation in reversed(evaluations)}
     baseline, planner = by_name.get("local only"), by_name.get("planner")
-    entries = [(e.policy, {m: e[m] for m in METRICS}, e.mdp.env_id) for e in evaluations]
+    entries = [(e.policy, {m: e[m] for m in METRICS}, e.mdp) for e in evaluations]
     published = paper_row(first.mdp, first.num_tasks) if paper else None
     if published is not None:
+        published["cost"] = total_cost(
+            published["latency_ms"],
+            published["energy_j"],
+            first.num_tasks,
+            first.scenario.energy_weight,
+        )
         values = {metric: Interval(value, math.nan) for metric, value in published.items()}
-        entries.append(("the paper's EMH-PPO", values, first.mdp.env_id))
+        entries.append(("the paper's EMH-PPO", values, first.mdp))
 
     gap = [] if planner is None else ["/planner"]
-    rows = [["policy", "reward", *gap, "latency, ms", "", *gap, "energy, J/task", "", *gap]]
-    rows[0] += ["waiting, ms/task", "window"]
-    for name, values, env_id in entries:
+    rows = [["policy", "reward", *gap, "Eq. (4)", *gap]]
+    rows[0] += ["latency, ms", "", *gap, "energy, J/task", "", *gap, "waiting, ms/task", "window"]
+    for name, values, mdp in entries:
         row = [name]
         for metric in COSTS:
             value = values[metric]
             row.append(value.text(4 if metric == "energy_j" else 2))
-            if metric != "reward":
+            if metric in _WITH_SAVING:
                 saving = None if baseline is None else value.mean / baseline[metric].mean - 1
                 row.append("" if saving is None else f"{100 * saving:+.1f} %")
             if planner is not None:
-                comparable = metric != "reward" or env_id == planner.mdp.env_id
+                comparable = is_comparable(metric, mdp, planner.mdp)
                 row.append(f"{value.mean / planner[metric].mean:.2f}×" if comparable else "")
         row.append(values["waiting_ms"].text(2) if "waiting_ms" in values else "")
         row.append(f"{values['window_size'].mean:.2f}" if "window_size" in values else "")

@@ -10,6 +10,7 @@ from rllib_mec.cli import scenarios
 from rllib_mec.cli.mec import main
 from rllib_mec.cli.rllib import main as rllib
 from rllib_mec.envs import TimeSlotMDP
+from rllib_mec.evaluation import COSTS
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, Planner, PlannerBudget
 from rllib_mec.registry import POLICIES
@@ -56,10 +57,10 @@ def test_every_policy_stands_beside_its_ratio_to_the_planner(capsys, tmp_path):
         assert ratio == pytest.approx(local[metric]["mean"] / planner[metric]["mean"])
         assert planner["of_planner"][metric] == 1.0
     lines = captured.out.splitlines()
-    assert lines[0].split("  ")[0] == "policy" and lines[0].count("/planner") == 3
+    assert lines[0].split("  ")[0] == "policy" and lines[0].count("/planner") == 4
     row = next(line for line in lines if line.startswith("local only"))
     assert [cell for cell in row.split() if cell.endswith("×")] == [
-        f"{local['of_planner'][metric]:.2f}×" for metric in ("reward", "latency_ms", "energy_j")
+        f"{local['of_planner'][metric]:.2f}×" for metric in COSTS
     ]
     assert "3 episodes (seed 0), 2 tasks an MD" in lines[-1] and "N=2" in lines[-1]
 
@@ -131,11 +132,11 @@ def test_time_slots_are_compared_to_the_planner_but_for_their_reward(capsys, tra
     found = numbers(capsys, command)
     slots, windows = found["EMH-PPO, time slots of 20 ms"], found["EMH-PPO"]
     assert slots["env"] == "mec_time_slot_v0" and windows["env"] == "mec_task_window_v0"
-    assert set(slots["of_planner"]) == {"latency_ms", "energy_j"}
-    assert set(windows["of_planner"]) == {"reward", "latency_ms", "energy_j"}
+    assert set(slots["of_planner"]) == {"cost", "latency_ms", "energy_j"}
+    assert set(windows["of_planner"]) == {"reward", "cost", "latency_ms", "energy_j"}
     assert main(["compare", *command.split()]) == 0
     row = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("EMH-PPO, time"))
-    assert row.count("×") == 2
+    assert row.count("×") == 3
 
 
 @pytest.mark.parametrize(

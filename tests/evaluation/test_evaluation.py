@@ -23,6 +23,9 @@ def test_local_only_is_the_papers_row_exactly(num_devices):
     assert evaluation["latency_ms"].mean == pytest.approx(2150.75, abs=1e-9)
     assert round(evaluation["energy_j"].mean, 4) == 0.0409
     assert evaluation["reward"].mean == pytest.approx(-45.06, abs=5e-3)
+    cost = 2150.75 + 50.0 * 50 * 0.04089184256  # Eq. (4): 50 tasks an MD, at a β of 50
+    assert evaluation["cost"].mean == pytest.approx(cost)
+    assert evaluation.to_dict()["cost"]["mean"] == evaluation["cost"].mean
     assert evaluation["waiting_ms"].mean == 0.0
     assert evaluation["local_share"].mean == 1.0
 
@@ -79,7 +82,10 @@ def test_the_table_has_savings_and_the_papers_row():
     scenario = Scenario()
     evaluations = [evaluate(p(scenario), episodes=4) for p in (LocalOnly, FullOffload)]
     lines = comparison_table(evaluations).splitlines()
-    assert "-63.4 %" in next(line for line in lines if line.startswith("the paper's"))
+    assert lines[0].split("  ")[0] == "policy" and "Eq. (4)" in lines[0]
+    paper = next(line for line in lines if line.startswith("the paper's"))
+    assert "-63.4 %" in paper
+    assert f"{787.81 + 50 * 50 * 0.0251:.2f}" in paper.split()
     assert "2150.75 ± 0.00" in next(line for line in lines if line.startswith("local only"))
     assert "profile 'paper'" in lines[-1] and "4 episodes" in lines[-1]
     without = comparison_table(evaluations, paper=False)
