@@ -2,6 +2,7 @@
 
 rllib-mec compare
 rllib-mec compare --policies local-only,planner --scenario num_devices=4 profile=si
+rllib-mec compare --policies full-offload,planner --num-tasks 20 --distance 80
 rllib-mec compare --checkpoint ~/ray_results/emh-ppo ~/ray_results/mahppo --json table.json
 
 Of a folder of results the newest checkpoint of the best trial is taken. All policies face the same
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_mec.cli import scenarios
 from rllib_mec.cli.command import COUNT, OK, command, option
-from rllib_mec.envs.mdp import TaskWindowMDP
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.registry import POLICIES, make_policy
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     help="of a trained policy; or the folder of a trial or experiment",
 )  # fmt: skip
 @scenarios.scenario_options
+@scenarios.placement_options
 @option("--episodes", type=COUNT, default=200)
 @option("--json", "json_file", metavar="FILE", help="write the numbers there; - prints them")
 def compare(
@@ -44,7 +45,7 @@ def compare(
     checkpoints: tuple[str, ...],
     scenario: dict[str, Any],
     seed: int,
-    num_tasks: int | None,
+    placement: dict[str, Any],
     episodes: int,
     json_file: str | None,
 ) -> int:
@@ -68,7 +69,7 @@ def compare(
     untrained = [make_policy(name, where) for name in names]
     places = [policy.mdp for policy in untrained] + places
     evaluations = [
-        evaluate(policy, place, episodes=episodes, seed=seed, num_tasks=num_tasks)
+        evaluate(policy, place, episodes=episodes, seed=seed, **placement)
         for policy, place in zip(untrained + trained, places, strict=True)
     ]
     if json_file:
@@ -95,7 +96,7 @@ def _common_scenario(trained: Sequence[Policy]) -> Scenario:
     """
     if not trained:
         return Scenario()
-    windows = (p.scenario.max_window for p in trained if isinstance(p.mdp, TaskWindowMDP))
+    windows = (p.scenario.max_window for p in trained if p.mdp.waits_for_all)
     usual = {name: getattr(Scenario, name) for name in scenarios.OF_THE_METHOD}
     return trained[0].scenario.replace(max_window=next(windows, Scenario.max_window), **usual)
 
@@ -107,7 +108,7 @@ def _own_method(policy: Policy) -> dict[str, Any]:
 def _distinct_names(trained: Sequence[Policy]) -> list[str]:
     """The policies' names, with the length of their time slots, and numbers where still equal."""
     names = [
-        policy.name if isinstance(policy.mdp, TaskWindowMDP) else f"{policy.name}, {policy.mdp}"
+        policy.name if policy.mdp.waits_for_all else f"{policy.name}, {policy.mdp}"
         for policy in trained
     ]
     return [

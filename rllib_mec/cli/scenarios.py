@@ -1,14 +1,15 @@
-"""Which policy, on which scenario: common to `rllib-mec compare` and `rllib-mec render`."""
+"""Which policy, on which scenario: common to `compare`, `evaluate` and `render`."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rllib_mec.cli.command import COUNT, NATURAL, option
+from rllib_mec.cli.command import COUNT, NATURAL, POSITIVE, option
 from rllib_mec.envs.mdp import MDP
-from rllib_mec.errors import unknown
+from rllib_mec.errors import MecError, unknown
 from rllib_mec.experiments.documents import read_settings
 from rllib_mec.experiments.messages import note
 from rllib_mec.experiments.restore import check_shape, read_here
@@ -22,6 +23,42 @@ OF_THE_METHOD = ("remote_feature_share",)
 """Fields of a scenario that say how an algorithm works (AgileNN's split), not where it does."""
 
 
+num_tasks_option = option(
+    "--num-tasks", type=COUNT, help="tasks of each device (default: the mean, 50)"
+)
+
+
+def placement_options(function: Any) -> Any:
+    """Give a command ``--distance`` and ``--draw``.
+
+    With its ``--num-tasks`` they reach it as ``placement``: keywords of
+    :func:`rllib_mec.evaluation.evaluate`.
+
+    Args:
+        function: The command's function.
+    """
+
+    @functools.wraps(function)
+    def with_placement(
+        *args: Any, num_tasks: int | None, distance: float | None, draw: bool, **flags: Any
+    ) -> int:
+        if draw and (num_tasks, distance) != (None, None):
+            raise MecError(
+                "--draw draws queues and distances: give it without --num-tasks and --distance"
+            )
+        placement = {"num_tasks": num_tasks, "distance_m": distance, "draw": draw}
+        return function(*args, placement=placement, **flags)
+
+    draw = option("--draw", is_flag=True, help="draw queues and distances as in training")
+    distance = option(
+        "--distance",
+        type=POSITIVE,
+        help="metres of each device to the base station (default: 50 on the paper's range, else "
+        "the range's mean)",
+    )
+    return distance(draw(with_placement))
+
+
 def scenario_options(function: Any) -> Any:
     """Give a command ``--scenario``, ``--seed`` and ``--num-tasks``.
 
@@ -29,7 +66,7 @@ def scenario_options(function: Any) -> Any:
         function: The command's function.
     """
     for add in (
-        option("--num-tasks", type=COUNT, help="tasks of each device (default: the mean, 50)"),
+        num_tasks_option,
         option("--seed", type=NATURAL, default=0, help="seed of the episodes"),
         option(
             "--scenario",

@@ -15,6 +15,18 @@ from rllib_mec.network.scenario import Scenario
 EVALUATION_DISTANCE_M = 50.0
 """Distance of every MD to the base station in the paper's performance tests (Section V-A)."""
 
+
+def usual_distance_m(scenario: Scenario) -> float:
+    """Distance of every MD in an evaluation: the paper's on its range, else the range's mean.
+
+    Args:
+        scenario: Says between which distances policies are trained.
+    """
+    if scenario.distance_range_m == Scenario.distance_range_m:
+        return EVALUATION_DISTANCE_M
+    return sum(scenario.distance_range_m) / 2
+
+
 _Values = TypeVar("_Values", float, np.ndarray)
 
 Decide = Callable[[np.ndarray], Mapping[str, np.ndarray]]

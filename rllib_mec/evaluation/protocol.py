@@ -1,14 +1,20 @@
 """One protocol for every policy: the paper's metrics over seeded episodes, with intervals.
 
-As in Section V-A, every MD has the mean number of tasks (50) and stands at 50 m, while shadowing
-stays on. Episode i has the same channels for every policy.
+As in Section V-A, every MD has the mean number of tasks (50) and stands at 50 m, or at the mean of
+another range of distances, while shadowing stays on. Other queues and distances can be set, or
+drawn as in training. Episode i has the same channels for every policy.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
-from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, EpisodeMetrics, run_episodes
+from rllib_mec.envs.episodes import (
+    EVALUATION_DISTANCE_M,
+    EpisodeMetrics,
+    run_episodes,
+    usual_distance_m,
+)
 from rllib_mec.envs.mdp import MDP, as_mdp
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation.interval import Interval
@@ -31,16 +37,16 @@ class Evaluation:
     Attributes:
         policy: Its name.
         mdp: What it was evaluated on.
-        num_tasks: Tasks of every MD.
-        distance_m: Distance of every MD to the base station.
+        num_tasks: Tasks of every MD; ``None`` where they were drawn.
+        distance_m: Distance of every MD to the base station; ``None`` where they were drawn.
         seed: Seed of the episodes.
         episodes: Metrics of each episode.
     """
 
     policy: str
     mdp: MDP
-    num_tasks: int
-    distance_m: float
+    num_tasks: int | None
+    distance_m: float | None
     seed: int
     episodes: EpisodeMetrics
 
@@ -79,7 +85,8 @@ def evaluate(
     episodes: int = NUM_EPISODES,
     seed: int = 0,
     num_tasks: int | None = None,
-    distance_m: float = EVALUATION_DISTANCE_M,
+    distance_m: float | None = None,
+    draw: bool = False,
 ) -> Evaluation:
     """Evaluate a policy.
 
@@ -89,10 +96,13 @@ def evaluate(
         episodes: Number of episodes.
         seed: Seed of the episodes.
         num_tasks: Tasks of every MD; the scenario's mean by default.
-        distance_m: Distance of every MD to the base station.
+        distance_m: Distance of every MD to the base station; by default 50 m on the paper's range
+            of distances, and on any other the range's mean.
+        draw: Draw queues and distances as in training, instead of setting them.
 
     Raises:
-        MecError: The policy was made for an MDP of another shape, or ``episodes`` is below 1.
+        MecError: The policy was made for an MDP of another shape, ``episodes`` is below 1, or
+            queues or distances are both set and drawn.
     """
     mdp = policy.mdp if where is None else as_mdp(where)
     for field, given in mdp.shape.items():
@@ -104,7 +114,11 @@ def evaluate(
             )
     if episodes < 1:
         raise MecError(f"episodes must be at least 1, but is {episodes!r}")
-    num_tasks = mdp.scenario.usual_tasks if num_tasks is None else num_tasks
+    if draw and (num_tasks, distance_m) != (None, None):
+        raise MecError("draw=True draws queues and distances: leave out num_tasks and distance_m")
+    if not draw:
+        num_tasks = mdp.scenario.usual_tasks if num_tasks is None else num_tasks
+        distance_m = usual_distance_m(mdp.scenario) if distance_m is None else distance_m
     metrics = run_episodes(
         policy.decide, mdp, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m
     )
@@ -112,7 +126,9 @@ def evaluate(
 
 
 def optimality_gap(evaluation: Evaluation, planner: Evaluation) -> dict[str, float]:
-    """How many times the planner's cost a policy has: 1 is near-optimal, more is worse.
+    """How many times the planner's cost a policy has: more is worse.
+
+    1 is near-optimal where the planner's plans were searched: see :func:`is_near_optimal`.
 
     Args:
         evaluation: Of the policy.
@@ -127,6 +143,15 @@ def optimality_gap(evaluation: Evaluation, planner: Evaluation) -> dict[str, flo
         for metric in COSTS
         if is_comparable(metric, evaluation.mdp, planner.mdp)
     }
+
+
+def is_near_optimal(planner: Evaluation) -> bool:
+    """Whether the planner is near-optimal here: it searches its plans at 50 m.
+
+    Args:
+        planner: Its evaluation.
+    """
+    return planner.distance_m == EVALUATION_DISTANCE_M
 
 
 def is_comparable(metric: str, mdp: MDP, other: MDP) -> bool:

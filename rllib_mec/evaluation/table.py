@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rllib_mec.envs.episodes import total_cost
+from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, total_cost
 from rllib_mec.evaluation.interval import Interval
 from rllib_mec.evaluation.paper import paper_row
-from rllib_mec.evaluation.protocol import COSTS, METRICS, Evaluation, is_comparable
+from rllib_mec.evaluation.protocol import COSTS, METRICS, Evaluation, is_comparable, is_near_optimal
 
 COLLAPSED_SHARE = 0.999
 
@@ -30,8 +30,8 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
     by_name = {evaluation.policy: evaluation for evaluation in reversed(evaluations)}
     baseline, planner = by_name.get("local only"), by_name.get("planner")
     entries = [(e.policy, {m: e[m] for m in METRICS}, e.mdp) for e in evaluations]
-    published = paper_row(first.mdp, first.num_tasks) if paper else None
-    if published is not None:
+    published = paper_row(first.mdp, first.num_tasks, first.distance_m) if paper else None
+    if published is not None and first.num_tasks is not None:
         published["cost"] = total_cost(
             published["latency_ms"],
             published["energy_j"],
@@ -67,16 +67,49 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
         for row in rows
     ]
     lines.insert(1, "─" * max(len(line) for line in lines))
+    return "\n".join([*lines, *_notes(evaluations, baseline, planner)])
+
+
+def _notes(
+    evaluations: Sequence[Evaluation], baseline: Evaluation | None, planner: Evaluation | None
+) -> list[str]:
+    """What stands under the table: what to beware of, then what was measured."""
+    notes = [
+        f"note: {evaluation.policy} runs every task locally: it has collapsed"
+        for evaluation in evaluations
+        if evaluation is not baseline and evaluation["local_share"].mean > COLLAPSED_SHARE
+    ]
+    ratio = ""
+    if planner is not None:
+        ratio = "; × of the planner's"
+        if is_near_optimal(planner):
+            ratio += ", where 1 is near-optimal"
+        else:
+            notes.append(
+                f"note: the planner's plans were searched at {EVALUATION_DISTANCE_M:g} m: "
+                "here there may be far better ones"
+            )
+    first = evaluations[0]
     scenario = first.scenario
-    for evaluation in evaluations:
-        if evaluation is not baseline and evaluation["local_share"].mean > COLLAPSED_SHARE:
-            lines.append(f"note: {evaluation.policy} runs every task locally: it has collapsed")
-    lines.append(
+    return [
+        *notes,
         f"{scenario.dnn}, N={scenario.num_devices}, M={scenario.num_servers}, "
         f"C={scenario.num_channels}, profile {scenario.profile!r}, {first.mdp}: "
         f"mean ± 95 % interval over {len(first.episodes)} episodes (seed {first.seed}), "
-        f"{first.num_tasks} tasks an MD, "
-        f"{first.distance_m:g} m; % against local only"
-        + ("" if planner is None else "; × of the planner's, where 1 is near-optimal")
-    )
-    return "\n".join(lines)
+        f"{_placement(first)}; % against local only{ratio}",
+    ]
+
+
+def _placement(evaluation: Evaluation) -> str:
+    """How many tasks the MDs had, and where they stood."""
+    scenario = evaluation.scenario
+    low, high = scenario.distance_range_m
+    if evaluation.num_tasks is None or evaluation.distance_m is None:
+        return (
+            f"queues and distances drawn as in training (mean {scenario.mean_tasks:g} tasks an MD, "
+            f"{low:g} to {high:g} m)"
+        )
+    where = f"{evaluation.distance_m:g} m"
+    if low < high and evaluation.distance_m == (low + high) / 2:
+        where += f" (the mean of {low:g} to {high:g} m)"
+    return f"{evaluation.num_tasks} tasks an MD, {where}"

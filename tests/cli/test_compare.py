@@ -2,6 +2,7 @@
 
 import functools
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -71,6 +72,20 @@ def test_without_the_planner_there_are_no_ratios(capsys):
     assert main(f"compare --policies full-offload,local-only {TINY}".split()) == 0
     out = capsys.readouterr().out
     assert "planner" not in out and "%" in out
+
+
+def test_the_distance_can_be_set_and_both_can_be_drawn(capsys):
+    command = "--policies full-offload,planner --scenario num_devices=2 max_window=1 --episodes 3"
+    near, far = (
+        numbers(capsys, f"{command} --num-tasks 2 --distance {metres}")["full offload"]
+        for metres in (20, 90)
+    )
+    assert (near["distance_m"], far["distance_m"]) == (20.0, 90.0)
+    assert near["latency_ms"]["mean"] < far["latency_ms"]["mean"]
+    drawn = numbers(capsys, f"{command} --draw")["full offload"]
+    assert drawn["num_tasks"] is None and drawn["distance_m"] is None
+    assert main(f"compare {command} --draw".split()) == 0
+    assert "searched at 50 m" in capsys.readouterr().out
 
 
 def test_one_episode_has_no_interval(capsys):
@@ -154,6 +169,9 @@ def test_time_slots_are_compared_to_the_planner_but_for_their_reward(capsys, tra
         ("--scenario profile=si profile=si", "--scenario: 'profile' is given twice"),
         ("--episodes 0", "--episodes must be at least 1, but is '0'"),
         ("--num-tasks 0", "--num-tasks must be at least 1, but is '0'"),
+        ("--distance 0", "--distance must be positive, but is '0'"),
+        ("--draw --num-tasks 3", "--draw draws queues and distances: give it without --num-tasks"),
+        ("--draw --distance 50", "--draw draws queues and distances: give it without --num-tasks"),
         ("--seed -1", "--seed must be at least 0, but is '-1'"),
         ("--json no/such.json", "there is no folder 'no'"),
         ("--json folder.json", "'folder.json' is a folder"),
@@ -184,6 +202,49 @@ def test_bad_input_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_of_the_registry_can_be_compared(name, capsys):
     assert len(numbers(capsys, f"--policies {name} {TINY}")) == 1
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """A function that says on which environment the checkpoint was trained."""
+
+    def on(env, **env_config):
+        config = SimpleNamespace(env=env, env_config=env_config)
+        info = SimpleNamespace(path="here", algorithm=None, config=config)
+        monkeypatch.setattr("rllib_mec.cli.evaluate.read_here", lambda path: info)
+        policy = FullOffload(Scenario(**env_config))
+        monkeypatch.setattr("rllib_mec.policies.load_policy", lambda path: policy)
+
+    return on
+
+
+@pytest.mark.parametrize(
+    ("flags", "num_tasks", "distance_m"),
+    [("", 4, 50.0), ("--num-tasks 3 --distance 70", 3, 70.0), ("--draw", None, None)],
+)
+def test_evaluate_takes_the_same_flags(evaluated, capsys, flags, num_tasks, distance_m):
+    evaluated("mec_task_window_v0", num_devices=2, mean_tasks=4)
+    assert rllib(f"evaluate here --json --episodes 2 {flags}".split()) == 0
+    for entry in json.loads(capsys.readouterr().out):
+        assert (entry["num_tasks"], entry["distance_m"]) == (num_tasks, distance_m)
+        assert entry["cost"]["mean"] > entry["latency_ms"]["mean"]
+
+
+@pytest.mark.parametrize(
+    ("env", "flags", "message"),
+    [
+        ("mec_task_window_v0", "--draw --distance 3", "--draw draws queues and distances: give it"),
+        ("mec_task_window_v0", "--distance near", "--distance must be a number"),
+        ("CartPole-v1", "--draw", "for this package's environments, not for 'CartPole-v1'"),
+        ("CartPole-v1", "--num-tasks 3", "for this package's environments, not for 'CartPole-v1'"),
+        ("CartPole-v1", "--distance 3", "for this package's environments, not for 'CartPole-v1'"),
+    ],
+)
+def test_evaluate_refuses_flags_that_mean_nothing(evaluated, capsys, env, flags, message):
+    evaluated(env)
+    assert rllib(f"evaluate here {flags}".split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and message in captured.err
 
 
 def test_an_interruption_is_one_line(monkeypatch, capsys):
