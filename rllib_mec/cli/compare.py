@@ -58,6 +58,7 @@ def compare(
     trained = [scenarios.load_trained(path) for path in checkpoints]
     where = _common_scenario(trained).replace(**scenario)
     # Checked before the planner searches.
+    scenarios.check_placement(placement, where.num_devices)
     places = [
         scenarios.mdp_for(policy, where.replace(**{**_own_method(policy), **scenario}), path)
         for policy, path in zip(trained, checkpoints, strict=True)

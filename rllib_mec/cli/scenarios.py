@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rllib_mec.cli.command import COUNT, NATURAL, POSITIVE, option
+import click
+
+from rllib_mec.cli.command import NATURAL, option
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.experiments.documents import read_settings
 from rllib_mec.experiments.messages import note
 from rllib_mec.experiments.restore import check_shape, read_here
+from rllib_mec.network.checks import Count, Natural, Positive, checked
 from rllib_mec.network.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -23,8 +26,32 @@ OF_THE_METHOD = ("remote_feature_share",)
 """Fields of a scenario that say how an algorithm works (AgileNN's split), not where it does."""
 
 
+class PerDevice(click.ParamType):
+    """A number for all devices, or one for each, such as ``80,50,20``.
+
+    Args:
+        one: What a number for all must be, for pydantic.
+        each: What each of several must be.
+        name: What ``--help`` shows for it.
+    """
+
+    def __init__(self, one: Any, each: Any, name: str):
+        """Keep them."""
+        self.one, self.each, self.name = one, each, name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: Any) -> Any:
+        """The number, or a tuple of them."""
+        flag = param.opts[-1] if param else self.name
+        words = str(value).split(",")
+        if len(words) == 1:
+            return checked(flag, value, self.one, texts=True)
+        return tuple(checked(flag, word.strip(), self.each, texts=True) for word in words)
+
+
 num_tasks_option = option(
-    "--num-tasks", type=COUNT, help="tasks of each device (default: the mean, 50)"
+    "--num-tasks",
+    type=PerDevice(Count, Natural, "N[,N...]"),
+    help="tasks of every device, or of each (default: the mean, 50)",
 )
 
 
@@ -39,10 +66,8 @@ def placement_options(function: Any) -> Any:
     """
 
     @functools.wraps(function)
-    def with_placement(
-        *args: Any, num_tasks: int | None, distance: float | None, draw: bool, **flags: Any
-    ) -> int:
-        if draw and (num_tasks, distance) != (None, None):
+    def with_placement(*args: Any, num_tasks: Any, distance: Any, draw: bool, **flags: Any) -> int:
+        if draw and not (num_tasks is None and distance is None):
             raise MecError(
                 "--draw draws queues and distances: give it without --num-tasks and --distance"
             )
@@ -52,11 +77,30 @@ def placement_options(function: Any) -> Any:
     draw = option("--draw", is_flag=True, help="draw queues and distances as in training")
     distance = option(
         "--distance",
-        type=POSITIVE,
-        help="metres of each device to the base station (default: 50 on the paper's range, else "
-        "the range's mean)",
+        type=PerDevice(Positive, Positive, "X[,X...]"),
+        help="metres of every device to the base station, or of each (default: 50 on the paper's "
+        "range, else the range's mean)",
     )
     return distance(draw(with_placement))
+
+
+def check_placement(placement: Mapping[str, Any], num_devices: int) -> None:
+    """Check, before anything long, that what is given per device is given for each.
+
+    Args:
+        placement: What :func:`placement_options` gave.
+        num_devices: N.
+
+    Raises:
+        MecError: It is of another number of devices.
+    """
+    for flag, name in (("--num-tasks", "num_tasks"), ("--distance", "distance_m")):
+        values = placement[name]
+        if isinstance(values, tuple) and len(values) != num_devices:
+            raise MecError(
+                f"{flag} takes one number, or {num_devices} (one per device), "
+                f"got {','.join(map(str, values))}"
+            )
 
 
 def scenario_options(function: Any) -> Any:

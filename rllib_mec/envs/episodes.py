@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -161,8 +161,8 @@ def run_episodes(
     num_episodes: int,
     *,
     seed: int = 0,
-    num_tasks: int | None = None,
-    distance_m: float | None = None,
+    num_tasks: int | Sequence[int] | None = None,
+    distance_m: float | Sequence[float] | None = None,
 ) -> EpisodeMetrics:
     """Run each of ``num_episodes`` worlds for exactly one episode.
 
@@ -174,14 +174,15 @@ def run_episodes(
         where: The worlds' MDP; a scenario stands for its task-window MDP.
         num_episodes: Number of episodes.
         seed: Seed of the worlds.
-        num_tasks: Tasks of every MD; drawn if ``None``.
-        distance_m: Distance of every MD to the base station; drawn if ``None``.
+        num_tasks: Tasks of every MD, or of each; drawn if ``None``.
+        distance_m: Distance of every MD to the base station, or of each; drawn if ``None``.
 
     Returns:
         The metrics, in the order of the worlds.
     """
     mdp = as_mdp(where)
-    worlds = mdp.make(num_episodes, seed, num_tasks=num_tasks, distance_m=distance_m)
+    fixed: dict[str, Any] = {"num_tasks": num_tasks, "distance_m": distance_m}
+    worlds = mdp.make(num_episodes, seed, **fixed)
     tally = EpisodeTally(num_episodes, mdp.scenario.num_devices)
     running = np.ones(num_episodes, dtype=bool)
     records: list[tuple[np.ndarray, EpisodeMetrics]] = []

@@ -8,6 +8,10 @@ drawn as in training. Episode i has the same channels for every policy.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from rllib_mec.envs.episodes import (
     EVALUATION_DISTANCE_M,
@@ -37,16 +41,17 @@ class Evaluation:
     Attributes:
         policy: Its name.
         mdp: What it was evaluated on.
-        num_tasks: Tasks of every MD; ``None`` where they were drawn.
-        distance_m: Distance of every MD to the base station; ``None`` where they were drawn.
+        num_tasks: Tasks of every MD, or of each; ``None`` where they were drawn.
+        distance_m: Distance of every MD to the base station, or of each; ``None`` where they were
+            drawn.
         seed: Seed of the episodes.
         episodes: Metrics of each episode.
     """
 
     policy: str
     mdp: MDP
-    num_tasks: int | None
-    distance_m: float | None
+    num_tasks: int | tuple[int, ...] | None
+    distance_m: float | tuple[float, ...] | None
     seed: int
     episodes: EpisodeMetrics
 
@@ -84,8 +89,8 @@ def evaluate(
     *,
     episodes: int = NUM_EPISODES,
     seed: int = 0,
-    num_tasks: int | None = None,
-    distance_m: float | None = None,
+    num_tasks: int | Sequence[int] | None = None,
+    distance_m: float | Sequence[float] | None = None,
     draw: bool = False,
 ) -> Evaluation:
     """Evaluate a policy.
@@ -95,9 +100,9 @@ def evaluate(
         where: The MDP, or a scenario for its task-window MDP; the policy's own MDP by default.
         episodes: Number of episodes.
         seed: Seed of the episodes.
-        num_tasks: Tasks of every MD; the scenario's mean by default.
-        distance_m: Distance of every MD to the base station; by default 50 m on the paper's range
-            of distances, and on any other the range's mean.
+        num_tasks: Tasks of every MD, or N numbers, one per MD; the scenario's mean by default.
+        distance_m: Distance of every MD to the base station, or N of them; by default 50 m on the
+            paper's range of distances, and on any other the range's mean.
         draw: Draw queues and distances as in training, instead of setting them.
 
     Raises:
@@ -114,7 +119,7 @@ def evaluate(
             )
     if episodes < 1:
         raise MecError(f"episodes must be at least 1, but is {episodes!r}")
-    if draw and (num_tasks, distance_m) != (None, None):
+    if draw and not (num_tasks is None and distance_m is None):
         raise MecError("draw=True draws queues and distances: leave out num_tasks and distance_m")
     if not draw:
         num_tasks = mdp.scenario.usual_tasks if num_tasks is None else num_tasks
@@ -122,7 +127,15 @@ def evaluate(
     metrics = run_episodes(
         policy.decide, mdp, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m
     )
-    return Evaluation(policy.name, mdp, num_tasks, distance_m, seed, metrics)
+    return Evaluation(policy.name, mdp, _same(num_tasks), _same(distance_m), seed, metrics)
+
+
+def _same(values: Any) -> Any:
+    """One number where all MDs have the same, else one per MD."""
+    distinct = np.unique(values) if values is not None else []
+    if len(distinct) == 1:
+        return distinct[0].item()
+    return values if values is None else tuple(np.asarray(values).tolist())
 
 
 def optimality_gap(evaluation: Evaluation, planner: Evaluation) -> dict[str, float]:

@@ -31,7 +31,7 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
     baseline, planner = by_name.get("local only"), by_name.get("planner")
     entries = [(e.policy, {m: e[m] for m in METRICS}, e.mdp) for e in evaluations]
     published = paper_row(first.mdp, first.num_tasks, first.distance_m) if paper else None
-    if published is not None and first.num_tasks is not None:
+    if published is not None and isinstance(first.num_tasks, int):
         published["cost"] = total_cost(
             published["latency_ms"],
             published["energy_j"],
@@ -109,7 +109,13 @@ def _placement(evaluation: Evaluation) -> str:
             f"queues and distances drawn as in training (mean {scenario.mean_tasks:g} tasks an MD, "
             f"{low:g} to {high:g} m)"
         )
-    where = f"{evaluation.distance_m:g} m"
+    tasks, where = _listed(evaluation.num_tasks), f"{_listed(evaluation.distance_m)} m"
     if low < high and evaluation.distance_m == (low + high) / 2:
         where += f" (the mean of {low:g} to {high:g} m)"
-    return f"{evaluation.num_tasks} tasks an MD, {where}"
+    return f"{tasks} tasks an MD, {where}"
+
+
+def _listed(values: float | tuple[float, ...]) -> str:
+    if isinstance(values, tuple):
+        return f"({', '.join(_listed(value) for value in values)})"
+    return f"{values:g}" if isinstance(values, float) else str(values)

@@ -11,6 +11,7 @@ from rllib_mec.cli import scenarios
 from rllib_mec.cli.mec import main
 from rllib_mec.cli.rllib import main as rllib
 from rllib_mec.envs import TimeSlotMDP
+from rllib_mec.envs.episodes import run_episodes
 from rllib_mec.evaluation import COSTS
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, Planner, PlannerBudget
@@ -86,6 +87,24 @@ def test_the_distance_can_be_set_and_both_can_be_drawn(capsys):
     assert drawn["num_tasks"] is None and drawn["distance_m"] is None
     assert main(f"compare {command} --draw".split()) == 0
     assert "searched at 50 m" in capsys.readouterr().out
+
+
+def test_each_device_can_have_its_own_tasks_and_distance(capsys, monkeypatch):
+    asked = []
+
+    def run_one(decide, where, num_episodes, *, num_tasks, distance_m, **keywords):
+        asked.append((num_tasks, distance_m))
+        return run_episodes(decide, where, num_episodes, num_tasks=1, distance_m=50.0)
+
+    monkeypatch.setattr("rllib_mec.evaluation.protocol.run_episodes", run_one)
+    command = "--policies local-only --episodes 2 --num-tasks 80,50,0 --distance 20,50.5,80"
+    entry = numbers(capsys, command)["local only"]
+    assert asked == [((80, 50, 0), (20.0, 50.5, 80.0))]
+    assert entry["num_tasks"] == [80, 50, 0] and entry["distance_m"] == [20.0, 50.5, 80.0]
+    assert main(f"compare {command}".split()) == 0
+    assert "(80, 50, 0) tasks an MD, (20, 50.5, 80) m;" in capsys.readouterr().out
+    equal = numbers(capsys, "--policies local-only --num-tasks 7,7,7 --distance 50,50,50")
+    assert (equal["local only"]["num_tasks"], equal["local only"]["distance_m"]) == (7, 50.0)
 
 
 def test_one_episode_has_no_interval(capsys):
@@ -170,6 +189,11 @@ def test_time_slots_are_compared_to_the_planner_but_for_their_reward(capsys, tra
         ("--episodes 0", "--episodes must be at least 1, but is '0'"),
         ("--num-tasks 0", "--num-tasks must be at least 1, but is '0'"),
         ("--distance 0", "--distance must be positive, but is '0'"),
+        ("--num-tasks 80,50", "--num-tasks takes one number, or 3 (one per device), got 80,50"),
+        ("--distance 9,9,9,9", "--distance takes one number, or 3 (one per device), got 9.0,9.0"),
+        ("--num-tasks 80,,20", "--num-tasks must be a whole number, but is ''"),
+        ("--distance 20,0,80", "--distance must be positive, but is '0'"),
+        ("--draw --num-tasks 8,5,2", "--draw draws queues and distances: give it without"),
         ("--draw --num-tasks 3", "--draw draws queues and distances: give it without --num-tasks"),
         ("--draw --distance 50", "--draw draws queues and distances: give it without --num-tasks"),
         ("--seed -1", "--seed must be at least 0, but is '-1'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rllib_mec.envs import VectorStep, VectorTaskWindow
+from rllib_mec.envs import TaskWindowMDP, VectorStep, VectorTaskWindow
 from rllib_mec.envs.episodes import EpisodeMetrics, EpisodeTally, run_episodes
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import LocalOnly, RandomPolicy
@@ -71,7 +71,7 @@ def test_by_equation_4_a_task_costs_the_same_however_windows_are_cut():
     task_ms, task_j = 43.015, 0.04089184256
     found = []
     for tasks_while_others_run in (5, 1):
-        worlds, tally = VectorTaskWindow(scenario, 1, 7), EpisodeTally(1, 3)
+        worlds, tally = TaskWindowMDP(scenario).make(1, 7), EpisodeTally(1, 3)
         state = worlds.get_state()
         state["queues"][:] = (80, 50, 20)
         worlds.set_state(state)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from rllib_mec.envs import TimeSlotMDP, VectorTaskWindow
+from rllib_mec.envs import TaskWindowMDP, TimeSlotMDP
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation import Interval, comparison_table, evaluate, paper_row
 from rllib_mec.network.scenario import Scenario
@@ -144,7 +144,7 @@ def test_queues_and_distances_can_be_set_in_every_mdp(where):
 def test_queues_and_distances_are_drawn_as_in_training():
     policy = Watched(Scenario())
     evaluation = evaluate(policy, episodes=4, seed=5, draw=True)
-    worlds = VectorTaskWindow(Scenario(), 4, 5)
+    worlds = TaskWindowMDP(Scenario()).make(4, 5)
     np.testing.assert_allclose(policy.first_queues, worlds.queues, rtol=1e-5)
     np.testing.assert_allclose(policy.distances_m[0], worlds.distances_m, rtol=1e-5)
     entry = evaluation.to_dict()

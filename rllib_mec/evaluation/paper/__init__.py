@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.resources
+from collections.abc import Sequence
 
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
 from rllib_mec.envs.mdp import MDP, as_mdp
@@ -11,7 +12,9 @@ from rllib_mec.network.scenario import SERVER_LATENCY_MS, Scenario
 
 
 def paper_row(
-    where: MDP | Scenario, num_tasks: int | None, distance_m: float | None = EVALUATION_DISTANCE_M
+    where: MDP | Scenario,
+    num_tasks: int | Sequence[int] | None,
+    distance_m: float | Sequence[float] | None = EVALUATION_DISTANCE_M,
 ) -> dict[str, float] | None:
     """What the paper's EMH-PPO reaches in this setting, from its Tables IV and V.
 
