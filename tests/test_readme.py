@@ -9,9 +9,10 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.splitlines()[0])
-def test_every_python_example_runs(code, ray_session, tmp_path, monkeypatch):
+def test_every_python_example_runs(code, ray_session, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    assert capsys.readouterr().out.strip() or "print(" not in code
 
 
 def test_every_file_that_is_named_exists():

@@ -2,10 +2,12 @@
 
 rllib-mec compare
 rllib-mec compare --policies local-only,planner --scenario num_devices=4 profile=si
+rllib-mec compare --policies full-offload,planner --num-tasks 20 --distance 80
 rllib-mec compare --checkpoint ~/ray_results/emh-ppo ~/ray_results/mahppo --json table.json
 
 Of a folder of results the newest checkpoint of the best trial is taken. All policies face the same
-channels. "/planner" says how many times the planner's reward, latency or energy a policy has.
+channels. "Eq. (4)" is the total latency and β/N times the total energy of an episode. "/planner"
+says how many times the planner's reward, Eq. (4), latency or energy a policy has.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_mec.cli import scenarios
 from rllib_mec.cli.command import COUNT, OK, command, option
-from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.registry import POLICIES, make_policy
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     help="of a trained policy; or the folder of a trial or experiment",
 )  # fmt: skip
 @scenarios.scenario_options
+@scenarios.placement_options
 @option("--episodes", type=COUNT, default=200)
 @option("--json", "json_file", metavar="FILE", help="write the numbers there; - prints them")
 def compare(
@@ -43,7 +45,7 @@ def compare(
     checkpoints: tuple[str, ...],
     scenario: dict[str, Any],
     seed: int,
-    num_tasks: int | None,
+    placement: dict[str, Any],
     episodes: int,
     json_file: str | None,
 ) -> int:
@@ -56,6 +58,7 @@ def compare(
     trained = [scenarios.load_trained(path) for path in checkpoints]
     where = _common_scenario(trained).replace(**scenario)
     # Checked before the planner searches.
+    scenarios.check_placement(placement, where.num_devices)
     places = [
         scenarios.mdp_for(policy, where.replace(**{**_own_method(policy), **scenario}), path)
         for policy, path in zip(trained, checkpoints, strict=True)
@@ -67,7 +70,7 @@ def compare(
     untrained = [make_policy(name, where) for name in names]
     places = [policy.mdp for policy in untrained] + places
     evaluations = [
-        evaluate(policy, place, episodes=episodes, seed=seed, num_tasks=num_tasks)
+        evaluate(policy, place, episodes=episodes, seed=seed, **placement)
         for policy, place in zip(untrained + trained, places, strict=True)
     ]
     if json_file:
@@ -94,7 +97,7 @@ def _common_scenario(trained: Sequence[Policy]) -> Scenario:
     """
     if not trained:
         return Scenario()
-    windows = (p.scenario.max_window for p in trained if isinstance(p.mdp, TaskWindowMDP))
+    windows = (p.scenario.max_window for p in trained if p.mdp.waits_for_all)
     usual = {name: getattr(Scenario, name) for name in scenarios.OF_THE_METHOD}
     return trained[0].scenario.replace(max_window=next(windows, Scenario.max_window), **usual)
 
@@ -106,7 +109,7 @@ def _own_method(policy: Policy) -> dict[str, Any]:
 def _distinct_names(trained: Sequence[Policy]) -> list[str]:
     """The policies' names, with the length of their time slots, and numbers where still equal."""
     names = [
-        policy.name if isinstance(policy.mdp, TaskWindowMDP) else f"{policy.name}, {policy.mdp}"
+        policy.name if policy.mdp.waits_for_all else f"{policy.name}, {policy.mdp}"
         for policy in trained
     ]
     return [

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from rllib_mec.checkpoints import CheckpointInfo
+from rllib_mec.cli import scenarios
 from rllib_mec.cli.command import COUNT, JSON_OBJECT, NATURAL, OK, command, option, verbosity_option
 from rllib_mec.errors import MecError
 from rllib_mec.experiments import names, quiet
@@ -33,6 +34,8 @@ _EPISODES_OTHER = 20
 @click.argument("checkpoint")
 @option("--episodes", type=COUNT, help="default 200 on ours, else 20")
 @option("--seed", type=NATURAL, default=0)
+@scenarios.num_tasks_option
+@scenarios.placement_options
 @option("--json", "as_json", is_flag=True, help="print the numbers as JSON")
 @option("-a", "-r", "--run", "--algo", "algo", help="check that this is the algorithm")
 @option("-e", "--env", help="another environment than in training")
@@ -42,6 +45,7 @@ def evaluate(
     checkpoint: str,
     episodes: int | None,
     seed: int,
+    placement: dict[str, Any],
     as_json: bool,
     algo: str | None,
     env: str | None,
@@ -58,6 +62,11 @@ def evaluate(
     env = env or info.config.env
     merged = {**(info.config.env_config or {}), **(env_config or {})}
     if not is_ours(env):
+        if any(placement.values()):
+            raise MecError(
+                "--num-tasks, --distance and --draw are for this package's environments, "
+                f"not for {getattr(env, '__name__', env)!r}"
+            )
         env = names.environment(env, merged)
         record = _greedy(info, env, merged, episodes or _EPISODES_OTHER, seed)
         if as_json:
@@ -68,12 +77,13 @@ def evaluate(
     if info.config.env != env:  # its settings and shapes are those of its own MDP
         raise MecError(f"the checkpoint was trained on {info.config.env!r}, not on {env!r}")
     mdp = names.check_mdp(str(env), merged)
+    scenarios.check_placement(placement, mdp.scenario.num_devices)
     from rllib_mec import evaluation
     from rllib_mec.policies import LocalOnly, load_policy
 
     evaluations = [
         # The trained one first: it says if the MDP is not one of its own shape.
-        evaluation.evaluate(each, mdp, episodes=episodes or _EPISODES_OURS, seed=seed)
+        evaluation.evaluate(each, mdp, episodes=episodes or _EPISODES_OURS, seed=seed, **placement)
         for each in (load_policy(str(info.path)), LocalOnly(mdp))
     ][::-1]
     if as_json:

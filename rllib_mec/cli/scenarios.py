@@ -1,17 +1,21 @@
-"""Which policy, on which scenario: common to `rllib-mec compare` and `rllib-mec render`."""
+"""Which policy, on which scenario: common to `compare`, `evaluate` and `render`."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rllib_mec.cli.command import COUNT, NATURAL, option
+import click
+
+from rllib_mec.cli.command import NATURAL, option
 from rllib_mec.envs.mdp import MDP
-from rllib_mec.errors import unknown
+from rllib_mec.errors import MecError, unknown
 from rllib_mec.experiments.documents import read_settings
 from rllib_mec.experiments.messages import note
 from rllib_mec.experiments.restore import check_shape, read_here
+from rllib_mec.network.checks import Count, Natural, Positive, checked
 from rllib_mec.network.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -22,6 +26,83 @@ OF_THE_METHOD = ("remote_feature_share",)
 """Fields of a scenario that say how an algorithm works (AgileNN's split), not where it does."""
 
 
+class PerDevice(click.ParamType):
+    """A number for all devices, or one for each, such as ``80,50,20``.
+
+    Args:
+        one: What a number for all must be, for pydantic.
+        each: What each of several must be.
+        name: What ``--help`` shows for it.
+    """
+
+    def __init__(self, one: Any, each: Any, name: str):
+        """Keep them."""
+        self.one, self.each, self.name = one, each, name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: Any) -> Any:
+        """The number, or a tuple of them."""
+        flag = param.opts[-1] if param else self.name
+        words = str(value).split(",")
+        if len(words) == 1:
+            return checked(flag, value, self.one, texts=True)
+        return tuple(checked(flag, word.strip(), self.each, texts=True) for word in words)
+
+
+num_tasks_option = option(
+    "--num-tasks",
+    type=PerDevice(Count, Natural, "N[,N...]"),
+    help="tasks of every device, or of each (default: the mean, 50)",
+)
+
+
+def placement_options(function: Any) -> Any:
+    """Give a command ``--distance`` and ``--draw``.
+
+    With its ``--num-tasks`` they reach it as ``placement``: keywords of
+    :func:`rllib_mec.evaluation.evaluate`.
+
+    Args:
+        function: The command's function.
+    """
+
+    @functools.wraps(function)
+    def with_placement(*args: Any, num_tasks: Any, distance: Any, draw: bool, **flags: Any) -> int:
+        if draw and not (num_tasks is None and distance is None):
+            raise MecError(
+                "--draw draws queues and distances: give it without --num-tasks and --distance"
+            )
+        placement = {"num_tasks": num_tasks, "distance_m": distance, "draw": draw}
+        return function(*args, placement=placement, **flags)
+
+    draw = option("--draw", is_flag=True, help="draw queues and distances as in training")
+    distance = option(
+        "--distance",
+        type=PerDevice(Positive, Positive, "X[,X...]"),
+        help="metres of every device to the base station, or of each (default: 50 on the paper's "
+        "range, else the range's mean)",
+    )
+    return distance(draw(with_placement))
+
+
+def check_placement(placement: Mapping[str, Any], num_devices: int) -> None:
+    """Check, before anything long, that what is given per device is given for each.
+
+    Args:
+        placement: What :func:`placement_options` gave.
+        num_devices: N.
+
+    Raises:
+        MecError: It is of another number of devices.
+    """
+    for flag, name in (("--num-tasks", "num_tasks"), ("--distance", "distance_m")):
+        values = placement[name]
+        if isinstance(values, tuple) and len(values) != num_devices:
+            raise MecError(
+                f"{flag} takes one number, or {num_devices} (one per device), "
+                f"got {','.join(map(str, values))}"
+            )
+
+
 def scenario_options(function: Any) -> Any:
     """Give a command ``--scenario``, ``--seed`` and ``--num-tasks``.
 
@@ -29,7 +110,7 @@ def scenario_options(function: Any) -> Any:
         function: The command's function.
     """
     for add in (
-        option("--num-tasks", type=COUNT, help="tasks of each device (default: the mean, 50)"),
+        num_tasks_option,
         option("--seed", type=NATURAL, default=0, help="seed of the episodes"),
         option(
             "--scenario",

@@ -30,7 +30,11 @@ class Codec:
     affine: bool
 
     def num_bytes(self, elements: int) -> int:
-        """Exact bytes of a coded floating-point tensor with that many elements."""
+        """Exact bytes of a coded floating-point tensor with that many elements.
+
+        Args:
+            elements: Of the tensor.
+        """
         header = _HEADER.size if self.affine and elements else 0
         return header + (elements * self.bits + 7) // 8
 
@@ -116,7 +120,11 @@ class Codec:
         return flat.to(dtype).reshape(shape)
 
     def error(self, tensor: torch.Tensor) -> CodecError:
-        """What a round trip of this tensor loses."""
+        """What a round trip of this tensor loses.
+
+        Args:
+            tensor: Of a floating-point type and any shape.
+        """
         back = self.decode(self.encode(tensor), tuple(tensor.shape), tensor.dtype)
         gap = (back.double() - tensor.detach().cpu().double()).abs()
         if not gap.numel():
@@ -155,6 +163,9 @@ CODECS = {
 
 def codec(name: str) -> Codec:
     """The codec of that name.
+
+    Args:
+        name: One of :data:`CODECS`.
 
     Raises:
         MecError: There is none.

@@ -51,7 +51,11 @@ class Operator:
     latency_ms: float | None = None
 
     def bits(self, feature_bits: float) -> float:
-        """Bits of the output when floating-point elements are coded in ``feature_bits`` each."""
+        """Bits of the output when floating-point elements are coded in ``feature_bits`` each.
+
+        Args:
+            feature_bits: Bits of an element; tensors of other types keep their own.
+        """
         return self.elements * (feature_bits if self.raw_bits is None else self.raw_bits)
 
 
@@ -193,6 +197,9 @@ class OperatorGraph:
     def closure(self, names: Iterable[str]) -> int:
         """The smallest head that contains the named nodes.
 
+        Args:
+            names: Of operators or inputs.
+
         Raises:
             MecError: A name is not in the graph.
         """
@@ -205,7 +212,14 @@ class OperatorGraph:
         return head
 
     def with_latencies(self, latency_ms: Sequence[float]) -> OperatorGraph:
-        """The same graph with one measured latency in ms for each operator, in their order."""
+        """The same graph with one measured latency in ms for each operator, in their order.
+
+        Args:
+            latency_ms: In the order of ``operators``.
+
+        Raises:
+            MecError: There are not as many as operators.
+        """
         if len(latency_ms) != len(self.operators):
             raise MecError(
                 f"{len(latency_ms)} latencies for {len(self.operators)} operators of {self.name!r}"
@@ -239,7 +253,11 @@ class OperatorGraph:
 
 
 def bits_of(nodes: int) -> Iterator[int]:
-    """The members of a bit set, smallest first."""
+    """The members of a bit set, smallest first.
+
+    Args:
+        nodes: The bit set, bit i for member i.
+    """
     while nodes:
         lowest = nodes & -nodes
         yield lowest.bit_length() - 1

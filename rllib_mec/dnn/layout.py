@@ -30,12 +30,20 @@ class Layout:
     columns: int
 
     def position(self, node: int) -> tuple[float, float]:
-        """A node's place in the drawing."""
+        """A node's place in the drawing.
+
+        Args:
+            node: Its index in the graph's ``nodes``.
+        """
         return self.x[node], self.row_middle[self.row[node]] + self.y[node]
 
 
 def lay_out(graph: OperatorGraph) -> Layout:
-    """Give each node the level after its last parent, and within it a lane near its parents."""
+    """Give each node the level after its last parent, and within it a lane near its parents.
+
+    Args:
+        graph: The DNN.
+    """
     level = [0] * len(graph.nodes)
     members: dict[int, list[int]] = {}
     for i, parents in enumerate(graph.parent_ids):

@@ -84,6 +84,9 @@ class PartitionTable:
     def point(self, index: int) -> PartitionPoint:
         """The point at an index.
 
+        Args:
+            index: 0 sends the input, S - 1 is full local.
+
         Raises:
             MecError: There is no such index.
         """

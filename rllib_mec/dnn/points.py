@@ -68,7 +68,11 @@ class PartitionPoint:
         return sum(self.graph.nodes[i].macs for i in bits_of(self.head))
 
     def bits(self, feature_bits: float) -> float:
-        """Bits sent when floating-point elements are coded in ``feature_bits`` each."""
+        """Bits sent when floating-point elements are coded in ``feature_bits`` each.
+
+        Args:
+            feature_bits: Bits of an element; tensors of other types keep their own.
+        """
         return sum(self.graph[name].bits(feature_bits) for name in self.operators)
 
     def __repr__(self) -> str:
@@ -156,7 +160,11 @@ def algorithm_1(graph: OperatorGraph, limit: int = MAX_POINTS) -> list[Partition
 
 
 def vertical_points(graph: OperatorGraph) -> list[PartitionPoint]:
-    """Cuts that a single tensor crosses (Neurosurgeon), with the input and full local."""
+    """Cuts that a single tensor crosses (Neurosurgeon), with the input and full local.
+
+    Args:
+        graph: The DNN.
+    """
     heads = {graph.input_set, graph.full_set}
     for i in range(len(graph.nodes)):
         head = graph.ancestors[i] | 1 << i | graph.input_set
@@ -169,6 +177,10 @@ def layer_points(graph: OperatorGraph, limit: int = MAX_POINTS) -> list[Partitio
     """Cuts between whole layers (ResNet's bottlenecks, GoogLeNet's Inception modules, ...).
 
     Layers that depend on each other both ways count as one.
+
+    Args:
+        graph: The DNN.
+        limit: Most points to return.
 
     Raises:
         MecError: There are more than ``limit``.

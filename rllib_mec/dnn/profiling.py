@@ -55,6 +55,9 @@ class Profile:
     def scaled(self, factor: float) -> Profile:
         """The same profile on a machine that takes ``factor`` times as long.
 
+        Args:
+            factor: Above 0; 2 is half as fast.
+
         Raises:
             MecError: The factor is not a positive number.
         """
@@ -71,6 +74,9 @@ class Profile:
     def for_graph(self, graph: OperatorGraph) -> list[float]:
         """The latencies in ms, one for each operator of a graph, in its order.
 
+        Args:
+            graph: Of the DNN that was profiled.
+
         Raises:
             MecError: The profile is of another graph.
         """
@@ -86,12 +92,19 @@ class Profile:
         return [latency[name] for name in names]
 
     def save(self, path: str | Path) -> None:
-        """Write the profile as JSON."""
+        """Write the profile as JSON.
+
+        Args:
+            path: Of the file, which is overwritten.
+        """
         Path(path).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Profile:
         """Read a profile that :meth:`save` wrote.
+
+        Args:
+            path: Of the file.
 
         Raises:
             MecError: The file is missing or is no profile.
@@ -190,6 +203,11 @@ def _processor() -> str:
 
 def as_latencies(value: Any, graph: OperatorGraph, label: str) -> list[float] | None:
     """A profile's latencies for a graph, or None if ``value`` is a positive number of ms.
+
+    Args:
+        value: What the user gave.
+        graph: The DNN.
+        label: What to call the value in the error.
 
     Raises:
         MecError: It is neither.

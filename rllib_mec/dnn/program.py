@@ -32,11 +32,19 @@ class TensorSpec:
 
     @classmethod
     def of(cls, tensor: torch.Tensor) -> TensorSpec:
-        """The spec of a tensor."""
+        """The spec of a tensor.
+
+        Args:
+            tensor: Whose shape and type to take.
+        """
         return cls(tuple(tensor.shape), tensor.dtype)
 
     def example(self, device: torch.device | str = "cpu") -> torch.Tensor:
-        """A tensor of this spec: random numbers, or zeros where they are no floats."""
+        """A tensor of this spec: random numbers, or zeros where they are no floats.
+
+        Args:
+            device: Where it lies.
+        """
         if self.dtype.is_floating_point:
             return torch.randn(self.shape, device=device).to(self.dtype)
         return torch.zeros(self.shape, dtype=self.dtype, device=device)
@@ -72,7 +80,12 @@ class Program:
 def example_tensors(
     program: Program, device: torch.device | str = "cpu"
 ) -> tuple[torch.Tensor, ...]:
-    """Random inputs of the traced shapes."""
+    """Random inputs of the traced shapes.
+
+    Args:
+        program: The traced DNN.
+        device: Where they lie.
+    """
     return tuple(spec.example(device) for spec in program.inputs.values())
 
 
@@ -86,12 +99,20 @@ class Probe:
 
 
 def tensors_in(value: Value) -> list[torch.Tensor]:
-    """All tensors in a node's value."""
+    """All tensors in a node's value.
+
+    Args:
+        value: A tensor, or any structure that holds some.
+    """
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
 def storage_of(tensor: torch.Tensor) -> int:
-    """A number that all views of one tensor share."""
+    """A number that all views of one tensor share.
+
+    Args:
+        tensor: A tensor, or a view of one.
+    """
     return tensor.untyped_storage()._cdata
 
 
@@ -164,7 +185,11 @@ _MORE_FLOPS = {torch.ops.aten.mkldnn_rnn_layer: _rnn_flops}
 
 
 def operator_path(node: fx.Node) -> str:
-    """The name to show for an fx node: its module's path and, within it, the function called."""
+    """The name to show for an fx node: its module's path and, within it, the function called.
+
+    Args:
+        node: Of a traced graph.
+    """
     stack = node.meta.get("nn_module_stack") or {}
     path = ""
     if stack:
@@ -179,7 +204,12 @@ def operator_path(node: fx.Node) -> str:
 
 
 def operation(node: fx.Node, module: nn.Module | None = None) -> str:
-    """The kind of operation a node does, e.g. ``"conv2d"``, ``"add"``."""
+    """The kind of operation a node does, e.g. ``"conv2d"``, ``"add"``.
+
+    Args:
+        node: Of a traced graph.
+        module: The module that the node calls, if it calls one.
+    """
     if node.op == "call_module":
         return type(module).__name__.lower() if module is not None else "module"
     if node.op == "call_method":
@@ -190,7 +220,11 @@ def operation(node: fx.Node, module: nn.Module | None = None) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message that says something."""
+    """The first line of an exception's message that says something.
+
+    Args:
+        error: The exception; its class is told if it says nothing.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 

@@ -52,7 +52,12 @@ class Criteria:
     server: tuple[Sequence[float], ...] = ()
 
     def of(self, graph: OperatorGraph, head: int) -> Cost:
-        """The costs of a cut: bits, then device criteria, then server criteria."""
+        """The costs of a cut: bits, then device criteria, then server criteria.
+
+        Args:
+            graph: The DNN.
+            head: Bit set of the nodes that run on the device.
+        """
         inside = list(bits_of(head))
         outside = list(bits_of(graph.full_set & ~head))
         return (
@@ -63,7 +68,11 @@ class Criteria:
 
 
 def non_dominated(labels: list[Label]) -> list[Label]:
-    """The labels that no other one beats or equals in every cost, in order of cost."""
+    """The labels that no other one beats or equals in every cost, in order of cost.
+
+    Args:
+        labels: All with as many costs; they get sorted in place.
+    """
     if len(labels) < 2:
         return labels
     labels.sort()
@@ -96,12 +105,22 @@ class Staircase:
         self.ys: list[float] = []
 
     def covers(self, x: float, y: float) -> bool:
-        """Whether some point is at most ``x`` and at most ``y``."""
+        """Whether some point is at most ``x`` and at most ``y``.
+
+        Args:
+            x: First cost.
+            y: Second cost.
+        """
         at = bisect.bisect_right(self.xs, x)
         return at > 0 and self.ys[at - 1] <= y
 
     def add(self, x: float, y: float) -> bool:
-        """Add a point, unless it is covered, and drop those that it covers; True if added."""
+        """Add a point, unless it is covered, and drop those that it covers; True if added.
+
+        Args:
+            x: First cost.
+            y: Second cost.
+        """
         if self.covers(x, y):
             return False
         at = end = bisect.bisect_left(self.xs, x)
@@ -320,6 +339,9 @@ def sweep_order(graph: OperatorGraph) -> list[int]:
 
     Of the operators that can come next it takes the one that closes the most open tensors, and
     among equals the one freed last, which follows a branch to its end before the next.
+
+    Args:
+        graph: The DNN.
     """
     waiting = [sum(not graph.input_set >> p & 1 for p in ids) for ids in graph.parent_ids]
     readers_left = [len(ids) for ids in graph.child_ids]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,8 +16,42 @@ from rllib_mec.network.scenario import Scenario
 EVALUATION_DISTANCE_M = 50.0
 """Distance of every MD to the base station in the paper's performance tests (Section V-A)."""
 
+
+def usual_distance_m(scenario: Scenario) -> float:
+    """Distance of every MD in an evaluation: the paper's on its range, else the range's mean.
+
+    Args:
+        scenario: Says between which distances policies are trained.
+    """
+    if scenario.distance_range_m == Scenario.distance_range_m:
+        return EVALUATION_DISTANCE_M
+    return sum(scenario.distance_range_m) / 2
+
+
+_Values = TypeVar("_Values", float, np.ndarray)
+
 Decide = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """Maps observations of B worlds to the actions that :meth:`VectorEnv.step` takes."""
+
+
+def total_cost(
+    latency_ms: _Values, energy_j: _Values, tasks: _Values, energy_weight: float
+) -> _Values:
+    """What a user pays for an episode, Eq. (4): total latency + β/N · total energy, in ms.
+
+    Unlike the reward it weighs every task the same, however the tasks are cut into windows or
+    slots. Where MDs wait for each other the waits are part of the latency, as in Eq. (11).
+
+    Args:
+        latency_ms: Total inference latency of an episode.
+        energy_j: Average energy of a task.
+        tasks: Mean number of tasks of an MD: N cancels.
+        energy_weight: β.
+
+    Returns:
+        The cost, of the arguments' common shape.
+    """
+    return latency_ms + energy_weight * energy_j * tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +82,15 @@ class EpisodeMetrics:
     def __len__(self) -> int:
         """Number of episodes."""
         return len(self.reward)
+
+    def cost(self, energy_weight: float) -> np.ndarray:
+        """Eq. (4) of each episode, ``(num_episodes,)``, ms; see :func:`total_cost`.
+
+        Args:
+            energy_weight: β.
+        """
+        tasks = self.window_size * self.num_windows
+        return total_cost(self.latency_ms, self.energy_j, tasks, energy_weight)
 
     @classmethod
     def concatenate(cls, parts: list[EpisodeMetrics]) -> EpisodeMetrics:
@@ -118,8 +162,8 @@ def run_episodes(
     num_episodes: int,
     *,
     seed: int = 0,
-    num_tasks: int | None = None,
-    distance_m: float | None = None,
+    num_tasks: int | Sequence[int] | None = None,
+    distance_m: float | Sequence[float] | None = None,
 ) -> EpisodeMetrics:
     """Run each of ``num_episodes`` worlds for exactly one episode.
 
@@ -131,14 +175,15 @@ def run_episodes(
         where: The worlds' MDP; a scenario stands for its task-window MDP.
         num_episodes: Number of episodes.
         seed: Seed of the worlds.
-        num_tasks: Tasks of every MD; drawn if ``None``.
-        distance_m: Distance of every MD to the base station; drawn if ``None``.
+        num_tasks: Tasks of every MD, or of each; drawn if ``None``.
+        distance_m: Distance of every MD to the base station, or of each; drawn if ``None``.
 
     Returns:
         The metrics, in the order of the worlds.
     """
     mdp = as_mdp(where)
-    worlds = mdp.make(num_episodes, seed, num_tasks=num_tasks, distance_m=distance_m)
+    fixed: dict[str, Any] = {"num_tasks": num_tasks, "distance_m": distance_m}
+    worlds = mdp.make(num_episodes, seed, **fixed)
     tally = EpisodeTally(num_episodes, mdp.scenario.num_devices)
     running = np.ones(num_episodes, dtype=bool)
     records: list[tuple[np.ndarray, EpisodeMetrics]] = []

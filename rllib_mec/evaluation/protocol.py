@@ -1,14 +1,24 @@
 """One protocol for every policy: the paper's metrics over seeded episodes, with intervals.
 
-As in Section V-A, every MD has the mean number of tasks (50) and stands at 50 m, while shadowing
-stays on. Episode i has the same channels for every policy.
+As in Section V-A, every MD has the mean number of tasks (50) and stands at 50 m, or at the mean of
+another range of distances, while shadowing stays on. Other queues and distances can be set, or
+drawn as in training. Episode i has the same channels for every policy.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
-from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, EpisodeMetrics, run_episodes
+import numpy as np
+
+from rllib_mec.envs.episodes import (
+    EVALUATION_DISTANCE_M,
+    EpisodeMetrics,
+    run_episodes,
+    usual_distance_m,
+)
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.task_window import as_mdp
 from rllib_mec.errors import MecError
@@ -16,10 +26,11 @@ from rllib_mec.evaluation.interval import Interval
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies.policy import Policy
 
-METRICS = ("reward", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
+METRICS = ("reward", "cost", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
+"""The metrics of :class:`~rllib_mec.envs.episodes.EpisodeMetrics`; ``cost`` is Eq. (4)."""
 
-COSTS = ("reward", "latency_ms", "energy_j")
-"""What policies are compared by: with savings, the optimality gap, and the paper's numbers."""
+COSTS = ("reward", "cost", "latency_ms", "energy_j")
+"""What policies are compared by: with the optimality gap, and the paper's numbers."""
 
 NUM_EPISODES = 200
 
@@ -31,16 +42,17 @@ class Evaluation:
     Attributes:
         policy: Its name.
         mdp: What it was evaluated on.
-        num_tasks: Tasks of every MD.
-        distance_m: Distance of every MD to the base station.
+        num_tasks: Tasks of every MD, or of each; ``None`` where they were drawn.
+        distance_m: Distance of every MD to the base station, or of each; ``None`` where they were
+            drawn.
         seed: Seed of the episodes.
         episodes: Metrics of each episode.
     """
 
     policy: str
     mdp: MDP
-    num_tasks: int
-    distance_m: float
+    num_tasks: int | tuple[int, ...] | None
+    distance_m: float | tuple[float, ...] | None
     seed: int
     episodes: EpisodeMetrics
 
@@ -51,6 +63,8 @@ class Evaluation:
 
     def __getitem__(self, metric: str) -> Interval:
         """The interval of one of :data:`METRICS` over the episodes."""
+        if metric == "cost":
+            return Interval.of(self.episodes.cost(self.scenario.energy_weight))
         return Interval.of(getattr(self.episodes, metric))
 
     def to_dict(self) -> dict:
@@ -76,8 +90,9 @@ def evaluate(
     *,
     episodes: int = NUM_EPISODES,
     seed: int = 0,
-    num_tasks: int | None = None,
-    distance_m: float = EVALUATION_DISTANCE_M,
+    num_tasks: int | Sequence[int] | None = None,
+    distance_m: float | Sequence[float] | None = None,
+    draw: bool = False,
 ) -> Evaluation:
     """Evaluate a policy.
 
@@ -86,11 +101,14 @@ def evaluate(
         where: The MDP, or a scenario for its task-window MDP; the policy's own MDP by default.
         episodes: Number of episodes.
         seed: Seed of the episodes.
-        num_tasks: Tasks of every MD; the scenario's mean by default.
-        distance_m: Distance of every MD to the base station.
+        num_tasks: Tasks of every MD, or N numbers, one per MD; the scenario's mean by default.
+        distance_m: Distance of every MD to the base station, or N of them; by default 50 m on the
+            paper's range of distances, and on any other the range's mean.
+        draw: Draw queues and distances as in training, instead of setting them.
 
     Raises:
-        MecError: The policy was made for an MDP of another shape, or ``episodes`` is below 1.
+        MecError: The policy was made for an MDP of another shape, ``episodes`` is below 1, or
+            queues or distances are both set and drawn.
     """
     mdp = policy.mdp if where is None else as_mdp(where)
     for field, given in mdp.shape.items():
@@ -102,26 +120,63 @@ def evaluate(
             )
     if episodes < 1:
         raise MecError(f"episodes must be at least 1, but is {episodes!r}")
-    num_tasks = mdp.scenario.usual_tasks if num_tasks is None else num_tasks
+    if draw and not (num_tasks is None and distance_m is None):
+        raise MecError("draw=True draws queues and distances: leave out num_tasks and distance_m")
+    if not draw:
+        num_tasks = mdp.scenario.usual_tasks if num_tasks is None else num_tasks
+        distance_m = usual_distance_m(mdp.scenario) if distance_m is None else distance_m
     metrics = run_episodes(
         policy.decide, mdp, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m
     )
-    return Evaluation(policy.name, mdp, num_tasks, distance_m, seed, metrics)
+    return Evaluation(policy.name, mdp, _same(num_tasks), _same(distance_m), seed, metrics)
+
+
+def _same(values: Any) -> Any:
+    """One number where all MDs have the same, else one per MD."""
+    distinct = np.unique(values) if values is not None else []
+    if len(distinct) == 1:
+        return distinct[0].item()
+    return values if values is None else tuple(np.asarray(values).tolist())
 
 
 def optimality_gap(evaluation: Evaluation, planner: Evaluation) -> dict[str, float]:
-    """How many times the planner's cost a policy has: 1 is near-optimal, more is worse.
+    """How many times the planner's cost a policy has: more is worse.
+
+    1 is near-optimal where the planner's plans were searched: see :func:`is_near_optimal`.
 
     Args:
         evaluation: Of the policy.
         planner: Of the planner, in the same setting.
 
     Returns:
-        The ratios of ``reward``, ``latency_ms`` and ``energy_j``; without the reward if the policy
-        ran in another MDP, which rewards in another way.
+        The ratios of ``reward``, ``cost`` (Eq. 4), ``latency_ms`` and ``energy_j``; without those
+        that are not comparable.
     """
     return {
         metric: evaluation[metric].mean / planner[metric].mean
         for metric in COSTS
-        if metric != "reward" or evaluation.mdp.env_id == planner.mdp.env_id
+        if is_comparable(metric, evaluation.mdp, planner.mdp)
     }
+
+
+def is_near_optimal(planner: Evaluation) -> bool:
+    """Whether the planner is near-optimal here: it searches its plans at 50 m.
+
+    Args:
+        planner: Its evaluation.
+    """
+    return planner.distance_m == EVALUATION_DISTANCE_M
+
+
+def is_comparable(metric: str, mdp: MDP, other: MDP) -> bool:
+    """Whether a metric means the same in two MDPs.
+
+    Only the reward may not: the mean over task windows that end with the slowest MD (Eq. 8) is
+    another measure than the mean over time slots.
+
+    Args:
+        metric: One of :data:`METRICS`.
+        mdp: One MDP.
+        other: The other one.
+    """
+    return metric != "reward" or mdp.waits_for_all == other.waits_for_all

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, total_cost
 from rllib_mec.evaluation.interval import Interval
 from rllib_mec.evaluation.paper import paper_row
-from rllib_mec.evaluation.protocol import COSTS, METRICS, Evaluation
+from rllib_mec.evaluation.protocol import COSTS, METRICS, Evaluation, is_comparable, is_near_optimal
 
 COLLAPSED_SHARE = 0.999
+
+_WITH_SAVING = ("latency_ms", "energy_j")
 
 
 def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -> str:
@@ -26,25 +29,31 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
     first = evaluations[0]
     by_name = {evaluation.policy: evaluation for evaluation in reversed(evaluations)}
     baseline, planner = by_name.get("local only"), by_name.get("planner")
-    entries = [(e.policy, {m: e[m] for m in METRICS}, e.mdp.env_id) for e in evaluations]
-    published = paper_row(first.mdp, first.num_tasks) if paper else None
-    if published is not None:
+    entries = [(e.policy, {m: e[m] for m in METRICS}, e.mdp) for e in evaluations]
+    published = paper_row(first.mdp, first.num_tasks, first.distance_m) if paper else None
+    if published is not None and isinstance(first.num_tasks, int):
+        published["cost"] = total_cost(
+            published["latency_ms"],
+            published["energy_j"],
+            first.num_tasks,
+            first.scenario.energy_weight,
+        )
         values = {metric: Interval(value, math.nan) for metric, value in published.items()}
-        entries.append(("the paper's EMH-PPO", values, first.mdp.env_id))
+        entries.append(("the paper's EMH-PPO", values, first.mdp))
 
     gap = [] if planner is None else ["/planner"]
-    rows = [["policy", "reward", *gap, "latency, ms", "", *gap, "energy, J/task", "", *gap]]
-    rows[0] += ["waiting, ms/task", "window"]
-    for name, values, env_id in entries:
+    rows = [["policy", "reward", *gap, "Eq. (4)", *gap]]
+    rows[0] += ["latency, ms", "", *gap, "energy, J/task", "", *gap, "waiting, ms/task", "window"]
+    for name, values, mdp in entries:
         row = [name]
         for metric in COSTS:
             value = values[metric]
             row.append(value.text(4 if metric == "energy_j" else 2))
-            if metric != "reward":
+            if metric in _WITH_SAVING:
                 saving = None if baseline is None else value.mean / baseline[metric].mean - 1
                 row.append("" if saving is None else f"{100 * saving:+.1f} %")
             if planner is not None:
-                comparable = metric != "reward" or env_id == planner.mdp.env_id
+                comparable = is_comparable(metric, mdp, planner.mdp)
                 row.append(f"{value.mean / planner[metric].mean:.2f}×" if comparable else "")
         row.append(values["waiting_ms"].text(2) if "waiting_ms" in values else "")
         row.append(f"{values['window_size'].mean:.2f}" if "window_size" in values else "")
@@ -58,16 +67,55 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
         for row in rows
     ]
     lines.insert(1, "─" * max(len(line) for line in lines))
+    return "\n".join([*lines, *_notes(evaluations, baseline, planner)])
+
+
+def _notes(
+    evaluations: Sequence[Evaluation], baseline: Evaluation | None, planner: Evaluation | None
+) -> list[str]:
+    """What stands under the table: what to beware of, then what was measured."""
+    notes = [
+        f"note: {evaluation.policy} runs every task locally: it has collapsed"
+        for evaluation in evaluations
+        if evaluation is not baseline and evaluation["local_share"].mean > COLLAPSED_SHARE
+    ]
+    ratio = ""
+    if planner is not None:
+        ratio = "; × of the planner's"
+        if is_near_optimal(planner):
+            ratio += ", where 1 is near-optimal"
+        else:
+            notes.append(
+                f"note: the planner's plans were searched at {EVALUATION_DISTANCE_M:g} m: "
+                "here there may be far better ones"
+            )
+    first = evaluations[0]
     scenario = first.scenario
-    for evaluation in evaluations:
-        if evaluation is not baseline and evaluation["local_share"].mean > COLLAPSED_SHARE:
-            lines.append(f"note: {evaluation.policy} runs every task locally: it has collapsed")
-    lines.append(
+    return [
+        *notes,
         f"{scenario.dnn}, N={scenario.num_devices}, M={scenario.num_servers}, "
         f"C={scenario.num_channels}, profile {scenario.profile!r}, {first.mdp}: "
         f"mean ± 95 % interval over {len(first.episodes)} episodes (seed {first.seed}), "
-        f"{first.num_tasks} tasks an MD, "
-        f"{first.distance_m:g} m; % against local only"
-        + ("" if planner is None else "; × of the planner's, where 1 is near-optimal")
-    )
-    return "\n".join(lines)
+        f"{_placement(first)}; % against local only{ratio}",
+    ]
+
+
+def _placement(evaluation: Evaluation) -> str:
+    """How many tasks the MDs had, and where they stood."""
+    scenario = evaluation.scenario
+    low, high = scenario.distance_range_m
+    if evaluation.num_tasks is None or evaluation.distance_m is None:
+        return (
+            f"queues and distances drawn as in training (mean {scenario.mean_tasks:g} tasks an MD, "
+            f"{low:g} to {high:g} m)"
+        )
+    tasks, where = _listed(evaluation.num_tasks), f"{_listed(evaluation.distance_m)} m"
+    if low < high and evaluation.distance_m == (low + high) / 2:
+        where += f" (the mean of {low:g} to {high:g} m)"
+    return f"{tasks} tasks an MD, {where}"
+
+
+def _listed(values: float | tuple[float, ...]) -> str:
+    if isinstance(values, tuple):
+        return f"({', '.join(_listed(value) for value in values)})"
+    return f"{values:g}" if isinstance(values, float) else str(values)

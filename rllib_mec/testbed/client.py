@@ -78,6 +78,9 @@ class Hello:
     def from_json(cls, values: Any) -> Hello:
         """The inverse of :meth:`to_json`.
 
+        Args:
+            values: The server's JSON, as parsed.
+
         Raises:
             ServerLost: They are none.
         """
@@ -99,6 +102,9 @@ class Hello:
 
 def parse_address(address: str) -> tuple[str, int]:
     """Host and port of ``HOST:PORT``.
+
+    Args:
+        address: As a user gives it; IPv6 in brackets.
 
     Raises:
         MecError: It is none.
@@ -130,6 +136,9 @@ class ServerClient:
     def hello(self, timeout_s: float) -> Hello:
         """Ask what the server serves.
 
+        Args:
+            timeout_s: Give up after so long.
+
         Raises:
             ServerLost: As :meth:`request`.
             ServerBusy: As :meth:`request`.
@@ -138,11 +147,22 @@ class ServerClient:
         return Hello.from_json(self.get_json("/hello", timeout_s))
 
     def get_json(self, path: str, timeout_s: float) -> Any:
-        """GET a JSON document; raises what :meth:`request` does."""
+        """GET a JSON document; raises what :meth:`request` does.
+
+        Args:
+            path: Path of the URL.
+            timeout_s: Give up after so long.
+        """
         return _parsed(self.request("GET", path, b"", JSON_TYPE, timeout_s, _MAX_JSON_BYTES))
 
     def post_json(self, path: str, values: Any, timeout_s: float) -> Any:
-        """POST JSON and return the reply's; raises what :meth:`request` does."""
+        """POST JSON and return the reply's; raises what :meth:`request` does.
+
+        Args:
+            path: Path of the URL.
+            values: What JSON can hold.
+            timeout_s: Give up after so long.
+        """
         body = json.dumps(values).encode()
         return _parsed(self.request("POST", path, body, JSON_TYPE, timeout_s, _MAX_JSON_BYTES))
 

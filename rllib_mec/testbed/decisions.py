@@ -72,7 +72,7 @@ class Fixed:
     power_w: float = POWER_W
 
     def next_window(self, remaining: int) -> list[TaskDecision]:
-        """All tasks left, in one window."""
+        """All tasks left, in one window; see the base class."""
         return [TaskDecision(self.point, self.codec, power_w=self.power_w)] * remaining
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ class Scheduled:
             raise ServerLost("it answered garbage: not a registration") from None
 
     def next_window(self, remaining: int) -> list[TaskDecision]:
-        """The scheduler's decision, or one local task where there is none."""
+        """The scheduler's decision, or one local task where there is none; see the base class."""
         if not self._breaker.allows():
             return [self._local("the scheduler is out of reach")]
         try:

@@ -90,7 +90,11 @@ class Worker:
         self._results: list[tuple[TaskRecord, list[torch.Tensor]]] = []
 
     def profile(self, runs: int) -> dict[str, Any]:
-        """Time the DNN's operators in this process, at full speed and in CPU time as it runs."""
+        """Time the DNN's operators in this process, at full speed and in CPU time as it runs.
+
+        Args:
+            runs: How often each operator is timed.
+        """
         graph, x = self._model.graph, self._input(0)
         return dataclasses.asdict(profile(graph, x, runs=runs, clock=time.thread_time))
 
@@ -99,12 +103,23 @@ class Worker:
         return self._pace.least_s()
 
     def keep_pace(self, seconds: dict[str, float]) -> dict[str, Any]:
-        """Compute as fast from now on, whatever else the machine does."""
+        """Compute as fast from now on, whatever else the machine does.
+
+        Args:
+            seconds: How long each piece of work shall take, by its name.
+        """
         self._pace.fix(seconds)
         return {}
 
     def connect(self, decide: str | int) -> dict[str, Any]:
-        """Get ready to run with a decider."""
+        """Get ready to run with a decider.
+
+        Args:
+            decide: A fixed partition point, or :data:`SCHEDULER`.
+
+        Raises:
+            MecError: The server does not answer in time, or serves something else.
+        """
         if self._device is not None:
             self._device.close()
         settings = self._settings
@@ -142,7 +157,12 @@ class Worker:
         )
 
     def run(self, tasks: int, delay_s: float) -> dict[str, Any]:
-        """Work through tasks, beginning a while from now."""
+        """Work through tasks, beginning a while from now.
+
+        Args:
+            tasks: How many.
+            delay_s: So that all devices can begin together.
+        """
         assert self._device is not None, "connect first"
         self._results = []
         inputs = (self._input(i) for i in range(tasks))

@@ -191,11 +191,20 @@ class Emulation:
         return [index[head] for head in self.hello.heads]
 
     def scenario(self, num_devices: int, like: Scenario | None = None) -> Scenario:
-        """The testbed as the simulator sees it."""
+        """The testbed as the simulator sees it.
+
+        Args:
+            num_devices: N.
+            like: Whose other fields to take; the default scenario if ``None``.
+        """
         return self.calibration.scenario(num_devices, self._folder, like)
 
     def cuts(self, run: Run) -> list[str]:
-        """What each device of a run with fixed points sends."""
+        """What each device of a run with fixed points sends.
+
+        Args:
+            run: A run whose devices each have one point.
+        """
         names = [self._table.operators[self._columns[point]] for point in run.points]
         return [" + ".join(each) or "nothing: full local" for each in names]
 

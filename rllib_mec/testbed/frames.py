@@ -127,7 +127,13 @@ class Frame:
 
 
 def payload_bytes(codec: str, dtype: str, shape: tuple[int, ...]) -> int:
-    """Exact bytes of a coded tensor."""
+    """Exact bytes of a coded tensor.
+
+    Args:
+        codec: One of :data:`FRAME_CODECS`.
+        dtype: Name of the tensor's type, a key of :data:`DTYPES`.
+        shape: The tensor's.
+    """
     elements = math.prod(shape)
     if codec == RAW or dtype not in _FLOATS:
         return elements * DTYPES[dtype]
@@ -136,6 +142,9 @@ def payload_bytes(codec: str, dtype: str, shape: tuple[int, ...]) -> int:
 
 def encode(frame: Frame) -> bytes:
     """The frame's bytes.
+
+    Args:
+        frame: What to send.
 
     Raises:
         FrameError: A field is out of its range, or a payload is not as long as its shape needs.

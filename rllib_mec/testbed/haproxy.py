@@ -57,7 +57,11 @@ def haproxy_front(host: str) -> Iterator[None]:
 
 
 def free_port(host: str = "") -> int:
-    """A port that nobody listens on at the moment."""
+    """A port that nobody listens on at the moment.
+
+    Args:
+        host: The address to listen on; all if empty.
+    """
     with socket.socket() as probe:
         probe.bind((host, 0))
         return probe.getsockname()[1]

@@ -44,7 +44,11 @@ class Link:
         self._free_at = -math.inf
 
     def seconds(self, num_bytes: int) -> float:
-        """How long that many bytes take; 0 on a link without a limit."""
+        """How long that many bytes take; 0 on a link without a limit.
+
+        Args:
+            num_bytes: How many.
+        """
         return 0.0 if self.bandwidth_mbps is None else num_bytes / (self.bandwidth_mbps * 125e3)
 
     def send(self, data: bytes, send: Callable[[memoryview], object]) -> None:
@@ -87,7 +91,11 @@ class LinkSocket:
         self.deadline = deadline
 
     def sendall(self, data: bytes) -> None:
-        """Send everything at the link's rate."""
+        """Send everything at the link's rate.
+
+        Args:
+            data: What to send.
+        """
         self._link.send(data, self._send)
 
     def _send(self, chunk: memoryview) -> None:
@@ -95,7 +103,11 @@ class LinkSocket:
         self._sock.sendall(chunk)
 
     def recv_into(self, buffer: memoryview) -> int:
-        """Read what is there."""
+        """Read what is there.
+
+        Args:
+            buffer: Where to put it; its length is the most that is read.
+        """
         self._arm()
         return self._sock.recv_into(buffer)
 
@@ -106,7 +118,11 @@ class LinkSocket:
         self._sock.settimeout(left)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """A reader of what comes in."""
+        """A reader of what comes in.
+
+        Args:
+            mode: ``http.client``'s, which only ever reads bytes.
+        """
         return io.BufferedReader(_Reader(self))
 
     def close(self) -> None:

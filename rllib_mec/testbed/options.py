@@ -77,6 +77,9 @@ class ServerOptions:
     def from_dict(cls, values: Mapping[str, Any]) -> ServerOptions:
         """Options of a Ray Serve config file.
 
+        Args:
+            values: The fields' names and values; lists stand for tuples.
+
         Raises:
             MecError: An unknown key, or what the constructor raises.
         """

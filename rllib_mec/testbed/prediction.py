@@ -58,7 +58,16 @@ class Prediction:
         waiting_ms: float,
         energy_j: float,
     ) -> Prediction:
-        """Summarise the latencies of many simulated tasks."""
+        """Summarise the latencies of many simulated tasks.
+
+        Args:
+            latencies_ms: Of single tasks, ``(tasks,)``.
+            makespan_ms: From the first start to the last end.
+            num_tasks: Done in the makespan.
+            local_share: See the class.
+            waiting_ms: See the class.
+            energy_j: See the class.
+        """
         p50, p95 = np.percentile(latencies_ms, [50, 95])
         return cls(
             mean_ms=float(latencies_ms.mean()),
@@ -217,7 +226,11 @@ def best_points(scenario: Scenario, candidates: Sequence[int], power_w: float) -
 
 
 def alone_ms(scenario: Scenario) -> np.ndarray:
-    """Latency of a task at each point if a device has the testbed for itself, ``(S,)``."""
+    """Latency of a task at each point if a device has the testbed for itself, ``(S,)``.
+
+    Args:
+        scenario: The testbed as the simulator sees it.
+    """
     physics = Physics.of(scenario)
     radio = physics.radio
     local_ms, bits, server_ms = physics.stage_work[:SERVER]

@@ -60,6 +60,9 @@ class Child:
     def send(self, line: str) -> None:
         """Write a line to its stdin.
 
+        Args:
+            line: Without its end.
+
         Raises:
             MecError: It has ended.
         """
@@ -72,6 +75,9 @@ class Child:
 
     def receive(self, timeout_s: float) -> str:
         """Its next line on stdout.
+
+        Args:
+            timeout_s: Give up after so long.
 
         Raises:
             MecError: It ended, or said nothing within the time.

@@ -104,6 +104,9 @@ class Summary:
     def of(cls, records: Sequence[TaskRecord]) -> Summary:
         """Summarise records, of one device or of several that ran at the same time.
 
+        Args:
+            records: One of each task, in any order.
+
         Raises:
             MecError: There are none.
         """
@@ -146,7 +149,12 @@ def _nearest_rank(ordered: Sequence[float], share: float) -> float:
 
 
 def write_csv(records: Iterable[TaskRecord], path: str | Path) -> None:
-    """Write records as CSV, one row a task, with the fields' names as header."""
+    """Write records as CSV, one row a task, with the fields' names as header.
+
+    Args:
+        records: One of each task.
+        path: Of the file, which is overwritten.
+    """
     names = [field.name for field in dataclasses.fields(TaskRecord)]
     with Path(path).open("w", newline="") as file:
         writer = csv.DictWriter(file, names)
@@ -155,7 +163,12 @@ def write_csv(records: Iterable[TaskRecord], path: str | Path) -> None:
 
 
 def write_json(records: Sequence[TaskRecord], path: str | Path) -> None:
-    """Write ``{"summary": ..., "tasks": [...]}``."""
+    """Write ``{"summary": ..., "tasks": [...]}``.
+
+    Args:
+        records: One of each task, at least one.
+        path: Of the file, which is overwritten.
+    """
     tasks = [dataclasses.asdict(record) for record in records]
     document = {"summary": Summary.of(records).to_dict(), "tasks": tasks}
     Path(path).write_text(json.dumps(document, indent=1) + "\n")
@@ -163,6 +176,9 @@ def write_json(records: Sequence[TaskRecord], path: str | Path) -> None:
 
 def read_json(path: str | Path) -> list[TaskRecord]:
     """Read the tasks that :func:`write_json` wrote.
+
+    Args:
+        path: Of the file.
 
     Raises:
         MecError: The file is missing or is none.

@@ -166,6 +166,11 @@ class Remote:
     def frame(self, point: int, codec: str, tensors: dict[str, torch.Tensor]) -> bytes:
         """The frame of a new request.
 
+        Args:
+            point: Partition point of the task.
+            codec: How to code what is sent.
+            tensors: What is sent, by name.
+
         Raises:
             MecError: The codec cannot code the tensors.
         """
@@ -197,7 +202,12 @@ class Remote:
 
 
 def mismatch(model: SplitModel, hello: Hello) -> str:
-    """Why a device with this DNN cannot work with that server, in one line; empty if it can."""
+    """Why a device with this DNN cannot work with that server, in one line; empty if it can.
+
+    Args:
+        model: The device's.
+        hello: What the server says it serves.
+    """
     if hello.model != model.name:
         return f"it serves {hello.model!r}, not {model.name!r}"
     if hello.input_shape != model.input_shape:

@@ -94,7 +94,11 @@ class WindowScheduler:
         )
 
     def leave(self, device: str) -> None:
-        """Free a device's place; the others wait for it no longer."""
+        """Free a device's place; the others wait for it no longer.
+
+        Args:
+            device: Its name; nothing happens if it has no place.
+        """
         for index, place in enumerate(self._places):
             if place is not None and place.device == device:
                 if place.asking is not None:

@@ -64,7 +64,11 @@ class SchedulerServer:
 
     @_routes.post("/register")
     async def register(self, request: Registration) -> dict[str, Any]:
-        """Give a device a place."""
+        """Give a device a place.
+
+        Args:
+            request: Who asks, for which DNN, and from where.
+        """
         heads = tuple(f"{head:x}" for head in self._options.heads or ())
         if request.model != self._options.model or tuple(request.heads) != heads:
             raise HTTPException(NO_PLACE, f"it decides for {self._options.model!r} and its points")
@@ -81,7 +85,11 @@ class SchedulerServer:
 
     @_routes.post("/window")
     async def window(self, request: WindowRequest) -> dict[str, Any]:
-        """Decide a device's next window, together with the others'."""
+        """Decide a device's next window, together with the others'.
+
+        Args:
+            request: Who asks, and its state.
+        """
         try:
             answer = await self._scheduler.ask(
                 request.device, request.sequence, request.remaining, request.distance_m
@@ -95,7 +103,11 @@ class SchedulerServer:
 
     @_routes.post("/leave")
     async def leave(self, request: Leave) -> dict[str, Any]:
-        """Free a device's place."""
+        """Free a device's place.
+
+        Args:
+            request: Who leaves.
+        """
         self._scheduler.leave(request.device)
         return {}
 
@@ -122,7 +134,11 @@ def scheduler_application(args: dict[str, Any]) -> serve.Application:
 
 
 def bind_scheduler(options: ServerOptions) -> serve.Application:
-    """The application of the scheduler for resolved options."""
+    """The application of the scheduler for resolved options.
+
+    Args:
+        options: With a checkpoint, its fields filled in from it.
+    """
     return SchedulerServer.options(
         num_replicas=1,
         max_ongoing_requests=max(100, 4 * (options.devices or 1)),  # they wait for each other

@@ -111,7 +111,11 @@ class TailServer:
 
     @_routes.post("/infer")
     async def infer(self, request: Request) -> Response:
-        """Finish a task."""
+        """Finish a task.
+
+        Args:
+            request: Its body is a frame with the tensors at the cut.
+        """
         ids = bytes(16), self._model.fingerprint
         self._waiting += 1
         self._queue.set(self._waiting)
@@ -194,7 +198,11 @@ def tail_application(args: dict[str, Any]) -> serve.Application:
 
 
 def bind_tails(options: ServerOptions) -> serve.Application:
-    """The application of tails for resolved options."""
+    """The application of tails for resolved options.
+
+    Args:
+        options: With a model, its fields filled in.
+    """
     return TailServer.options(
         num_replicas=options.replicas,
         max_ongoing_requests=2 * options.max_batch,

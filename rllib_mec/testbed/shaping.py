@@ -39,11 +39,20 @@ class Shaping(Protocol):
     client_mbps: float | None
 
     def server_command(self, argv: Sequence[str]) -> list[str]:
-        """The command line that runs ``argv`` as the server."""
+        """The command line that runs ``argv`` as the server.
+
+        Args:
+            argv: Program and arguments.
+        """
         ...
 
     def command(self, device: int, argv: Sequence[str]) -> list[str]:
-        """The command line that runs ``argv`` as a device."""
+        """The command line that runs ``argv`` as a device.
+
+        Args:
+            device: Its index, from 0.
+            argv: Program and arguments.
+        """
         ...
 
 
@@ -63,11 +72,11 @@ class TokenBuckets:
         self.description = f"a token bucket in each device's client ({reason})"
 
     def server_command(self, argv: Sequence[str]) -> list[str]:
-        """The command as it is."""
+        """The command as it is; see the base class."""
         return list(argv)
 
     def command(self, device: int, argv: Sequence[str]) -> list[str]:
-        """The command as it is."""
+        """The command as it is; see the base class."""
         return list(argv)
 
 
@@ -98,11 +107,11 @@ class Namespaces:
         self.host = f"{self._subnet}.1"
 
     def server_command(self, argv: Sequence[str]) -> list[str]:
-        """The command within the server's namespace."""
+        """The command within the server's namespace; see the base class."""
         return _within(self._tag, argv)
 
     def command(self, device: int, argv: Sequence[str]) -> list[str]:
-        """The command within the device's namespace."""
+        """The command within the device's namespace; see the base class."""
         return _within(self._namespace(device), argv)
 
     def __enter__(self) -> Namespaces:

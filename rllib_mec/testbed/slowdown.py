@@ -25,7 +25,12 @@ class Pace:
         self._fixed_s: dict[str, float] = {}
 
     def of(self, piece: str, measured_s: float) -> float:
-        """The seconds that count for a piece of work that took ``measured_s``."""
+        """The seconds that count for a piece of work that took ``measured_s``.
+
+        Args:
+            piece: Its name.
+            measured_s: How long it took this time.
+        """
         self._least_s[piece] = min(measured_s, self._least_s.get(piece, measured_s))
         return self._fixed_s.get(piece, measured_s)
 
@@ -34,7 +39,11 @@ class Pace:
         return dict(self._least_s)
 
     def fix(self, seconds: Mapping[str, float]) -> None:
-        """From now on these count, whatever is measured."""
+        """From now on these count, whatever is measured.
+
+        Args:
+            seconds: By the name of the piece of work.
+        """
         self._fixed_s = dict(seconds)
 
 
@@ -60,7 +69,12 @@ class SlowedWork:
         self.spent_ms = 0.0
 
     def do(self, piece: str, function: Callable[[], T]) -> T:
-        """Run a function, which is this piece of work, and return its result."""
+        """Run a function, which is this piece of work, and return its result.
+
+        Args:
+            piece: Its name.
+            function: The work, without arguments.
+        """
         start, cpu_start = time.perf_counter(), self._clock()
         result = function()
         wanted = self._slowdown * self._pace.of(piece, self._clock() - cpu_start)

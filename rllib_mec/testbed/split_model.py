@@ -126,25 +126,47 @@ class SplitModel:
         return torch.zeros(1, *self.input_shape)
 
     def local_mmacs(self, index: int) -> float:
-        """Million MACs done on the device at a point."""
+        """Million MACs done on the device at a point.
+
+        Args:
+            index: Of the partition point.
+        """
         return self.points[index].macs / 1e6
 
     def specs(self, index: int) -> Mapping[str, Any]:
-        """Name and :class:`~rllib_mec.dnn.program.TensorSpec` of each tensor sent at a point."""
+        """Name and :class:`~rllib_mec.dnn.program.TensorSpec` of each tensor sent at a point.
+
+        Args:
+            index: Of the partition point.
+        """
         return self._split(index)[1].tensors
 
     def head(self, index: int, x: torch.Tensor) -> Tensors:
-        """Run the device's half."""
+        """Run the device's half.
+
+        Args:
+            index: Of the partition point.
+            x: One input, with its batch dimension.
+        """
         with torch.inference_mode():
             return self._split(index)[0](x)
 
     def tail(self, index: int, tensors: Tensors) -> Any:
-        """Run the server's half."""
+        """Run the server's half.
+
+        Args:
+            index: Of the partition point.
+            tensors: What the head gave, by name.
+        """
         with torch.inference_mode():
             return self._split(index)[1](tensors)
 
     def whole(self, x: torch.Tensor) -> Any:
-        """Run all of it."""
+        """Run all of it.
+
+        Args:
+            x: One input, with its batch dimension.
+        """
         with torch.inference_mode():
             return self.module(x)
 
@@ -153,15 +175,27 @@ class SplitModel:
         return digest(self.leaves(self.whole(task_input(self.input_shape, 0, 0))))
 
     def leaves(self, result: Any) -> list[torch.Tensor]:
-        """The tensors of a result, in order."""
+        """The tensors of a result, in order.
+
+        Args:
+            result: Of :meth:`tail` or :meth:`whole`.
+        """
         return pytree.tree_leaves(result)
 
     def result(self, leaves: Sequence[torch.Tensor]) -> Any:
-        """The result with these tensors; the inverse of :meth:`leaves`."""
+        """The result with these tensors; the inverse of :meth:`leaves`.
+
+        Args:
+            leaves: In their order.
+        """
         return pytree.tree_unflatten(list(leaves), self._result_spec)
 
     def can_batch(self, index: int) -> bool:
-        """Whether tensors of several tasks, one behind the other, go through a tail together."""
+        """Whether tensors of several tasks, one behind the other, go through a tail together.
+
+        Args:
+            index: Of the partition point.
+        """
         inputs = [self.example(), self.example() + 1.0]
         heads = [self.head(index, x) for x in inputs]
         try:
@@ -178,6 +212,10 @@ class SplitModel:
         """Run the server's half once for several tasks.
 
         The last bits differ from those of single runs, as kernels choose another order to sum in.
+
+        Args:
+            index: Of the partition point.
+            batch: What the heads of several tasks gave.
 
         Returns:
             For each task the leaves of its result.

@@ -60,7 +60,11 @@ def from_frame(frame: Frame, specs: Mapping[str, Any]) -> dict[str, torch.Tensor
 
 
 def result_blobs(leaves: Sequence[torch.Tensor]) -> tuple[Blob, ...]:
-    """A result's tensors, raw."""
+    """A result's tensors, raw.
+
+    Args:
+        leaves: The result's tensors, in order.
+    """
     return to_blobs({f"result_{i}": leaf for i, leaf in enumerate(leaves)}, RAW)
 
 
@@ -82,7 +86,11 @@ def result_leaves(frame: Frame, like: Sequence[torch.Tensor]) -> list[torch.Tens
 
 
 def digest(leaves: Sequence[torch.Tensor]) -> str:
-    """SHA-256 of a result's tensors."""
+    """SHA-256 of a result's tensors.
+
+    Args:
+        leaves: The result's tensors, in order.
+    """
     sha = hashlib.sha256()
     for leaf in leaves:
         sha.update(raw_bytes(leaf))
@@ -90,7 +98,11 @@ def digest(leaves: Sequence[torch.Tensor]) -> str:
 
 
 def raw_bytes(tensor: torch.Tensor) -> bytes:
-    """The elements themselves, in row-major order."""
+    """The elements themselves, in row-major order.
+
+    Args:
+        tensor: Of any type and shape.
+    """
     flat = tensor.detach().cpu().contiguous().flatten()
     return flat.view(torch.uint8).numpy().tobytes()  # bfloat16 has no NumPy dtype
 

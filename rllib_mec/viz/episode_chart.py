@@ -49,7 +49,11 @@ def episode_text(recording: Recording) -> str:
 
 
 def summary(recording: Recording) -> str:
-    """One line of what the episode came to."""
+    """One line of what the episode came to.
+
+    Args:
+        recording: The episode, or its beginning.
+    """
     steps = len(recording.steps)
     return (
         f"{'whole episode' if recording.is_whole else 'beginning of an episode'}: "
@@ -105,7 +109,12 @@ def _lines(recording: Recording) -> list[list[RecordedStep]]:
 
 
 def prepare_lanes(axes: Axes, recording: Recording) -> None:
-    """A lane for each MD."""
+    """A lane for each MD.
+
+    Args:
+        axes: To be drawn on.
+        recording: The episode.
+    """
     num_devices = recording.num_devices
     axes.set_ylim(num_devices - 0.5, _LANES_TOP)
     axes.set_yticks(range(num_devices), [f"md_{n}" for n in range(num_devices)])
@@ -118,6 +127,12 @@ def draw_steps(axes: Axes, recording: Recording, start_ms: float, end_ms: float)
     """Everything between two times: the tasks, and where steps begin.
 
     The axes must be laid out, since what is written depends on the room there is.
+
+    Args:
+        axes: To be drawn on, its x axis in ms.
+        recording: The episode.
+        start_ms: Since the episode's start.
+        end_ms: Since the episode's start.
     """
     left, right = axes.get_xlim()
     inches_per_ms = axes.get_position().width * WIDTH_INCHES / (right - left)
@@ -153,12 +168,20 @@ def _caption(recording: Recording, index: int, pixels: float) -> str:
 
 
 def add_stage_legend(figure: Figure) -> None:
-    """Say below everything which colour is which stage."""
+    """Say below everything which colour is which stage.
+
+    Args:
+        figure: A figure with a constrained layout.
+    """
     figure.legend(
         legend_patches(), STAGES, loc="outside lower center", ncols=len(STAGES), handlelength=1.4
     )
 
 
 def queue_text(queues: np.ndarray) -> str:
-    """The tasks left of every MD, ``(N,)``, as ``50 · 49 · 50``."""
+    """The tasks left of every MD, ``(N,)``, as ``50 · 49 · 50``.
+
+    Args:
+        queues: Whole numbers, ``(N,)``.
+    """
     return " · ".join(str(int(count)) for count in queues)

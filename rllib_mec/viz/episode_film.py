@@ -71,6 +71,9 @@ def write_animation(recording: Recording, path: str | Path, title: str, fps: flo
 def check_fps(fps: float) -> None:
     """Check that a GIF can have so many frames a second.
 
+    Args:
+        fps: Frames a second.
+
     Raises:
         MecError: Not a number above 0 and at most 50.
     """

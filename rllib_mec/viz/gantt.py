@@ -130,7 +130,12 @@ def _figure(stage_ends: np.ndarray, window_size: np.ndarray, name: str) -> Any:
 
 
 def draw_bars(axes: Axes, blocks: Sequence[Block]) -> None:
-    """Draw blocks as bars, one row an MD."""
+    """Draw blocks as bars, one row an MD.
+
+    Args:
+        axes: To be drawn on, its x axis in ms.
+        blocks: What to draw.
+    """
     for stage, colour in enumerate(COLOURS):
         mine = [block for block in blocks if block.stage == stage]
         axes.barh(
@@ -146,7 +151,13 @@ def draw_bars(axes: Axes, blocks: Sequence[Block]) -> None:
 
 
 def draw_numbers(axes: Axes, blocks: Sequence[Block], pixels_per_ms: float) -> None:
-    """Number the tasks, from 1, on the longest block of each, where there is room."""
+    """Number the tasks, from 1, on the longest block of each, where there is room.
+
+    Args:
+        axes: To be drawn on, its x axis in ms.
+        blocks: All that are drawn.
+        pixels_per_ms: Scale of the x axis.
+    """
     for block in _longest(blocks):
         label = str(block.task + 1)
         if block.length_ms * pixels_per_ms >= 4 + 8 * len(label):
@@ -159,7 +170,14 @@ def draw_numbers(axes: Axes, blocks: Sequence[Block], pixels_per_ms: float) -> N
 def draw_task_ends(
     axes: Axes, devices: np.ndarray, ends_ms: np.ndarray, *, clip: bool = True
 ) -> None:
-    """Mark where tasks end; without clipping also in full at the axes' end."""
+    """Mark where tasks end; without clipping also in full at the axes' end.
+
+    Args:
+        axes: To be drawn on, its x axis in ms.
+        devices: MD of each task, ``(tasks,)`` int.
+        ends_ms: When it ended, ``(tasks,)``.
+        clip: Whether to cut the marks off at the edge of the axes.
+    """
     axes.vlines(ends_ms, devices - 0.33, devices + 0.33, color="black", linewidth=1.2, clip_on=clip)
 
 
@@ -181,7 +199,13 @@ def _latency_ms(stage_ends: np.ndarray, window_size: np.ndarray) -> float:
 
 
 def blocks_of(stage_ends: np.ndarray, window_size: np.ndarray) -> Iterator[Block]:
-    """All stages of some length, then each MD's waiting (as of its last task)."""
+    """All stages of some length, then each MD's waiting (as of its last task).
+
+    Args:
+        stage_ends: When the stages of each MD's tasks ended, ``(N, tasks, 3)``, ms; 0 where
+            there is none.
+        window_size: Tasks of each MD, ``(N,)`` int.
+    """
     latency = _latency_ms(stage_ends, window_size)
     for n, size in enumerate(window_size):
         clock = 0.0

@@ -5,10 +5,10 @@ import pytest
 import torch
 from joint import make_learner, make_runner, train_batch
 
+from rllib_mec.algorithms.acting import Decision
 from rllib_mec.algorithms.columns import CREDIT, PLAYED
 from rllib_mec.algorithms.distributions import TASK_HEADS
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
-from rllib_mec.envs.vector import VectorStep
 from rllib_mec.errors import MecError
 
 
@@ -22,27 +22,48 @@ def runner(counterfactuals: int):
     )
 
 
-class SumOfServers:
-    """VectorEnv whose reward is the sum of the servers' numbers that were decided for."""
+class Draws:
+    """A policy whose draws are known: all MDs send the input at 15 dBm, then all compute alone."""
 
-    def simulate(self, actions) -> VectorStep:
-        total = actions["server"].sum((1, 2)).astype(float)
-        return VectorStep(*([None] * len(VectorStep._fields)))._replace(reward=total)
+    def __init__(self, shape):
+        zeros = np.zeros(shape, int)
+        self.local = {**dict.fromkeys(("channel", "server"), zeros), "window": zeros[..., 0]}
+        self.local |= {"partition": zeros + FULL_LOCAL, "power": np.full(shape, 0.5)}
+        self.left = [{**self.local, "partition": zeros}, self.local]
+
+    def sample(self, generator):
+        return {head: torch.from_numpy(values) for head, values in self.left.pop(0).items()}
 
 
-def test_credit_is_the_gain_over_decisions_drawn_anew():
-    sampler = runner(counterfactuals=1)
-    decision = sampler._actor.decide(
-        sampler.env.observation(), [], explore=True, at_random=False, iteration=0
+FULL_LOCAL = 4  # of ResNet-50's five points
+LOCAL_MS, LOCAL_J = 5 * 8.603, 4089.184256e-5  # Table IV; zeta times the MMACs, Eq. (3)
+
+
+def test_credit_is_what_eq_8_gains_over_the_mean_of_decisions_drawn_anew():
+    sampler = make_runner(
+        EMHPPOConfig()
+        .environment(
+            "mec_task_window_v0",
+            env_config={"num_devices": 2, "max_window": 1, "shadowing_std_db": 0.0},
+        )
+        .env_runners(num_envs_per_env_runner=4)
+        .training(counterfactuals=2, reward_scale=2.0)
     )
-    generator = torch.Generator()
-    generator.set_state(sampler._generator.get_state())
-    credit = sampler.credit(SumOfServers(), decision)[CREDIT]
-    anew = decision.dist.sample(generator=generator)["server"].numpy()
-    # An MD's own servers against those it might have drawn; the other MD's cancel.
-    gain = (decision.actions["server"] - anew).sum(2)
-    np.testing.assert_allclose(credit, gain / 2.0)
-    assert np.abs(credit).max() > 0
+    policy = Draws((4, 2, 1))
+    decision = Decision(policy.local, policy.local, {}, policy)
+    credit = sampler.credit(sampler.env, decision)[CREDIT]
+    # Both compute alone: no waiting, a task each, beta/N = 25.
+    own = -(LOCAL_MS + 25 * 2 * LOCAL_J)
+    # One sends 3x224x224 float32 at 15 dBm without interference, Eq. (1); in the paper's physics
+    # a second of it counts as 1 ms, Eq. (2). It then waits for the other, alpha = 0.05.
+    power_w = 10**1.5 / 1000
+    rate_bps = 1e6 * np.log2(1 + power_w * sampler.env.distances_m**-3.0 / 1e-9)
+    on_air_s = 3 * 224 * 224 * 32 / rate_bps
+    waiting_ms = (LOCAL_MS - (on_air_s + 8.603)) / 2
+    other = -(LOCAL_MS + 0.05 * waiting_ms + 25 * (LOCAL_J + power_w * on_air_s))
+    # The second draw is what was done anyway, and gains nothing; rewards are halved.
+    np.testing.assert_allclose(credit, (own - other) / 2 / 2, rtol=1e-5)
+    assert np.unique(credit).size == 8  # each MD by its own distance
 
 
 def test_an_md_that_decides_nothing_gets_no_credit_and_the_scale_is_one():

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -10,6 +11,8 @@ from rllib_mec.cli import scenarios
 from rllib_mec.cli.mec import main
 from rllib_mec.cli.rllib import main as rllib
 from rllib_mec.envs import TimeSlotMDP
+from rllib_mec.envs.episodes import run_episodes
+from rllib_mec.evaluation import COSTS
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, Planner, PlannerBudget
 from rllib_mec.registry import POLICIES
@@ -56,10 +59,10 @@ def test_every_policy_stands_beside_its_ratio_to_the_planner(capsys, tmp_path):
         assert ratio == pytest.approx(local[metric]["mean"] / planner[metric]["mean"])
         assert planner["of_planner"][metric] == 1.0
     lines = captured.out.splitlines()
-    assert lines[0].split("  ")[0] == "policy" and lines[0].count("/planner") == 3
+    assert lines[0].split("  ")[0] == "policy" and lines[0].count("/planner") == 4
     row = next(line for line in lines if line.startswith("local only"))
     assert [cell for cell in row.split() if cell.endswith("×")] == [
-        f"{local['of_planner'][metric]:.2f}×" for metric in ("reward", "latency_ms", "energy_j")
+        f"{local['of_planner'][metric]:.2f}×" for metric in COSTS
     ]
     assert "3 episodes (seed 0), 2 tasks an MD" in lines[-1] and "N=2" in lines[-1]
 
@@ -70,6 +73,38 @@ def test_without_the_planner_there_are_no_ratios(capsys):
     assert main(f"compare --policies full-offload,local-only {TINY}".split()) == 0
     out = capsys.readouterr().out
     assert "planner" not in out and "%" in out
+
+
+def test_the_distance_can_be_set_and_both_can_be_drawn(capsys):
+    command = "--policies full-offload,planner --scenario num_devices=2 max_window=1 --episodes 3"
+    near, far = (
+        numbers(capsys, f"{command} --num-tasks 2 --distance {metres}")["full offload"]
+        for metres in (20, 90)
+    )
+    assert (near["distance_m"], far["distance_m"]) == (20.0, 90.0)
+    assert near["latency_ms"]["mean"] < far["latency_ms"]["mean"]
+    drawn = numbers(capsys, f"{command} --draw")["full offload"]
+    assert drawn["num_tasks"] is None and drawn["distance_m"] is None
+    assert main(f"compare {command} --draw".split()) == 0
+    assert "searched at 50 m" in capsys.readouterr().out
+
+
+def test_each_device_can_have_its_own_tasks_and_distance(capsys, monkeypatch):
+    asked = []
+
+    def run_one(decide, where, num_episodes, *, num_tasks, distance_m, **keywords):
+        asked.append((num_tasks, distance_m))
+        return run_episodes(decide, where, num_episodes, num_tasks=1, distance_m=50.0)
+
+    monkeypatch.setattr("rllib_mec.evaluation.protocol.run_episodes", run_one)
+    command = "--policies local-only --episodes 2 --num-tasks 80,50,0 --distance 20,50.5,80"
+    entry = numbers(capsys, command)["local only"]
+    assert asked == [((80, 50, 0), (20.0, 50.5, 80.0))]
+    assert entry["num_tasks"] == [80, 50, 0] and entry["distance_m"] == [20.0, 50.5, 80.0]
+    assert main(f"compare {command}".split()) == 0
+    assert "(80, 50, 0) tasks an MD, (20, 50.5, 80) m;" in capsys.readouterr().out
+    equal = numbers(capsys, "--policies local-only --num-tasks 7,7,7 --distance 50,50,50")
+    assert (equal["local only"]["num_tasks"], equal["local only"]["distance_m"]) == (7, 50.0)
 
 
 def test_one_episode_has_no_interval(capsys):
@@ -131,11 +166,11 @@ def test_time_slots_are_compared_to_the_planner_but_for_their_reward(capsys, tra
     found = numbers(capsys, command)
     slots, windows = found["EMH-PPO, time slots of 20 ms"], found["EMH-PPO"]
     assert slots["env"] == "mec_time_slot_v0" and windows["env"] == "mec_task_window_v0"
-    assert set(slots["of_planner"]) == {"latency_ms", "energy_j"}
-    assert set(windows["of_planner"]) == {"reward", "latency_ms", "energy_j"}
+    assert set(slots["of_planner"]) == {"cost", "latency_ms", "energy_j"}
+    assert set(windows["of_planner"]) == {"reward", "cost", "latency_ms", "energy_j"}
     assert main(["compare", *command.split()]) == 0
     row = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("EMH-PPO, time"))
-    assert row.count("×") == 2
+    assert row.count("×") == 3
 
 
 @pytest.mark.parametrize(
@@ -153,6 +188,14 @@ def test_time_slots_are_compared_to_the_planner_but_for_their_reward(capsys, tra
         ("--scenario profile=si profile=si", "--scenario: 'profile' is given twice"),
         ("--episodes 0", "--episodes must be at least 1, but is '0'"),
         ("--num-tasks 0", "--num-tasks must be at least 1, but is '0'"),
+        ("--distance 0", "--distance must be positive, but is '0'"),
+        ("--num-tasks 80,50", "--num-tasks takes one number, or 3 (one per device), got 80,50"),
+        ("--distance 9,9,9,9", "--distance takes one number, or 3 (one per device), got 9.0,9.0"),
+        ("--num-tasks 80,,20", "--num-tasks must be a whole number, but is ''"),
+        ("--distance 20,0,80", "--distance must be positive, but is '0'"),
+        ("--draw --num-tasks 8,5,2", "--draw draws queues and distances: give it without"),
+        ("--draw --num-tasks 3", "--draw draws queues and distances: give it without --num-tasks"),
+        ("--draw --distance 50", "--draw draws queues and distances: give it without --num-tasks"),
         ("--seed -1", "--seed must be at least 0, but is '-1'"),
         ("--json no/such.json", "there is no folder 'no'"),
         ("--json folder.json", "'folder.json' is a folder"),
@@ -183,6 +226,49 @@ def test_bad_input_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_of_the_registry_can_be_compared(name, capsys):
     assert len(numbers(capsys, f"--policies {name} {TINY}")) == 1
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """A function that says on which environment the checkpoint was trained."""
+
+    def on(env, **env_config):
+        config = SimpleNamespace(env=env, env_config=env_config)
+        info = SimpleNamespace(path="here", algorithm=None, config=config)
+        monkeypatch.setattr("rllib_mec.cli.evaluate.read_here", lambda path: info)
+        policy = FullOffload(Scenario(**env_config))
+        monkeypatch.setattr("rllib_mec.policies.load_policy", lambda path: policy)
+
+    return on
+
+
+@pytest.mark.parametrize(
+    ("flags", "num_tasks", "distance_m"),
+    [("", 4, 50.0), ("--num-tasks 3 --distance 70", 3, 70.0), ("--draw", None, None)],
+)
+def test_evaluate_takes_the_same_flags(evaluated, capsys, flags, num_tasks, distance_m):
+    evaluated("mec_task_window_v0", num_devices=2, mean_tasks=4)
+    assert rllib(f"evaluate here --json --episodes 2 {flags}".split()) == 0
+    for entry in json.loads(capsys.readouterr().out):
+        assert (entry["num_tasks"], entry["distance_m"]) == (num_tasks, distance_m)
+        assert entry["cost"]["mean"] > entry["latency_ms"]["mean"]
+
+
+@pytest.mark.parametrize(
+    ("env", "flags", "message"),
+    [
+        ("mec_task_window_v0", "--draw --distance 3", "--draw draws queues and distances: give it"),
+        ("mec_task_window_v0", "--distance near", "--distance must be a number"),
+        ("CartPole-v1", "--draw", "for this package's environments, not for 'CartPole-v1'"),
+        ("CartPole-v1", "--num-tasks 3", "for this package's environments, not for 'CartPole-v1'"),
+        ("CartPole-v1", "--distance 3", "for this package's environments, not for 'CartPole-v1'"),
+    ],
+)
+def test_evaluate_refuses_flags_that_mean_nothing(evaluated, capsys, env, flags, message):
+    evaluated(env)
+    assert rllib(f"evaluate here {flags}".split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and message in captured.err
 
 
 def test_an_interruption_is_one_line(monkeypatch, capsys):

@@ -8,7 +8,8 @@ from rllib_mec.dnn import Operator, OperatorGraph, Profile, partition_table
 from rllib_mec.dnn.partition import METHODS
 from rllib_mec.errors import MecError
 
-# MMACs, all heads, front under the constant server model: DESIGN section 4.
+# MMACs (Table IV's local energy over zeta), cuts between operators with the tensors that skip over
+# them, and those that no other beats where a server takes L0 whatever the cut (Eq. 2).
 PAPER_DNNS = {
     "resnet50": (4089.2, 83, 5),
     "googlenet": (1498.4, 491, 9),

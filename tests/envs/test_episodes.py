@@ -57,6 +57,45 @@ def test_metrics_of_an_episode_by_hand():
     assert second.local_share == pytest.approx((0.25 * 4 + 0.5 * 8) / 12)
 
 
+def test_equation_4_is_total_latency_and_weighted_total_energy():
+    tally = EpisodeTally(2, 2)
+    first, second = (tally.add(each) for each in TWO_STEPS)
+    assert first.cost(50.0) == pytest.approx(50.0 + 50 / 2 * 0.4)
+    assert second.cost(50.0) == pytest.approx((30.0 + 60.0) + 50 / 2 * (0.2 + 0.6))
+    assert second.cost(0.0) == second.latency_ms
+
+
+def test_by_equation_4_a_task_costs_the_same_however_windows_are_cut():
+    # Queues (80, 50, 20), all local: the last window of many tasks of the one MD left costs the
+    # mean over windows as much as a window of one task of every MD.
+    scenario = Scenario(num_devices=3)
+    local = LocalOnly(scenario)
+    task_ms, task_j = 43.015, 0.04089184256
+    found = []
+    for tasks_while_others_run in (5, 1):
+        worlds, tally = TaskWindowMDP(scenario).make(1, 7), EpisodeTally(1, 3)
+        state = worlds.get_state()
+        state["queues"][:] = (80, 50, 20)
+        worlds.set_state(state)
+        ended = None
+        while not ended:
+            actions = local.decide(worlds.observation())
+            if (worlds.queues[0] > 0).sum() > 1:
+                actions["window"][:] = tasks_while_others_run - 1
+            ended = tally.add(worlds.step(actions))
+        found.append(ended)
+    large, small = found
+    expected = 80 * task_ms + 50 / 3 * 150 * task_j
+    assert large.cost(50.0) == pytest.approx(expected, rel=1e-6)
+    assert small.cost(50.0) == pytest.approx(expected, rel=1e-6)
+    # Windows of all MDs, of two, of one: 4, 6, 6 of five tasks each, against 20 of one, 30 of one
+    # and 6 of five. Latency over W_k: a task's, times N over the MDs at work.
+    for metrics, counts in ((large, (4, 6, 6)), (small, (20, 30, 6))):
+        assert metrics.num_windows == sum(counts)
+        of_latency = np.dot(counts, (1.0, 1.5, 3.0)) / sum(counts) * task_ms
+        assert metrics.reward == pytest.approx(-(of_latency + 50 * task_j), rel=1e-6)
+
+
 def test_a_new_episode_starts_from_nothing():
     tally = EpisodeTally(2, 2)
     tally.add(TWO_STEPS[0])

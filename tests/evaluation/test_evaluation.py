@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 
-from rllib_mec.envs import TimeSlotMDP
+from rllib_mec.envs import TaskWindowMDP, TimeSlotMDP
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation import Interval, comparison_table, evaluate, paper_row
 from rllib_mec.network.scenario import Scenario
-from rllib_mec.policies import FullOffload, LocalOnly
+from rllib_mec.policies import FullOffload, LocalOnly, Policy
 
 
 def test_the_interval_is_students():
@@ -23,6 +23,9 @@ def test_local_only_is_the_papers_row_exactly(num_devices):
     assert evaluation["latency_ms"].mean == pytest.approx(2150.75, abs=1e-9)
     assert round(evaluation["energy_j"].mean, 4) == 0.0409
     assert evaluation["reward"].mean == pytest.approx(-45.06, abs=5e-3)
+    cost = 2150.75 + 50.0 * 50 * 0.04089184256  # Eq. (4): 50 tasks an MD, at a β of 50
+    assert evaluation["cost"].mean == pytest.approx(cost)
+    assert evaluation.to_dict()["cost"]["mean"] == evaluation["cost"].mean
     assert evaluation["waiting_ms"].mean == 0.0
     assert evaluation["local_share"].mean == 1.0
 
@@ -73,14 +76,96 @@ def test_the_papers_numbers_stand_only_beside_the_papers_setting():
     assert paper_row(Scenario(energy_weight=1.0), 50) is None
     assert paper_row(Scenario(num_devices=7), 50) is None
     assert paper_row(Scenario(), 51) is None
+    assert paper_row(Scenario(), 50, 80.0) is None
+    assert paper_row(Scenario(), None, None) is None
 
 
 def test_the_table_has_savings_and_the_papers_row():
     scenario = Scenario()
     evaluations = [evaluate(p(scenario), episodes=4) for p in (LocalOnly, FullOffload)]
     lines = comparison_table(evaluations).splitlines()
-    assert "-63.4 %" in next(line for line in lines if line.startswith("the paper's"))
+    assert lines[0].split("  ")[0] == "policy" and "Eq. (4)" in lines[0]
+    paper = next(line for line in lines if line.startswith("the paper's"))
+    assert "-63.4 %" in paper
+    assert f"{787.81 + 50 * 50 * 0.0251:.2f}" in paper.split()
     assert "2150.75 ± 0.00" in next(line for line in lines if line.startswith("local only"))
     assert "profile 'paper'" in lines[-1] and "4 episodes" in lines[-1]
     without = comparison_table(evaluations, paper=False)
     assert "the paper's" not in without
+
+
+class Watched(Policy):
+    """Full offload, keeping the distances and queues that it is shown."""
+
+    name = "planner"
+
+    def __init__(self, where):
+        super().__init__(where)
+        self.seen = []
+
+    def decide(self, observation):
+        self.seen.append(observation)
+        return FullOffload(self.mdp).decide(observation)
+
+    @property
+    def first_queues(self):
+        return self.seen[0][:, : self.scenario.num_devices] * self.scenario.mean_tasks
+
+    @property
+    def distances_m(self):
+        shown = np.array(self.seen)[:, :, self.scenario.num_devices :]
+        return shown * self.scenario.distance_range_m[1]
+
+
+@pytest.mark.parametrize(
+    ("distance_range_m", "usual"),
+    [((1.0, 100.0), 50.0), ((100.0, 200.0), 150.0), ((1.0, 40.0), 20.5)],
+)
+def test_devices_stand_at_50_m_on_the_papers_range_and_else_at_its_mean(distance_range_m, usual):
+    policy = Watched(Scenario(num_devices=2, distance_range_m=distance_range_m))
+    evaluation = evaluate(policy, episodes=2, num_tasks=3)
+    assert evaluation.distance_m == evaluation.to_dict()["distance_m"] == usual
+    np.testing.assert_allclose(policy.distances_m, usual, rtol=1e-6)
+    last = comparison_table([evaluation]).splitlines()[-1]
+    low, high = distance_range_m
+    assert f"3 tasks an MD, {usual:g} m" in last
+    assert (f"(the mean of {low:g} to {high:g} m)" in last) == (usual != 50.0)
+
+
+@pytest.mark.parametrize("where", [Scenario(num_devices=2), TimeSlotMDP(Scenario(num_devices=2))])
+def test_queues_and_distances_can_be_set_in_every_mdp(where):
+    policy = Watched(where)
+    evaluation = evaluate(policy, episodes=2, num_tasks=7, distance_m=80.0)
+    np.testing.assert_allclose(policy.first_queues, 7.0, rtol=1e-6)
+    np.testing.assert_allclose(policy.distances_m, 80.0, rtol=1e-6)
+    assert (evaluation.num_tasks, evaluation.distance_m) == (7, 80.0)
+
+
+def test_queues_and_distances_are_drawn_as_in_training():
+    policy = Watched(Scenario())
+    evaluation = evaluate(policy, episodes=4, seed=5, draw=True)
+    worlds = TaskWindowMDP(Scenario()).make(4, 5)
+    np.testing.assert_allclose(policy.first_queues, worlds.queues, rtol=1e-5)
+    np.testing.assert_allclose(policy.distances_m[0], worlds.distances_m, rtol=1e-5)
+    entry = evaluation.to_dict()
+    assert entry["num_tasks"] is None and entry["distance_m"] is None
+    table = comparison_table([evaluation])
+    assert "drawn as in training (mean 50 tasks an MD, 1 to 100 m)" in table
+    assert "the paper's" not in table
+
+
+@pytest.mark.parametrize("given", [{"num_tasks": 3}, {"distance_m": 50.0}])
+def test_what_is_drawn_cannot_be_set_as_well(given):
+    with pytest.raises(MecError, match="leave out num_tasks and distance_m"):
+        evaluate(LocalOnly(Scenario()), episodes=1, draw=True, **given)
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_yardstick"),
+    [({}, True), ({"num_tasks": 4}, True), ({"distance_m": 51.0}, False), ({"draw": True}, False)],
+)
+def test_the_planner_is_called_near_optimal_only_where_it_searched(asked, is_yardstick):
+    evaluations = [evaluate(Watched(Scenario()), episodes=2, **asked)]
+    lines = comparison_table(evaluations).splitlines()
+    assert ("near-optimal" in lines[-1]) == is_yardstick
+    assert any("searched at 50 m" in line for line in lines) != is_yardstick

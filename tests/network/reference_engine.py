@@ -1,4 +1,8 @@
-"""A slow engine in plain Python, written from DESIGN section 3.1 alone, and a common test bench.
+"""A slow engine in plain Python, written from the physics alone, and a common test bench.
+
+Each MD works through its tasks one by one: CPU, transmission, server. At every instant it sends at
+the rate of Eq. (1), with those as interferers that send on its channel at that instant, and a
+server shares its speed equally among the tasks it has, which is Eq. (2) where all MDs are there.
 
 Both engines run a :class:`World` and return the same records, so that one can check the other.
 """

@@ -30,7 +30,7 @@ def test_profiles_set_what_is_left_open():
     assert Scenario(profile="si", bandwidth_hz=5e6).bandwidth_hz == 5e6
 
 
-def test_profiles_differ_only_where_the_design_says():
+def test_profiles_differ_only_in_the_radio_the_feature_bits_and_the_server():
     paper, si = Scenario().to_dict(), Scenario(profile="si").to_dict()
     differing = {name for name in paper if paper[name] != si[name]}
     assert differing == {

@@ -64,5 +64,6 @@ def test_at_an_address_where_it_would_not_find_the_replicas_serves_own_proxy_sta
 def test_a_free_port_is_free():
     import socket
 
-    with socket.create_server(("127.0.0.1", free_port("127.0.0.1"))):
-        pass
+    port = free_port("127.0.0.1")
+    with socket.create_server(("127.0.0.1", port)) as server:
+        assert server.getsockname() == ("127.0.0.1", port)

@@ -113,8 +113,10 @@ def test_the_others_wait_for_a_dead_device_only_once(policy):
         scheduler.deadline_s = NEVER
         for sequence in range(2, 6):
             await asyncio.wait_for(scheduler.ask("a", sequence, 20, 50.0), 5.0)
+        return scheduler.window
 
-    asyncio.run(main())
+    assert asyncio.run(main()) == 5
+    assert len(policy.seen) == 5
 
 
 def test_a_device_that_missed_too_much_counts_as_empty_and_must_register_again(policy):

@@ -368,14 +368,17 @@ def test_metrics_count_what_was_answered(server, client, model, tasks):
     infer(client, encode(frame_of(model, tasks[0])))
     port = server.ready.rpartition(":")[2].strip()
 
-    def counted():
+    def total(name, *labels):
+        """Of all lines of a metric that have these labels."""
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as reply:
             lines = reply.read().decode().splitlines()
-        return any(
-            line.startswith("ray_mec_requests") and 'outcome="ok"' in line for line in lines
-        ) and any(line.startswith("ray_mec_server_ms_bucket") for line in lines)
+        found = [x for x in lines if x.startswith(name) and all(label in x for label in labels)]
+        return sum(float(line.rpartition(" ")[2]) for line in found)
 
-    wait_until(counted)
+    # Ray reports every few seconds, and the two not at once.
+    wait_until(lambda: total("ray_mec_requests", 'outcome="ok"') and total("ray_mec_server_ms_sum"))
+    assert total("ray_mec_requests", 'outcome="ok"') >= 1
+    assert total("ray_mec_server_ms_bucket", 'le="+Inf"') >= 1
 
 
 @pytest.mark.parametrize(

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import csv
 import importlib.resources
+from collections.abc import Sequence
 
+from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
 from rllib_mec.envs.mdp import MDP
-from rllib_mec.envs.task_window import TaskWindowMDP, as_mdp
+from rllib_mec.envs.task_window import as_mdp
 from rllib_mec.network.scenario import SERVER_LATENCY_MS, Scenario
 
 
-def paper_row(where: MDP | Scenario, num_tasks: int) -> dict[str, float] | None:
+def paper_row(
+    where: MDP | Scenario,
+    num_tasks: int | Sequence[int] | None,
+    distance_m: float | Sequence[float] | None = EVALUATION_DISTANCE_M,
+) -> dict[str, float] | None:
     """What the paper's EMH-PPO reaches in this setting, from its Tables IV and V.
 
     Args:
         where: Must be the task-window MDP, on Table III but for N and the DNN.
-        num_tasks: Tasks of every MD.
+        num_tasks: Tasks of every MD; ``None`` if drawn.
+        distance_m: Distance of every MD, which is 50 m in the paper; ``None`` if drawn.
 
     Returns:
         ``reward``, ``latency_ms`` and ``energy_j``, or ``None`` where the paper has no such row.
     """
     mdp = as_mdp(where)
     scenario = mdp.scenario
-    if scenario.dnn not in SERVER_LATENCY_MS:
+    if scenario.dnn not in SERVER_LATENCY_MS or distance_m != EVALUATION_DISTANCE_M:
         return None
     table_iii = Scenario(
         dnn=scenario.dnn, num_devices=scenario.num_devices, partition=scenario.partition
     )
-    if mdp != TaskWindowMDP(table_iii):
+    if mdp != as_mdp(table_iii):
         return None
     vertical = scenario.partition == "vertical"
     if scenario.dnn == "resnet50" and scenario.num_devices == 3 and not vertical:
