@@ -34,7 +34,7 @@ from rllib_mec.algorithms.episodes import BulkEpisodes, LiveEpisodes, Spaces
 from rllib_mec.algorithms.recording import EpisodeRecorder
 from rllib_mec.algorithms.sampler import Decide, Sampler
 from rllib_mec.algorithms.sampling_metrics import SamplingMetrics
-from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
+from rllib_mec.envs.episodes import usual_distance_m
 from rllib_mec.envs.observation import state_space
 from rllib_mec.envs.vector import VectorEnv
 from rllib_mec.registry import make_mdp
@@ -233,7 +233,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             num_episodes,
             runner * EVALUATION_SEEDS_APART + first,
             num_tasks=self.scenario.usual_tasks,
-            distance_m=EVALUATION_DISTANCE_M,
+            distance_m=usual_distance_m(self.scenario),
         )
         return self._sampler(env).play_to_the_end(decide, lambda env, decision: {})
 

@@ -17,7 +17,7 @@ import click
 
 from rllib_mec.cli import scenarios
 from rllib_mec.cli.command import COUNT, OK, command, option
-from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
+from rllib_mec.envs.episodes import usual_distance_m
 from rllib_mec.envs.recording import record_episode
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.scenario import Scenario
@@ -54,7 +54,7 @@ def render(
         mdp,
         seed=seed,
         num_tasks=num_tasks or where.usual_tasks,
-        distance_m=EVALUATION_DISTANCE_M,
+        distance_m=usual_distance_m(scenario),
         max_steps=max_windows,
     )
     title = (

@@ -23,6 +23,7 @@ from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.task_window import as_mdp
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation.interval import Interval
+from rllib_mec.network.checks import whole_number
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies.policy import Policy
 
@@ -118,8 +119,7 @@ def evaluate(
                 f"the policy {policy.name!r} was made for {field}={own!r}, "
                 f"but the scenario has {field}={given!r}"
             )
-    if episodes < 1:
-        raise MecError(f"episodes must be at least 1, but is {episodes!r}")
+    episodes = whole_number("episodes", episodes)
     if draw and not (num_tasks is None and distance_m is None):
         raise MecError("draw=True draws queues and distances: leave out num_tasks and distance_m")
     if not draw:
@@ -160,7 +160,7 @@ def optimality_gap(evaluation: Evaluation, planner: Evaluation) -> dict[str, flo
 
 
 def is_near_optimal(planner: Evaluation) -> bool:
-    """Whether the planner is near-optimal here: it searches its plans at 50 m.
+    """Whether the planner is near-optimal here, in reward: it searches its plans at 50 m.
 
     Args:
         planner: Its evaluation.
@@ -171,12 +171,13 @@ def is_near_optimal(planner: Evaluation) -> bool:
 def is_comparable(metric: str, mdp: MDP, other: MDP) -> bool:
     """Whether a metric means the same in two MDPs.
 
-    Only the reward may not: the mean over task windows that end with the slowest MD (Eq. 8) is
-    another measure than the mean over time slots.
+    Only the reward may not: the mean over task windows (Eq. 8) is another measure than the mean
+    over time slots, and a user's MDP may have a law of its own.
 
     Args:
         metric: One of :data:`METRICS`.
         mdp: One MDP.
         other: The other one.
     """
-    return metric != "reward" or mdp.waits_for_all == other.waits_for_all
+    law, others = ((type(each).task_rewards, each.settings) for each in (mdp, other))
+    return metric != "reward" or law == others

@@ -83,7 +83,7 @@ def _notes(
     if planner is not None:
         ratio = "; × of the planner's"
         if is_near_optimal(planner):
-            ratio += ", where 1 is near-optimal"
+            ratio += ", where 1 is near-optimal in reward"
         else:
             notes.append(
                 f"note: the planner's plans were searched at {EVALUATION_DISTANCE_M:g} m: "

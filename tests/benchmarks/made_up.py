@@ -54,10 +54,13 @@ def metrics(trial: Trial, protocol: Protocol) -> dict[str, float]:
     worth = factor.get(trial.source, 1.6) * (0.4 + 0.4 * number) * (1 + 0.01 * (trial.seed or 0))
     worth *= 1 - 0.001 * len(str(sorted(trial.settings)))
     beta = trial.scenario.get("energy_weight", 50.0)
+    latency_ms = 14.6 * protocol.num_tasks * worth * (1 + beta / 4000)
+    energy_j = 0.02 * worth * (50.0 / beta) ** 0.3
     return {
         "reward": -15.0 * worth,
-        "latency_ms": 14.6 * protocol.num_tasks * worth * (1 + beta / 4000),
-        "energy_j": 0.02 * worth * (50.0 / beta) ** 0.3,
+        "cost": latency_ms + beta * energy_j * protocol.num_tasks,
+        "latency_ms": latency_ms,
+        "energy_j": energy_j,
         "waiting_ms": 0.0 if trial.source == "local-only" else worth,
         "window_size": 5.0,
         "local_share": 0.0,
