@@ -54,7 +54,7 @@ def render(
         mdp,
         seed=seed,
         num_tasks=num_tasks or where.usual_tasks,
-        distance_m=usual_distance_m(scenario),
+        distance_m=usual_distance_m(where),
         max_steps=max_windows,
     )
     title = (
