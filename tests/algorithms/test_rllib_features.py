@@ -13,7 +13,7 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 
-from rllib_mec import registry
+import rllib_mec
 from rllib_mec.algorithms.columns import CREDIT, TASK_REWARDS
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
 from rllib_mec.algorithms.mahppo import MAHPPOConfig
@@ -282,9 +282,8 @@ class HalfTheTasksEnv:
     mdp_class = HalfTheTasks
 
 
-def test_an_mdp_of_a_users_trains_with_counterfactuals(monkeypatch):
-    path = f"{__name__}:HalfTheTasksEnv"
-    monkeypatch.setitem(registry.ENVIRONMENTS, HalfTheTasks.env_id, path)
+def test_an_mdp_of_a_users_trains_with_counterfactuals():
+    rllib_mec.register_env(HalfTheTasks)
     config = small().environment(HalfTheTasks.env_id).training(counterfactuals=1)
     config.validate()
     runner = make_runner(config)

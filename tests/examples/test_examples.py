@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 ITERATIONS = ("stock_ppo", "central_critic", "custom_metrics")
-OWN_LAWS = ("own_reward", "own_observation")
+OWN_LAWS = ("own_arrivals", "own_reward", "own_observation")
 
 
 def run(name, *arguments, cwd):
