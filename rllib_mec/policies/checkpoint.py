@@ -60,28 +60,21 @@ def load_policy(path: str | pathlib.Path) -> Policy:
     name = algorithm_name(checkpoint.algorithm)
     if getattr(module, "decides_for_all", False):
         return JointModulePolicy(name, mdp, module)
-    _check_agent_modules(checkpoint.path, modules, config)
+    _check_agent_modules(checkpoint.path, modules)
     return AgentModulesPolicy(name, mdp, modules, config)
 
 
-def _check_agent_modules(path: pathlib.Path, modules: Any, config: Any) -> None:
+def _check_agent_modules(path: pathlib.Path, modules: Any) -> None:
     """Refuse what a policy cannot do that is asked for one step at a time.
 
     Raises:
-        MecError: A module keeps a state between steps, or sees and acts through connectors of the
-            user's.
+        MecError: A module keeps a state between steps.
     """
     if any(module.is_stateful() for _, module in modules.items()):
         raise MecError(
             f"the checkpoint {path} keeps a state from step to step (use_lstm), "
             "which a policy here does not: evaluate it by RLlib's evaluation_interval"
         )
-    for setting in ("env_to_module_connector", "module_to_env_connector"):
-        if getattr(config, f"_{setting}") is not None:
-            raise MecError(
-                f"the checkpoint {path} has a {setting} of its own, which a policy here does not "
-                "run: evaluate it by RLlib's evaluation_interval"
-            )
 
 
 class JointModulePolicy(Policy):
