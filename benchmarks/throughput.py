@@ -22,14 +22,14 @@ RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 BATCH, MINIBATCH, EPOCHS = 2048, 512, 4
 
 
-def env_alone(num_devices: int, num_worlds: int = 256) -> float:
+def env_alone(num_devices: int, num_envs: int = 256) -> float:
     """Windows per second of the batched env under random actions drawn beforehand."""
     from rllib_mec.envs import TaskWindowMDP
     from rllib_mec.network.scenario import Scenario
     from rllib_mec.policies import RandomPolicy
 
     scenario = Scenario(num_devices=num_devices)
-    worlds = TaskWindowMDP(scenario).make(num_worlds)
+    worlds = TaskWindowMDP(scenario).make(num_envs)
     policy = RandomPolicy(scenario)
     observation = worlds.reset()
     actions = [policy.decide(observation) for _ in range(16)]
@@ -40,7 +40,7 @@ def env_alone(num_devices: int, num_worlds: int = 256) -> float:
     while time.perf_counter() - start < 5.0:
         for action in actions:
             worlds.step(action)
-        steps += len(actions) * num_worlds
+        steps += len(actions) * num_envs
     return steps / (time.perf_counter() - start)
 
 

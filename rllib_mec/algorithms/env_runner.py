@@ -92,13 +92,13 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         config = self.config
         self.mdp = make_mdp(config.env, config.env_config)
         self.scenario = self.mdp.scenario
-        self._num_worlds = config.num_envs_per_env_runner
+        self._num_envs = config.num_envs_per_env_runner
         entropy = [0 if self._seed is None else self._seed, self._index]
         if self._seed is None:
             entropy = list(np.random.SeedSequence().generate_state(2))
         # World b's seed is this plus b: spread the runners so far that they never share a world.
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        self.env = self.mdp.make(self._num_worlds, seed)
+        self.env = self.mdp.make(self._num_envs, seed)
         self.layout = HybridActionLayout(
             num_devices=self.scenario.num_devices,
             max_window=self.scenario.max_window,
@@ -200,7 +200,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
                 steps = (
                     config.get_rollout_fragment_length(self._index)
                     if num_timesteps is None
-                    else math.ceil(num_timesteps / self._num_worlds)
+                    else math.ceil(num_timesteps / self._num_envs)
                 )
                 samples = training.play(steps, decide, self.credit)
             self._call_back("on_sample_end", samples=samples)
@@ -330,7 +330,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         if (
             worlds is not None
             and worlds["worker_index"] == self._index
-            and len(worlds["observation"]) == self._num_worlds
+            and len(worlds["observation"]) == self._num_envs
         ):
             self.training.set_state(worlds)
             self._generator.set_state(torch.from_numpy(worlds["generator"].copy()))

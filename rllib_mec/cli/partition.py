@@ -17,7 +17,7 @@ import click
 import numpy as np
 
 from rllib_mec.cli.command import NEW_FILE, OK, POSITIVE, SHAPE, command, option
-from rllib_mec.dnn import CODECS, OperatorGraph, PartitionTable, Profile, partition_table
+from rllib_mec.dnn import CODECS, LatencyProfile, OperatorGraph, PartitionTable, partition_table
 from rllib_mec.dnn.partition import METHODS, SERVER_MODELS
 from rllib_mec.errors import MecError
 from rllib_mec.experiments.messages import as_table
@@ -61,19 +61,19 @@ def partition(
     if profile and server_latency_ms:
         raise MecError("give --profile or --server-latency-ms, not both")
     graph = _graph(dnn, model, shape, timed=measure is not None)
-    server: float | Profile = server_latency_ms or (
+    server: float | LatencyProfile = server_latency_ms or (
         _DEFAULT_SERVER_MS_PER_MAC * max(graph.total_macs, 1)
     )
     if measure:
         server = _measure(graph, measure)
     elif profile:
-        server = Profile.load(profile)
+        server = LatencyProfile.load(profile)
     table = partition_table(
         graph,
         method,
         codec=codec,
         device_latency_ms=server.scaled(device_slowdown)
-        if isinstance(server, Profile)
+        if isinstance(server, LatencyProfile)
         else server * device_slowdown,
         server_latency_ms=server,
         server_model=server_model,
@@ -133,10 +133,10 @@ def _graph(
     return trace(build_model(name), torch.randn(1, *shape), name=name)
 
 
-def _measure(graph: OperatorGraph, path: str) -> Profile:
-    from rllib_mec.dnn import profile
+def _measure(graph: OperatorGraph, path: str) -> LatencyProfile:
+    from rllib_mec.dnn import measure_latency
 
-    measured = profile(graph)
+    measured = measure_latency(graph)
     measured.save(path)
     print(
         f"measured {graph.name}: {measured.total_ms:.2f} ms over {len(graph)} operators,"

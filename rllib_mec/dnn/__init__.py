@@ -11,7 +11,7 @@ from rllib_mec.dnn.graph import Operator, OperatorGraph
 from rllib_mec.dnn.pareto import ParetoFront, pareto_front
 from rllib_mec.dnn.partition import PartitionTable, partition_table
 from rllib_mec.dnn.points import PartitionPoint
-from rllib_mec.dnn.profiling import Profile, profile
+from rllib_mec.dnn.profiling import LatencyProfile, measure_latency
 
 if TYPE_CHECKING:
     from rllib_mec.dnn.artifacts import load_half, save_half
@@ -35,21 +35,21 @@ __all__ = [
     "CODECS",
     "Codec",
     "Head",
+    "LatencyProfile",
     "Operator",
     "OperatorGraph",
     "ParetoFront",
     "PartitionPoint",
     "PartitionTable",
-    "Profile",
     "Tail",
     "build_model",
     "codec",
     "load_half",
+    "measure_latency",
     "model_graph",
     "model_names",
     "pareto_front",
     "partition_table",
-    "profile",
     "save_half",
     "split",
     "trace",

@@ -20,7 +20,7 @@ from rllib_mec.dnn.points import (
     operator_points,
     vertical_points,
 )
-from rllib_mec.dnn.profiling import Profile, as_latencies
+from rllib_mec.dnn.profiling import LatencyProfile, as_latencies
 from rllib_mec.errors import MecError, unknown
 
 METHODS = ("pareto", "operator", "algorithm1", "vertical", "layer")
@@ -104,8 +104,8 @@ def partition_table(
     *,
     feature_bits: float = 32,
     codec: str | Codec | None = None,
-    device_latency_ms: float | Profile = 1.0,
-    server_latency_ms: float | Profile = 1.0,
+    device_latency_ms: float | LatencyProfile = 1.0,
+    server_latency_ms: float | LatencyProfile = 1.0,
     server_model: str = "constant",
 ) -> PartitionTable:
     """Tabulate a DNN's partition points.
@@ -174,7 +174,7 @@ class _Work:
     measured_ms: tuple[float, ...] | None = None
 
     @classmethod
-    def of(cls, graph: OperatorGraph, given: float | Profile, label: str) -> _Work:
+    def of(cls, graph: OperatorGraph, given: float | LatencyProfile, label: str) -> _Work:
         measured = as_latencies(given, graph, label)
         if measured is None:
             return cls(float(given))  # type: ignore[arg-type]  # as_latencies checked it

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Profile:
+class LatencyProfile:
     """Latency of each operator of one DNN on one machine.
 
     Attributes:
@@ -52,7 +52,7 @@ class Profile:
         """The whole DNN's latency as the sum of its operators' (full local inference)."""
         return math.fsum(self.latency_ms)
 
-    def scaled(self, factor: float) -> Profile:
+    def scaled(self, factor: float) -> LatencyProfile:
         """The same profile on a machine that takes ``factor`` times as long.
 
         Args:
@@ -100,7 +100,7 @@ class Profile:
         Path(path).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
     @classmethod
-    def load(cls, path: str | Path) -> Profile:
+    def load(cls, path: str | Path) -> LatencyProfile:
         """Read a profile that :meth:`save` wrote.
 
         Args:
@@ -129,14 +129,14 @@ class Profile:
         return made
 
 
-def profile(
+def measure_latency(
     graph: OperatorGraph,
     example_input: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
     *,
     runs: int = 30,
     warmup: int = 5,
     clock: Callable[[], float] = time.perf_counter,
-) -> Profile:
+) -> LatencyProfile:
     """Time each operator of a traced graph on the machine at hand.
 
     The program runs node by node and every node's time goes to its operator, so that caches are in
@@ -165,7 +165,7 @@ def profile(
     times, whole, shapes, machine = time_program(graph, example_input, runs, warmup, clock)
     names = tuple(operator.name for operator in graph.operators)
     intervals = [_median_interval(times[name]) for name in names]
-    return Profile(
+    return LatencyProfile(
         dnn=graph.name,
         operators=names,
         latency_ms=tuple(median for median, _, _ in intervals),
@@ -212,9 +212,9 @@ def as_latencies(value: Any, graph: OperatorGraph, label: str) -> list[float] | 
     Raises:
         MecError: It is neither.
     """
-    if isinstance(value, Profile):
+    if isinstance(value, LatencyProfile):
         return value.for_graph(graph)
     if not isinstance(value, bool) and isinstance(value, (int, float)):
         if math.isfinite(value) and value > 0:
             return None
-    raise MecError(f"{label} must be a positive number of ms or a Profile, got {value!r}")
+    raise MecError(f"{label} must be a positive number of ms or a LatencyProfile, got {value!r}")

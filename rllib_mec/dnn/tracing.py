@@ -51,7 +51,7 @@ def trace(
         name: The graph's name; default: the module's class.
 
     Returns:
-        The graph, with the program behind it for :func:`split` and :func:`profile`.
+        The graph, with the program behind it for :func:`split` and :func:`measure_latency`.
 
     Raises:
         MecError: The module is in training mode, does not take this input, or has control flow

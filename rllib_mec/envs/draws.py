@@ -144,9 +144,9 @@ def draw_gains(draw: Draw, distances_m: np.ndarray, scenario: Scenario) -> np.nd
 
 @compiled
 def _gains(distances_m, shadowing_db, reference_m, exponent):
-    num_worlds, num_devices = distances_m.shape
-    gains = np.empty((num_worlds, num_devices))
-    for b in range(num_worlds):
+    num_envs, num_devices = distances_m.shape
+    gains = np.empty((num_envs, num_devices))
+    for b in range(num_envs):
         for n in range(num_devices):
             gains[b, n] = channel_gain(distances_m[b, n], shadowing_db[b, n], reference_m, exponent)
     return gains

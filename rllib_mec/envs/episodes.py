@@ -107,16 +107,16 @@ class EpisodeTally:
     """Adds up the steps of a batch of worlds and turns finished episodes into metrics.
 
     Args:
-        num_worlds: B.
+        num_envs: B.
         num_devices: N.
     """
 
     _SUMS = ("reward", "latency_ms", "energy_j", "waiting_ms", "tasks", "local", "windows")
 
-    def __init__(self, num_worlds: int, num_devices: int):
+    def __init__(self, num_envs: int, num_devices: int):
         """Start with nothing tallied."""
         self._num_devices = num_devices
-        self._sums = {name: np.zeros(num_worlds) for name in self._SUMS}
+        self._sums = {name: np.zeros(num_envs) for name in self._SUMS}
 
     def add(self, step: VectorStep) -> EpisodeMetrics:
         """Add one step of all worlds.

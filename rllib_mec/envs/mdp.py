@@ -164,18 +164,18 @@ class MDP(abc.ABC):
         fields = {name: getattr(self.scenario, name) for name in SHAPE_FIELDS}
         return {**fields, "observation_size": self.observation_size}
 
-    def make(self, num_worlds: int, seed: Any = 0, **fixed: Any) -> Any:
+    def make(self, num_envs: int, seed: Any = 0, **fixed: Any) -> Any:
         """Make worlds.
 
         Args:
-            num_worlds: B.
+            num_envs: B.
             seed: See :class:`~rllib_mec.envs.vector.VectorEnv`, as for the others.
             **fixed: ``num_tasks`` and ``distance_m``.
 
         Returns:
             A :attr:`vector_env`.
         """
-        return self.vector_env(self, num_worlds, seed, **fixed)
+        return self.vector_env(self, num_envs, seed, **fixed)
 
     @abc.abstractmethod
     def __str__(self) -> str:

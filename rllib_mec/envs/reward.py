@@ -35,8 +35,8 @@ def window_rewards(outcome: WindowOutcome, scenario: Scenario) -> np.ndarray:
 
 @compiled
 def _window_shares(outcome, waiting_weight, energy_weight, shares):
-    num_worlds, num_devices, max_window = outcome.task_energy_j.shape
-    for b in range(num_worlds):
+    num_envs, num_devices, max_window = outcome.task_energy_j.shape
+    for b in range(num_envs):
         tasks = outcome.num_tasks[b].sum()
         if tasks == 0:
             continue

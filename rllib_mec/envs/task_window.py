@@ -56,10 +56,10 @@ class VectorTaskWindow(VectorEnv):
         )  # fmt: skip
         task_rewards = self._rewards(outcome)
         return VectorStep(
-            observation=np.empty((self.num_worlds, 0), dtype=np.float32),
+            observation=np.empty((self.num_envs, 0), dtype=np.float32),
             reward=reward.total_rewards(task_rewards),
             task_rewards=task_rewards,
-            terminated=np.zeros(self.num_worlds, dtype=np.bool_),
+            terminated=np.zeros(self.num_envs, dtype=np.bool_),
             latency_ms=outcome.latency_ms,
             energy_j=outcome.energy_j,
             waiting_ms=outcome.waiting_ms,

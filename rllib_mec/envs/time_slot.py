@@ -47,12 +47,12 @@ class VectorTimeSlot(VectorEnv):
 
     def reset(self, seed: Seed | None = None) -> np.ndarray:
         """Begin a new episode in every world, with no task in flight; see the base class."""
-        self._flight = Flight.none(self.num_worlds, self.num_devices)
+        self._flight = Flight.none(self.num_envs, self.num_devices)
         return super().reset(seed)
 
     def _play(self, actions: Actions) -> VectorStep:
         records = most_tasks(self.mdp.slot_ms, self._physics.stage_work)
-        outcome = SlotOutcome.of(self.num_worlds, self.num_devices, records, self.num_points)
+        outcome = SlotOutcome.of(self.num_envs, self.num_devices, records, self.num_points)
         power = power_w(actions.power, self.scenario)
         play_slots(
             self._queues, self._flight, actions.partition[..., 0], actions.channel[..., 0],
@@ -61,13 +61,13 @@ class VectorTimeSlot(VectorEnv):
         )  # fmt: skip
         task_rewards = self._rewards(outcome)
         return VectorStep(
-            observation=np.empty((self.num_worlds, 0), dtype=np.float32),
+            observation=np.empty((self.num_envs, 0), dtype=np.float32),
             reward=reward.total_rewards(task_rewards),
             task_rewards=task_rewards,
-            terminated=np.zeros(self.num_worlds, dtype=np.bool_),
+            terminated=np.zeros(self.num_envs, dtype=np.bool_),
             latency_ms=outcome.latency_ms,
             energy_j=outcome.energy_j,
-            waiting_ms=np.zeros(self.num_worlds),
+            waiting_ms=np.zeros(self.num_envs),
             window_size=outcome.num_tasks,
             played=outcome.begun[..., None],
             point_tasks=outcome.point_tasks,

@@ -62,7 +62,7 @@ class VectorEnv(abc.ABC):
 
     Args:
         mdp: What the worlds are.
-        num_worlds: B.
+        num_envs: B.
         seed: World b draws from stream ``seed + b``, so that it can be replayed alone with that
             seed (and so that batches to be independent need seeds at least B apart); or one seed
             per world.
@@ -79,7 +79,7 @@ class VectorEnv(abc.ABC):
     def __init__(
         self,
         mdp: MDP,
-        num_worlds: int,
+        num_envs: int,
         seed: Seed = 0,
         *,
         num_tasks: int | Sequence[int] | None = None,
@@ -88,16 +88,16 @@ class VectorEnv(abc.ABC):
         """Make the worlds and begin their first episodes."""
         self.mdp = mdp
         self.scenario = mdp.scenario
-        self.num_worlds = whole_number("num_worlds", num_worlds)
+        self.num_envs = whole_number("num_envs", num_envs)
         self.num_devices = mdp.scenario.num_devices
         self.max_window = mdp.scenario.max_window
         self._physics = Physics.of(mdp.scenario)
         self.num_points = self._physics.num_points
         self._fixed_tasks = _per_device("num_tasks", num_tasks, self.num_devices, whole=True)
         self._fixed_distances = _per_device("distance_m", distance_m, self.num_devices)
-        self._queues = np.zeros((self.num_worlds, self.num_devices), dtype=np.int64)
-        self._distances = np.zeros((self.num_worlds, self.num_devices))
-        self._counters = np.zeros((self.num_worlds, 2), dtype=np.int64)  # episode, step
+        self._queues = np.zeros((self.num_envs, self.num_devices), dtype=np.int64)
+        self._distances = np.zeros((self.num_envs, self.num_devices))
+        self._counters = np.zeros((self.num_envs, 2), dtype=np.int64)  # episode, step
         self.reset(seed)
         self._is_new = True
 
@@ -130,13 +130,13 @@ class VectorEnv(abc.ABC):
             MecError: The seed is negative, not a whole number, or not one per world.
         """
         if seed is not None:
-            self._seeds = world_seeds(seed, self.num_worlds)
+            self._seeds = world_seeds(seed, self.num_envs)
             self._counters[:] = 0
         elif not self._is_new:
             self._counters[:, 0] += 1
             self._counters[:, 1] = 0
         self._is_new = False
-        self._begin_step(np.ones(self.num_worlds, dtype=bool))
+        self._begin_step(np.ones(self.num_envs, dtype=bool))
         return self.observation()
 
     def _draw(self, sample: int = 0) -> Draw:
@@ -196,7 +196,7 @@ class VectorEnv(abc.ABC):
     def observation(self) -> np.ndarray:
         """The present observation, ``(B, mdp.observation_size)`` float32."""
         observation = self.mdp.observe(self.state)
-        shape = (self.num_worlds, self.mdp.observation_size)
+        shape = (self.num_envs, self.mdp.observation_size)
         return self._by_law("observe", observation, shape).astype(np.float32, copy=False)
 
     def step(self, actions: Mapping[str, np.ndarray]) -> VectorStep:
@@ -245,10 +245,10 @@ class VectorEnv(abc.ABC):
     def _rewards(self, outcome: Any) -> np.ndarray:
         """The reward's shares per task slot, by the MDP's law, ``(B, W_max)``."""
         shares = self.mdp.task_rewards(outcome)
-        return self._by_law("task_rewards", shares, (self.num_worlds, self.max_window))
+        return self._by_law("task_rewards", shares, (self.num_envs, self.max_window))
 
     def _checked(self, actions: Mapping[str, np.ndarray]) -> Actions:
-        return Actions(**check_actions(actions, self.scenario, (self.num_worlds, self.num_devices)))
+        return Actions(**check_actions(actions, self.scenario, (self.num_envs, self.num_devices)))
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the worlds' future depends on, besides the actions."""

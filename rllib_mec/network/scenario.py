@@ -219,7 +219,7 @@ class Scenario:
     @cached_property
     def table(self) -> PartitionTable:
         """Partition points of the DNN, with their latencies."""
-        from rllib_mec.dnn import Profile, model_graph, partition_table
+        from rllib_mec.dnn import LatencyProfile, model_graph, partition_table
 
         # Where a profile was measured, it replaces the latency that is shared out by MACs.
         device_latency_ms = self.local_slowdown * self.server_latency_ms
@@ -229,10 +229,14 @@ class Scenario:
             self.partition,
             feature_bits=self.feature_bits,
             device_latency_ms=(
-                Profile.load(self.device_profile) if self.device_profile else device_latency_ms
+                LatencyProfile.load(self.device_profile)
+                if self.device_profile
+                else device_latency_ms
             ),
             server_latency_ms=(
-                Profile.load(self.server_profile) if self.server_profile else server_latency_ms
+                LatencyProfile.load(self.server_profile)
+                if self.server_profile
+                else server_latency_ms
             ),
             server_model=self.server_model,
         )

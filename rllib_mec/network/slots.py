@@ -45,9 +45,9 @@ class Flight(NamedTuple):
     power_w: np.ndarray
 
     @classmethod
-    def none(cls, num_worlds: int, num_devices: int) -> Flight:
+    def none(cls, num_envs: int, num_devices: int) -> Flight:
         """No task in flight."""
-        shape = (num_worlds, num_devices)
+        shape = (num_envs, num_devices)
         whole, real = np.zeros(shape, dtype=np.int64), np.zeros(shape)
         return cls(
             stage=whole.copy(),
@@ -111,22 +111,22 @@ class SlotOutcome(NamedTuple):
     energy_j: np.ndarray
 
     @classmethod
-    def of(cls, num_worlds: int, num_devices: int, records: int, num_points: int) -> SlotOutcome:
+    def of(cls, num_envs: int, num_devices: int, records: int, num_points: int) -> SlotOutcome:
         """An outcome to be filled by :func:`play_slots`.
 
         Args:
-            num_worlds: B.
+            num_envs: B.
             num_devices: N.
             records: R, tasks that there is room for; see :func:`most_tasks`.
             num_points: S.
         """
         return cls(
-            num_tasks=np.zeros((num_worlds, num_devices), dtype=np.int64),
-            begun=np.zeros((num_worlds, num_devices), dtype=np.bool_),
-            stage_ends=np.zeros((num_worlds, num_devices, records, 3)),
-            point_tasks=np.zeros((num_worlds, num_points), dtype=np.int64),
-            latency_ms=np.zeros(num_worlds),
-            energy_j=np.zeros(num_worlds),
+            num_tasks=np.zeros((num_envs, num_devices), dtype=np.int64),
+            begun=np.zeros((num_envs, num_devices), dtype=np.bool_),
+            stage_ends=np.zeros((num_envs, num_devices, records, 3)),
+            point_tasks=np.zeros((num_envs, num_points), dtype=np.int64),
+            latency_ms=np.zeros(num_envs),
+            energy_j=np.zeros(num_envs),
         )
 
 
@@ -149,7 +149,7 @@ def play_slots(queues, flight, partition, channel, server, power_w, gain, physic
         slot_ms: τ.
         out: A :class:`SlotOutcome` of zeros.
     """
-    num_worlds, num_devices, records, _ = out.stage_ends.shape
+    num_envs, num_devices, records, _ = out.stage_ends.shape
     last = records - 1
     scratch = make_scratch(num_devices, physics.radio.num_channels, physics.num_servers)
     shape = (num_devices, records)
@@ -162,7 +162,7 @@ def play_slots(queues, flight, partition, channel, server, power_w, gain, physic
     on_air_s = np.empty(shape)
     was_flying = np.empty(num_devices, dtype=np.bool_)
     task = np.empty(num_devices, dtype=np.int64)
-    for b in range(num_worlds):
+    for b in range(num_envs):
         stage = flight.stage[b]
         work = flight.work[b]
         cut_at = flight.cut_at[b]
@@ -222,9 +222,9 @@ def work_left(flight, stage_work, left):
     First the work on the MDs' CPUs, over the whole DNN's local latency; then the bits, over the
     input's; then the server's part, over its latency for the whole DNN.
     """
-    num_worlds, num_devices = flight.stage.shape
+    num_envs, num_devices = flight.stage.shape
     whole_local = (stage_work[LOCAL - 1] + stage_work[JOIN - 1]).max()
-    for b in range(num_worlds):
+    for b in range(num_envs):
         for n in range(num_devices):
             left[b, n] = _cpu_ms_left(
                 flight.stage[b, n], flight.work[b, n], -flight.cut_at[b, n], stage_work,

@@ -69,23 +69,23 @@ def poisson_cdf(mean: float) -> np.ndarray:
     return distribution.cdf(np.arange(int(distribution.isf(1e-15, mean)) + 2), mean)
 
 
-def world_seeds(seed: object, num_worlds: int) -> np.ndarray:
+def world_seeds(seed: object, num_envs: int) -> np.ndarray:
     """The seeds of a batch of worlds, ``(B,)`` uint64.
 
     Args:
         seed: World b gets ``seed + b``; or one seed per world.
-        num_worlds: B.
+        num_envs: B.
 
     Raises:
         MecError: A seed is negative or not a whole number, or there are not B of them.
     """
     seeds = np.asarray(seed)
     is_whole = np.issubdtype(seeds.dtype, np.integer)
-    if not is_whole or seeds.shape not in ((), (num_worlds,)) or (seeds < 0).any():
+    if not is_whole or seeds.shape not in ((), (num_envs,)) or (seeds < 0).any():
         raise MecError(
-            f"seed must be a whole number, or {num_worlds} of them, not negative and below 2**64, "
+            f"seed must be a whole number, or {num_envs} of them, not negative and below 2**64, "
             f"but is {seed!r}"
         )
     if seeds.ndim == 0:
-        return seeds.astype(np.uint64) + np.arange(num_worlds, dtype=np.uint64)
+        return seeds.astype(np.uint64) + np.arange(num_envs, dtype=np.uint64)
     return seeds.astype(np.uint64)

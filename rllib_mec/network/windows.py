@@ -70,7 +70,7 @@ def play_windows(partition, channel, server, power_w, gain, physics, out):
         physics: A :class:`~rllib_mec.network.physics.Physics`.
         out: A :class:`WindowOutcome` of zeros that says how many tasks there are.
     """
-    num_worlds, num_devices, max_window = partition.shape
+    num_envs, num_devices, max_window = partition.shape
     scratch = make_scratch(num_devices, physics.radio.num_channels, physics.num_servers)
     devices = Devices(
         np.empty(num_devices, dtype=np.int64),
@@ -79,7 +79,7 @@ def play_windows(partition, channel, server, power_w, gain, physics, out):
         np.empty(num_devices),
     )
     transmission_s = np.empty((num_devices, max_window))
-    for b in range(num_worlds):
+    for b in range(num_envs):
         devices.stage[:] = 0
         devices.task[:] = 0
         transmission_s[:] = 0.0

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from rllib_mec.dnn import CODECS, PartitionPoint, Profile
+from rllib_mec.dnn import CODECS, LatencyProfile, PartitionPoint
 from rllib_mec.network.scenario import Scenario
 
 _HOPELESS_NOISE_W = 1e12  # below the floor of the rate, which then is the link's, at any power
@@ -41,8 +41,8 @@ class Calibration:
         goodput_mbps: Rate at which a request's tensors get through, coding and decoding included.
     """
 
-    device: Profile
-    server: Profile
+    device: LatencyProfile
+    server: LatencyProfile
     codec: str
     request_ms: float
     goodput_mbps: float
@@ -50,7 +50,7 @@ class Calibration:
     @classmethod
     def solve(
         cls,
-        profile: Profile,
+        profile: LatencyProfile,
         codec: str,
         *,
         local: Probe,
@@ -130,6 +130,6 @@ class Calibration:
         )
 
 
-def _latency(profile: Profile, operators: Iterable[str]) -> float:
+def _latency(profile: LatencyProfile, operators: Iterable[str]) -> float:
     latency = dict(zip(profile.operators, profile.latency_ms, strict=True))
     return sum(latency[name] for name in operators)

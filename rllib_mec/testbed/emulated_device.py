@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from rllib_mec.dnn import codec, profile
+from rllib_mec.dnn import codec, measure_latency
 from rllib_mec.errors import MecError, one_line
 from rllib_mec.testbed.client import ServerClient
 from rllib_mec.testbed.decisions import Decider, Fixed, Scheduled
@@ -96,7 +96,7 @@ class Worker:
             runs: How often each operator is timed.
         """
         graph, x = self._model.graph, self._input(0)
-        return dataclasses.asdict(profile(graph, x, runs=runs, clock=time.thread_time))
+        return dataclasses.asdict(measure_latency(graph, x, runs=runs, clock=time.thread_time))
 
     def pace(self) -> dict[str, float]:
         """The least CPU time that each piece of work took so far, at full speed."""

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from rllib_mec.dnn import Profile
+from rllib_mec.dnn import LatencyProfile
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.testbed.calibration import Calibration, Probe
 from rllib_mec.testbed.client import Hello
@@ -155,7 +155,7 @@ class Emulation:
         tasks = self._in_turn([local, 0, max(local - 1, 0)])
         at_local, large, small = (self._probe(point, records) for point, records in tasks)
         return Calibration.solve(
-            Profile.load(path),
+            LatencyProfile.load(path),
             self.hello.codec,
             local=at_local,
             large=large,

@@ -96,7 +96,7 @@ class Count(RLlibCallback):
         self.count("start")
 
     def on_episode_step(self, *, episode, env, rl_module, **kwargs):
-        assert len(episode) > 0 and env.num_worlds == 8 and rl_module.decides_for_all
+        assert len(episode) > 0 and env.num_envs == 8 and rl_module.decides_for_all
         self.count("step")
 
     def on_episode_end(self, *, episode, prev_episode_chunks, metrics_logger, env_index, **kwargs):
@@ -272,10 +272,10 @@ class HalfTheTasks(TaskWindowMDP):
 
     env_id = "half_the_tasks_v0"
 
-    def make(self, num_worlds, seed=0, *, num_tasks=None, distance_m=None):
+    def make(self, num_envs, seed=0, *, num_tasks=None, distance_m=None):
         half = self.scenario.replace(mean_tasks=self.scenario.mean_tasks / 2)
         kwargs = {"num_tasks": num_tasks, "distance_m": distance_m}
-        return TaskWindowMDP(half).make(num_worlds, seed, **kwargs)
+        return TaskWindowMDP(half).make(num_envs, seed, **kwargs)
 
 
 class HalfTheTasksEnv:

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from rllib_mec.dnn import Operator, OperatorGraph, Profile, partition_table
+from rllib_mec.dnn import LatencyProfile, Operator, OperatorGraph, partition_table
 from rllib_mec.dnn.partition import METHODS
 from rllib_mec.errors import MecError
 
@@ -33,7 +33,7 @@ def chain(name="chain"):
 def profile_of(graph, latency_ms):
     names = tuple(operator.name for operator in graph.operators)
     t = tuple(latency_ms)
-    return Profile(graph.name, names, t, t, t, sum(t), 1, 0, ((1, 100),), {})
+    return LatencyProfile(graph.name, names, t, t, t, sum(t), 1, 0, ((1, 100),), {})
 
 
 @pytest.mark.parametrize("dnn", PAPER_DNNS)

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from rllib_mec.dnn import Operator, OperatorGraph, Profile, model_graph, profile, trace
+from rllib_mec.dnn import (
+    LatencyProfile,
+    Operator,
+    OperatorGraph,
+    measure_latency,
+    model_graph,
+    trace,
+)
 from rllib_mec.errors import MecError
 
 
@@ -12,7 +19,7 @@ from rllib_mec.errors import MecError
 def measured():
     module = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 8)).eval()
     graph = trace(module, torch.randn(4, 64), name="mlp")
-    return graph, profile(graph, runs=9, warmup=2)
+    return graph, measure_latency(graph, runs=9, warmup=2)
 
 
 def test_each_operator_gets_a_median_within_its_interval(measured):
@@ -29,7 +36,7 @@ def test_each_operator_gets_a_median_within_its_interval(measured):
 def test_a_profile_survives_json(measured, tmp_path):
     _, made = measured
     made.save(tmp_path / "p.json")
-    assert Profile.load(tmp_path / "p.json") == made
+    assert LatencyProfile.load(tmp_path / "p.json") == made
 
 
 def test_scaling_a_profile_scales_every_time(measured):
@@ -41,18 +48,18 @@ def test_scaling_a_profile_scales_every_time(measured):
 def test_bad_input_is_one_clear_line(measured, tmp_path):
     graph, made = measured
     with pytest.raises(MecError, match="traced without weights"):
-        profile(model_graph("resnet18"))
+        measure_latency(model_graph("resnet18"))
     by_hand = OperatorGraph([Operator("x", kind="input"), Operator("a", ("x",))])
     with pytest.raises(MecError, match="made by hand"):
-        profile(by_hand)
+        measure_latency(by_hand)
     with pytest.raises(MecError, match="runs >= 1"):
-        profile(graph, runs=0)
+        measure_latency(graph, runs=0)
     with pytest.raises(MecError, match="does not fit 'dnn'"):
         made.for_graph(by_hand)
     with pytest.raises(MecError, match="factor"):
         made.scaled(0)
     with pytest.raises(MecError, match="cannot read"):
-        Profile.load(tmp_path / "none.json")
+        LatencyProfile.load(tmp_path / "none.json")
     made.save(tmp_path / "p.json")
     good = json.loads((tmp_path / "p.json").read_text())
     broken = ["nonsense", "[]", "{}", json.dumps({**good, "latency_ms": [1]})]
@@ -61,5 +68,5 @@ def test_bad_input_is_one_clear_line(measured, tmp_path):
     for text in broken:
         (tmp_path / "p.json").write_text(text)
         with pytest.raises(MecError, match="is not a profile") as caught:
-            Profile.load(tmp_path / "p.json")
+            LatencyProfile.load(tmp_path / "p.json")
         assert "\n" not in str(caught.value)

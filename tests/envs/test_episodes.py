@@ -13,21 +13,21 @@ from rllib_mec.policies import LocalOnly, RandomPolicy
 
 def step(reward, latency, energy, waiting, window_size, local_share, terminated):
     window_size = np.array(window_size)
-    num_worlds, num_devices = window_size.shape
+    num_envs, num_devices = window_size.shape
     tasks = window_size.sum(1)
     local = (np.array(local_share) * tasks).astype(int)
     return VectorStep(
-        observation=np.zeros((num_worlds, 2 * num_devices), np.float32),
+        observation=np.zeros((num_envs, 2 * num_devices), np.float32),
         reward=np.array(reward),
-        task_rewards=np.zeros((num_worlds, 5)),
+        task_rewards=np.zeros((num_envs, 5)),
         terminated=np.array(terminated),
         latency_ms=np.array(latency),
         energy_j=np.array(energy),
         waiting_ms=np.array(waiting),
         window_size=window_size,
-        played=np.zeros((num_worlds, num_devices, 5), bool),
+        played=np.zeros((num_envs, num_devices, 5), bool),
         point_tasks=np.stack([tasks - local, local], axis=1),
-        stage_ends=np.zeros((num_worlds, num_devices, 5, 3)),
+        stage_ends=np.zeros((num_envs, num_devices, 5, 3)),
     )
 
 

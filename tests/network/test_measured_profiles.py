@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from rllib_mec.dnn import build_model, profile, trace
+from rllib_mec.dnn import build_model, measure_latency, trace
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
 
 
 def test_a_scenario_takes_measured_latencies_in_place_of_mac_shares(tmp_path):
     graph = trace(build_model("mobilenet_v2"), torch.rand(1, 3, 224, 224))
-    measured = profile(graph, runs=1, warmup=0)
+    measured = measure_latency(graph, runs=1, warmup=0)
     path = tmp_path / "device.json"
     measured.save(path)
     by_macs = Scenario(dnn="mobilenet_v2").table

@@ -12,7 +12,7 @@ import pytest
 
 from rllib_mec.cli.mec import main
 from rllib_mec.cli.testbed import describe
-from rllib_mec.dnn import Profile
+from rllib_mec.dnn import LatencyProfile
 from rllib_mec.testbed.calibration import Calibration
 from rllib_mec.testbed.emulation_run import EmulationOptions, Run
 from rllib_mec.testbed.prediction import Prediction
@@ -68,7 +68,9 @@ def a_run(policy, mean_ms, predicted_ms, devices=2, wrong=0, points=(1, 3)):
 
 
 def test_the_table_shows_savings_and_the_predictions_error():
-    profile = Profile("d", ("a",), (15.0,), (15.0,), (15.0,), 15.0, 1, 0, ((1, 3, 2, 2),), {})
+    profile = LatencyProfile(
+        "d", ("a",), (15.0,), (15.0,), (15.0,), 15.0, 1, 0, ((1, 3, 2, 2),), {}
+    )
     emulation = types.SimpleNamespace(
         options=EmulationOptions(devices=2, tasks=10),
         calibration=Calibration(profile.scaled(5.0), profile, "int8", 4.25, 46.0),

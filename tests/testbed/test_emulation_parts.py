@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from rllib_mec.dnn import CODECS, Profile, model_graph
+from rllib_mec.dnn import CODECS, LatencyProfile, model_graph
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import LocalOnly
@@ -28,7 +28,7 @@ def profile():
     latency = tuple(12.0 * (o.macs + 1e5) for o in graph.operators)
     scale = sum(latency) / 12.0
     latency = tuple(value / scale for value in latency)
-    return Profile(
+    return LatencyProfile(
         dnn=DNN,
         operators=tuple(operator.name for operator in graph.operators),
         latency_ms=latency,

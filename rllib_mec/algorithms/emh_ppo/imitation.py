@@ -78,9 +78,9 @@ def _play(
     most = max(1, int(MOST_TASKS * mdp.scenario.mean_tasks))
     rows: list[dict[str, np.ndarray]] = []
     rewards, terminated = [], []
-    beginning = np.ones(worlds.num_worlds, dtype=bool)
+    beginning = np.ones(worlds.num_envs, dtype=bool)
     for _ in range(num_steps):
-        equal = np.flatnonzero(beginning & (rng.random(worlds.num_worlds) < EQUAL_QUEUES))
+        equal = np.flatnonzero(beginning & (rng.random(worlds.num_envs) < EQUAL_QUEUES))
         if len(equal):
             state = worlds.get_state()
             state["queues"][equal] = rng.integers(1, most, (len(equal), 1), endpoint=True)

@@ -30,9 +30,9 @@ def per_agent(actions, world):
     return {f"md_{n}": {key: actions[key][world, n] for key in KEYS} for n in range(num_devices)}
 
 
-def uniform_actions(scenario, num_worlds, *, partition=0, power=0.5, window=4):
+def uniform_actions(scenario, num_envs, *, partition=0, power=0.5, window=4):
     """The same action for all, MDs dealt to channels and servers in turn."""
-    actions = LocalOnly(scenario).decide(np.zeros((num_worlds, 2 * scenario.num_devices)))
+    actions = LocalOnly(scenario).decide(np.zeros((num_envs, 2 * scenario.num_devices)))
     actions["partition"][:] = partition
     actions["power"][:] = power
     actions["window"][:] = window
@@ -211,8 +211,8 @@ def test_shadowing_is_log_normal_with_the_scenarios_spread():
 
 
 BAD_ARGUMENTS = [
-    {"num_worlds": 0},
-    {"num_worlds": 1.5},
+    {"num_envs": 0},
+    {"num_envs": 1.5},
     {"num_tasks": 0},
     {"num_tasks": 2.5},
     {"num_tasks": "5"},
@@ -226,7 +226,7 @@ BAD_ARGUMENTS = [
 @pytest.mark.parametrize("arguments", BAD_ARGUMENTS, ids=str)
 def test_bad_arguments_are_refused_by_name(arguments):
     with pytest.raises(MecError) as error:
-        TaskWindowMDP(Scenario()).make(**{"num_worlds": 2, **arguments})
+        TaskWindowMDP(Scenario()).make(**{"num_envs": 2, **arguments})
     assert next(iter(arguments)) in str(error.value) and "\n" not in str(error.value)
 
 

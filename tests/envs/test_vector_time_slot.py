@@ -25,9 +25,9 @@ def mdp_of(*, slot_ms=50.0, observe_progress=False, **fields):
     return TimeSlotMDP(Scenario(**fields), slot_ms=slot_ms, observe_progress=observe_progress)
 
 
-def same_for_all(mdp, num_worlds=1, *, partition=0, power=1.0):
+def same_for_all(mdp, num_envs=1, *, partition=0, power=1.0):
     """The same decision for all MDs, which are dealt to channels and servers in turn."""
-    actions = LocalOnly(mdp).decide(np.zeros((num_worlds, mdp.observation_size)))
+    actions = LocalOnly(mdp).decide(np.zeros((num_envs, mdp.observation_size)))
     actions["partition"][:] = partition
     actions["power"][:] = power
     return actions
