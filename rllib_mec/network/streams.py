@@ -16,6 +16,9 @@ from rllib_mec.errors import MecError
 TASKS, DISTANCE, SHADOWING = 0, 1, 2
 """Purposes of a draw; shadowing takes two numbers a sample, from ``SHADOWING`` on."""
 
+PLANNING_SEED, DEMONSTRATION_SEED = 1 << 62, 3 << 61
+"""Where the seeds of the worlds that a policy is made in begin, far from those of evaluations."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)

@@ -17,6 +17,7 @@ from rllib_mec.algorithms.joint_ppo.connectors import PerTaskAdvantages
 from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
+from rllib_mec.network.streams import DEMONSTRATION_SEED
 from rllib_mec.policies import Planner, PlannerBudget
 
 QUICK = PlannerBudget(refined=2, rounds=5, proposals=2, samples=16, final_samples=32, beam=8)
@@ -54,7 +55,7 @@ def test_demonstrations_hold_the_planners_decisions_and_discounted_returns():
     # World 0 stands in every eighth row; its return is its reward and half of the next return.
     targets = batch[Columns.VALUE_TARGETS][::8].sum(1)
     ended = (queues == batch[PLAYED].sum(-1))[::8].all(1)
-    worlds = TaskWindowMDP(Scenario(**SCENARIO)).make(8, seed=3)
+    worlds = TaskWindowMDP(Scenario(**SCENARIO)).make(8, seed=DEMONSTRATION_SEED + 3)
     equal = queues[:8, 0] == queues[:8, 1]
     assert 0 < equal.sum() < 8 and queues[:8][equal].max() <= 12
     for t in range(10):

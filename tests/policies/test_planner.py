@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
+from rllib_mec.algorithms.emh_ppo.imitation import demonstrate
 from rllib_mec.envs import TaskWindowMDP
 from rllib_mec.envs.time_slot import TimeSlotMDP
 from rllib_mec.errors import MecError
@@ -169,3 +171,20 @@ def test_an_equal_search_is_loaded_from_the_cache(tmp_path, monkeypatch):
 def test_it_does_not_plan_time_slots():
     with pytest.raises(MecError, match="not a time slot"):
         Planner(TimeSlotMDP(Scenario(max_window=1)))
+
+
+def test_nothing_of_an_evaluation_is_seen_while_planning(monkeypatch):
+    seen = []
+    make = TaskWindowMDP.make
+
+    def remember(mdp, num_envs, seed=0, **fixed):
+        worlds = make(mdp, num_envs, seed, **fixed)
+        seen.append(worlds.get_state()["seeds"])
+        return worlds
+
+    monkeypatch.setattr(TaskWindowMDP, "make", remember)
+    budget = PlannerBudget(refined=1, rounds=1, proposals=1, samples=2, final_samples=2)
+    planner = Planner(Scenario(num_devices=1), budget=budget, cache=False)
+    config = EMHPPOConfig().environment("mec_task_window_v0").debugging(seed=3)
+    demonstrate(planner, 100, config)
+    assert len(seen) > 2 and np.concatenate(seen).min() >= 2**62

@@ -14,6 +14,7 @@ from rllib_mec.algorithms.columns import PLAYED
 from rllib_mec.algorithms.distributions import HEADS, TASK_HEADS, HybridActionDistribution
 from rllib_mec.algorithms.gae import per_task_gae
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
+from rllib_mec.network.streams import DEMONSTRATION_SEED
 from rllib_mec.policies.policy import Policy
 
 LEARNING_RATE = 3e-3
@@ -73,7 +74,7 @@ def _play(
     shorter = scenario.replace(mean_tasks=share * scenario.mean_tasks)
     mdp = dataclasses.replace(teacher.mdp, scenario=shorter)
     seed = config.seed or 0
-    worlds = mdp.make(config.num_envs_per_env_runner, seed)
+    worlds = mdp.make(config.num_envs_per_env_runner, DEMONSTRATION_SEED + seed)
     rng = np.random.default_rng(seed)
     most = max(1, int(MOST_TASKS * mdp.scenario.mean_tasks))
     rows: list[dict[str, np.ndarray]] = []

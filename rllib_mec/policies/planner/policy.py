@@ -20,6 +20,7 @@ from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError
 from rllib_mec.network.physics import Physics
 from rllib_mec.network.scenario import Scenario
+from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.episode_search import WindowCosts, best_windows
 from rllib_mec.policies.planner.window_search import (
     PlannerBudget,
@@ -159,7 +160,9 @@ class Planner(Policy):
     def _search_followed(self) -> float:
         """The share of the path loss to make up for, best where distances are drawn."""
         self._followed = 0.0
-        worlds = self.mdp.make(self._budget.final_samples, num_tasks=4 * self.scenario.max_window)
+        worlds = self.mdp.make(
+            self._budget.final_samples, PLANNING_SEED, num_tasks=4 * self.scenario.max_window
+        )
         rewards = []
         for self._followed in _FOLLOWED:
             rewards.append(worlds.simulate(self.decide(worlds.observation())).reward.mean())
