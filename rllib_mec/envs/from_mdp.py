@@ -69,16 +69,9 @@ def check_mdp_class(name: str, mdp_class: Any) -> None:
 
 @functools.cache
 def _env_of(mdp_class: type[MDP]) -> type[MecParallelEnv]:
-    metadata = {
-        "name": mdp_class.env_id,
-        "render_modes": ["ansi", "rgb_array"],
-        "is_parallelizable": True,
-        "render_fps": 2,
-    }
     content = {
         "__doc__": mdp_class.__doc__,
         "__module__": mdp_class.__module__,
-        "metadata": metadata,
         "mdp_class": mdp_class,
     }
     return type(f"{mdp_class.__name__}Env", (MecParallelEnv,), content)

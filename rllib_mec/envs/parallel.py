@@ -21,7 +21,7 @@ from rllib_mec.errors import MecError, unknown
 class MecParallelEnv(ParallelEnv):
     """A :class:`~rllib_mec.envs.vector.VectorEnv` of one world as a PettingZoo ``ParallelEnv``.
 
-    A subclass sets ``metadata`` and ``mdp_class``.
+    A subclass sets ``mdp_class``.
 
     Args:
         render_mode: One of ``metadata["render_modes"]``, or ``None``.
@@ -34,7 +34,18 @@ class MecParallelEnv(ParallelEnv):
         MecError: An argument is unknown or bad.
     """
 
+    metadata: ClassVar[dict[str, Any]] = {
+        "render_modes": ["ansi", "rgb_array"],
+        "is_parallelizable": True,
+        "render_fps": 2,
+    }
     mdp_class: ClassVar[type[MDP]]
+
+    def __init_subclass__(cls) -> None:
+        """Name the environment after its MDP."""
+        super().__init_subclass__()
+        if "mdp_class" in vars(cls):
+            cls.metadata = {**cls.metadata, "name": cls.mdp_class.env_id}
 
     def __init__(
         self,

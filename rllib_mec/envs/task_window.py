@@ -54,20 +54,8 @@ class VectorTaskWindow(VectorEnv):
             power_w(actions.power, self.scenario), self._gains(shadowing_sample), self._physics,
             outcome,
         )  # fmt: skip
-        task_rewards = self._rewards(outcome)
-        return VectorStep(
-            observation=np.empty((self.num_envs, 0), dtype=np.float32),
-            reward=reward.total_rewards(task_rewards),
-            task_rewards=task_rewards,
-            terminated=np.zeros(self.num_envs, dtype=np.bool_),
-            latency_ms=outcome.latency_ms,
-            energy_j=outcome.energy_j,
-            waiting_ms=outcome.waiting_ms,
-            window_size=outcome.num_tasks,
-            played=np.arange(self.max_window) < sizes[..., None],
-            point_tasks=outcome.point_tasks,
-            stage_ends=outcome.stage_ends,
-        )
+        played = np.arange(self.max_window) < sizes[..., None]
+        return self._judged(outcome, played, outcome.waiting_ms)
 
 
 @dataclasses.dataclass(frozen=True)

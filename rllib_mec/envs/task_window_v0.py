@@ -77,12 +77,6 @@ class TaskWindowEnv(MecParallelEnv):
     * v0: initial version.
     """
 
-    metadata = {  # noqa: RUF012 - PettingZoo's convention
-        "name": TaskWindowMDP.env_id,
-        "render_modes": ["ansi", "rgb_array"],
-        "is_parallelizable": True,
-        "render_fps": 2,
-    }
     mdp_class = TaskWindowMDP
 
 

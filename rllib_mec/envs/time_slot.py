@@ -59,20 +59,7 @@ class VectorTimeSlot(VectorEnv):
             actions.server[..., 0], power[..., 0], self._gains(), self._physics, self.mdp.slot_ms,
             outcome,
         )  # fmt: skip
-        task_rewards = self._rewards(outcome)
-        return VectorStep(
-            observation=np.empty((self.num_envs, 0), dtype=np.float32),
-            reward=reward.total_rewards(task_rewards),
-            task_rewards=task_rewards,
-            terminated=np.zeros(self.num_envs, dtype=np.bool_),
-            latency_ms=outcome.latency_ms,
-            energy_j=outcome.energy_j,
-            waiting_ms=np.zeros(self.num_envs),
-            window_size=outcome.num_tasks,
-            played=outcome.begun[..., None],
-            point_tasks=outcome.point_tasks,
-            stage_ends=outcome.stage_ends,
-        )
+        return self._judged(outcome, outcome.begun[..., None], np.zeros(self.num_envs))
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the worlds' future depends on, besides the actions."""

@@ -91,12 +91,6 @@ class TimeSlotEnv(MecParallelEnv):
     * v0: initial version.
     """
 
-    metadata = {  # noqa: RUF012 - PettingZoo's convention
-        "name": TimeSlotMDP.env_id,
-        "render_modes": ["ansi", "rgb_array"],
-        "is_parallelizable": True,
-        "render_fps": 2,
-    }
     mdp_class = TimeSlotMDP
 
 

@@ -12,10 +12,13 @@ from rllib_mec.envs.actions import Actions, check_actions
 from rllib_mec.envs.draws import Draw, step_keys
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.observation import State
+from rllib_mec.envs.reward import total_rewards
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import Natural, Positive, checked, whole_number
 from rllib_mec.network.physics import Physics
+from rllib_mec.network.slots import SlotOutcome
 from rllib_mec.network.streams import world_seeds
+from rllib_mec.network.windows import WindowOutcome
 
 Seed = int | Sequence[int] | np.ndarray
 
@@ -242,10 +245,26 @@ class VectorEnv(abc.ABC):
     def _play(self, actions: Actions) -> VectorStep:
         """Run the step's physics; ``observation`` and ``terminated`` are filled by the caller."""
 
-    def _rewards(self, outcome: Any) -> np.ndarray:
-        """The reward's shares per task slot, by the MDP's law, ``(B, W_max)``."""
-        shares = self.mdp.task_rewards(outcome)
-        return self._by_law("task_rewards", shares, (self.num_envs, self.max_window))
+    def _judged(
+        self, outcome: WindowOutcome | SlotOutcome, played: np.ndarray, waiting_ms: np.ndarray
+    ) -> VectorStep:
+        """What happened, with the reward that the MDP's law has for it."""
+        shares = self._by_law(
+            "task_rewards", self.mdp.task_rewards(outcome), (self.num_envs, self.max_window)
+        )
+        return VectorStep(
+            observation=np.empty((self.num_envs, 0), dtype=np.float32),
+            reward=total_rewards(shares),
+            task_rewards=shares,
+            terminated=np.zeros(self.num_envs, dtype=np.bool_),
+            latency_ms=outcome.latency_ms,
+            energy_j=outcome.energy_j,
+            waiting_ms=waiting_ms,
+            window_size=outcome.num_tasks,
+            played=played,
+            point_tasks=outcome.point_tasks,
+            stage_ends=outcome.stage_ends,
+        )
 
     def _checked(self, actions: Mapping[str, np.ndarray]) -> Actions:
         return Actions(**check_actions(actions, self.scenario, (self.num_envs, self.num_devices)))
