@@ -27,7 +27,7 @@ from ray.rllib.algorithms.registry import ALGORITHMS
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from rllib_mec.algorithms.multi_agent_env import one_policy_for_all
-from rllib_mec.algorithms.stock_checks import check_stock
+from rllib_mec.algorithms.stock_checks import check_restore, check_stock
 from rllib_mec.errors import MecError, one_line
 from rllib_mec.plugin import make_rllib_env
 
@@ -185,6 +185,8 @@ def try_cell(cell: Cell, recorded: dict[str, str]) -> str:
     try:
         config = offline_config_of(cell, recorded[cell.view]) if offline else config_of(cell)
         check_stock(config)
+        if cell.what == "restore":
+            check_restore(config)
         with contextlib.closing(_Running(config)) as running:
             running.learn(steps=12 if cell.algorithm in OFF_POLICY else 3)
             if cell.what == "greedy evaluation" and not running.evaluated:

@@ -47,6 +47,22 @@ def check_stock(config: Any) -> None:
         raise MecError(f"RLlib cannot use an LSTM with a Dict action: {_FLAT}")
 
 
+def check_restore(config: Any) -> None:
+    """Refuse to restore what Ray cannot: its ``restore_from_path`` takes env runners for granted.
+
+    Args:
+        config: The ``AlgorithmConfig`` of what is to be restored.
+
+    Raises:
+        MecError: It learns offline, without an environment.
+    """
+    if config.env is None:
+        raise MecError(
+            f"RLlib cannot restore {config.algo_class.__name__} without an environment: "
+            "train it anew"
+        )
+
+
 def _evaluates_greedily(config: Any) -> bool:
     if not config.evaluation_interval:
         return False

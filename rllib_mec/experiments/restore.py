@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_mec import registry
+from rllib_mec.algorithms.stock_checks import check_restore
 from rllib_mec.checkpoints import CheckpointInfo, read_info
 from rllib_mec.errors import MecError
 from rllib_mec.experiments.documents import add_to_path
@@ -37,8 +38,10 @@ def check_fits(path: str | Path, algorithm: Any, config: Any) -> Path:
         config: Its config.
 
     Raises:
-        MecError: It is of another algorithm, or of a scenario of another shape.
+        MecError: It is of another algorithm, or of a scenario of another shape, or of what Ray
+            cannot restore.
     """
+    check_restore(config)
     info = read_here(path)
     if info.algorithm is not algorithm:
         raise MecError(

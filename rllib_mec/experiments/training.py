@@ -16,6 +16,7 @@ from ray.tune.schedulers import create_scheduler
 from ray.tune.stopper import Stopper
 from ray.tune.tune_config import ResumeConfig
 
+from rllib_mec.algorithms.stock_checks import check_restore
 from rllib_mec.errors import one_line
 from rllib_mec.experiments import ray_session, storage
 from rllib_mec.experiments.experiment import Experiment
@@ -77,8 +78,10 @@ def run(
         The exit code.
 
     Raises:
-        MecError: Nothing to resume, or Ray cannot start.
+        MecError: Nothing to resume, nothing that Ray could restore, or Ray cannot start.
     """
+    if resume:
+        check_restore(experiment.config)
     find_name = storage.name_to_resume if resume else storage.fresh_name
     name = find_name(experiment.storage_path, experiment.name)
     folder = f"{experiment.storage_path.rstrip('/')}/{name}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ray.rllib.algorithms.bc import BCConfig
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
@@ -15,7 +16,7 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
 from rllib_mec.algorithms.multi_agent_env import one_policy_for_all
-from rllib_mec.algorithms.stock_checks import check_stock
+from rllib_mec.algorithms.stock_checks import check_restore, check_stock
 from rllib_mec.errors import MecError
 from rllib_mec.experiments import experiment
 from rllib_mec.policies import load_policy
@@ -74,6 +75,12 @@ def test_what_works_passes(config):
 def test_rllib_train_refuses_it_before_anything_starts(spec, message):
     with pytest.raises(MecError, match=message):
         experiment.check("x", {"env": ENV, **spec}, notify=lambda line: None)
+
+
+def test_what_ray_cannot_restore_is_refused():
+    check_restore(EMHPPOConfig().environment(ENV))
+    with pytest.raises(MecError, match="cannot restore BC without an environment"):
+        check_restore(BCConfig())
 
 
 def test_emh_ppo_refuses_other_views_in_python_too():
