@@ -91,10 +91,10 @@ class EMHPPORLModule(JointRLModule):
         if not self._compared:
             return observation
         queues = observation[..., : self._compared]
-        falling = queues.sort(dim=-1, descending=True).values
+        falling, order = queues.sort(dim=-1, descending=True, stable=True)
         lead = falling - falling[..., -1:]
-        order = queues.argsort(dim=-1, descending=True, stable=True)
-        ranks = nn.functional.one_hot(order.argsort(dim=-1), self._compared).to(observation.dtype)
+        devices = torch.arange(self._compared, device=order.device)
+        ranks = (order.unsqueeze(-2) == devices.unsqueeze(-1)).to(observation.dtype)
         seen = [
             observation,
             ranks.flatten(-2),
