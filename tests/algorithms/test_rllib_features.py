@@ -278,10 +278,6 @@ class HalfTheTasks(TaskWindowMDP):
         return TaskWindowMDP(half).make(num_envs, seed, **kwargs)
 
 
-class HalfTheTasksEnv:
-    mdp_class = HalfTheTasks
-
-
 def test_an_mdp_of_a_users_trains_with_counterfactuals():
     rllib_mec.register_env(HalfTheTasks)
     config = small().environment(HalfTheTasks.env_id).training(counterfactuals=1)
