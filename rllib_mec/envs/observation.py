@@ -78,8 +78,9 @@ def encode(state: State, scenario: Scenario) -> np.ndarray:
     Returns:
         ``(B, 2N)`` float32.
     """
-    parts = [state.queues / scenario.mean_tasks, state.distances_m / scenario.distance_range_m[1]]
-    return np.concatenate(parts, axis=1, dtype=np.float32)
+    queues = state.queues / scenario.of_devices("mean_tasks")
+    distances = state.distances_m / scenario.distance_range_m[1]
+    return np.concatenate([queues, distances], axis=1, dtype=np.float32)
 
 
 def decode(observation: np.ndarray, layout: ObservationLayout, scenario: Scenario) -> State:
@@ -97,8 +98,9 @@ def decode(observation: np.ndarray, layout: ObservationLayout, scenario: Scenari
         raise MecError(
             f"an observation must have shape (worlds, {layout.size}), but has {observation.shape}"
         )
+    queues = observation[:, layout["queues"]] * scenario.of_devices("mean_tasks")
     return State(
-        queues=np.rint(observation[:, layout["queues"]] * scenario.mean_tasks).astype(np.int64),
+        queues=np.rint(queues).astype(np.int64),
         distances_m=observation[:, layout["distances"]] * scenario.distance_range_m[1],
     )
 

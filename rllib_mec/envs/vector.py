@@ -94,6 +94,7 @@ class VectorEnv(abc.ABC):
         self.num_envs = whole_number("num_envs", num_envs)
         self.num_devices = mdp.scenario.num_devices
         self.max_window = mdp.scenario.max_window
+        self._max_windows = mdp.scenario.of_devices("max_window")
         self._physics = Physics.of(mdp.scenario)
         self.num_points = self._physics.num_points
         self._fixed_tasks = _per_device("num_tasks", num_tasks, self.num_devices, whole=True)

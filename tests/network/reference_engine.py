@@ -17,7 +17,7 @@ import numpy as np
 
 from rllib_mec.network import engine
 from rllib_mec.network.engine import Decisions, Devices, advance, make_scratch
-from rllib_mec.network.physics import Physics, Radio
+from rllib_mec.network.physics import Physics, Radio, Servers
 
 
 @dataclasses.dataclass
@@ -64,19 +64,19 @@ def run_engine(world: World, horizons: Sequence[float] = (math.inf,)) -> Records
         work=np.zeros(num_devices),
         cut_at=np.zeros(num_devices),
     )
-    beside_ms = np.broadcast_to(world.beside_ms, world.stage_work.shape[1])
+    num_points = world.stage_work.shape[1]
+    beside_ms = np.broadcast_to(world.beside_ms, num_points)
     physics = Physics(
-        stage_work=np.vstack([world.stage_work, beside_ms]),
-        local_energy_j=np.zeros(world.stage_work.shape[1]),
+        stage_work=np.tile(np.vstack([world.stage_work, beside_ms]), (num_devices, 1, 1)),
+        local_energy_j=np.zeros((num_devices, num_points)),
+        full_local=np.full(num_devices, num_points - 1),
         radio=Radio(
-            float(world.bandwidth_hz),
-            float(world.noise_w),
+            np.full(world.num_channels, float(world.bandwidth_hz)),
+            np.full(world.num_channels, float(world.noise_w)),
             float(world.min_efficiency),
-            world.num_channels,
             float(world.ms_per_s),
         ),
-        num_servers=world.num_servers,
-        full_local=world.stage_work.shape[1] - 1,
+        servers=Servers(np.ones(world.num_servers), np.zeros(world.num_servers)),
     )
     decisions = Decisions(world.partition, world.channel, world.server, world.power_w)
     records = engine.Records(np.zeros((num_devices, slots, 3)), np.zeros((num_devices, slots)))
