@@ -93,8 +93,7 @@ def _notes(
     scenario = first.scenario
     return [
         *notes,
-        f"{scenario.dnn}, N={scenario.num_devices}, M={scenario.num_servers}, "
-        f"C={scenario.num_channels}, profile {scenario.profile!r}, {first.mdp}: "
+        f"{scenario.caption}, {first.mdp}: "
         f"mean ± 95 % interval over {len(first.episodes)} episodes (seed {first.seed}), "
         f"{_placement(first)}; % against local only{ratio}",
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -21,29 +20,11 @@ from rllib_mec.network.checks import (
     Positive,
     refuse_in_one_line,
 )
+from rllib_mec.network.defaults import PROFILES, SERVER_LATENCY_MS, check_profile, server_latency_of
 from rllib_mec.network.groups import ChannelGroup, DeviceGroup, ServerGroup, each, groups_of
 
 if TYPE_CHECKING:
     from rllib_mec.dnn import PartitionTable
-
-PROFILES: dict[str, dict[str, Any]] = {
-    "paper": {
-        "bandwidth_hz": 1e6,
-        "max_power_dbm": 30.0,
-        "feature_bits": 32,
-        "server_model": "constant",
-    },
-    "si": {
-        "bandwidth_hz": 20e6,
-        "max_power_dbm": 23.0,
-        "feature_bits": 8,
-        "server_model": "share",
-    },
-}
-"""Defaults of the fields in which the two physics profiles differ."""
-
-SERVER_LATENCY_MS = {"resnet50": 8.603, "googlenet": 5.11, "mobilenet_v2": 4.10}
-"""L0 of the paper's DNNs: ResNet-50's from Table IV, the others inferred from Table V at N = 1."""
 
 _COUNTS = {
     "num_devices": ("devices", 3),
@@ -160,7 +141,7 @@ class Scenario:
             raise MecError(
                 f"distance_range_m must be 0 < least <= largest, but is {self.distance_range_m!r}"
             )
-        _check_profile("server_profile", self.server_profile)
+        check_profile("server_profile", self.server_profile)
 
     def _count_groups(self) -> None:
         """Fill in how many there are; groups that say nothing else than that are left out."""
@@ -179,16 +160,15 @@ class Scenario:
                 object.__setattr__(self, groups_name, None)
 
     def _check_dnn(self) -> None:
-        latency_ms = _server_latency_ms("", self.dnn, self.dnn_input, self.server_latency_ms)
+        latency_ms = server_latency_of("", self.dnn, self.dnn_input, self.server_latency_ms)
         object.__setattr__(self, "server_latency_ms", latency_ms)
 
     def _check_devices(self) -> None:
         """Check what a group has of its own together with what it has from the scenario."""
-        first = 0
-        for i, group in enumerate(self.devices or [self]):
-            path = "" if group is self else f"devices[{i}]."
+        counts = [group.count for group in self.devices or ()]
+        for i, first in enumerate(np.cumsum([0, *counts[:-1]])):
+            path = f"devices[{i}]." if counts else ""
             device = self.mobile_devices[first]
-            first += 0 if group is self else group.count
             if self.power_scale == "dbm" and device.max_power_dbm <= 0:
                 raise MecError(
                     f"{path}max_power_dbm must be positive on the dbm scale, "
@@ -199,7 +179,7 @@ class Scenario:
                     f"{path}max_window must be at most the scenario's {self.max_window}, "
                     f"but is {device.max_window}"
                 )
-            _check_profile(f"{path}device_profile", device.device_profile)
+            check_profile(f"{path}device_profile", device.device_profile)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scenario:
@@ -226,8 +206,8 @@ class Scenario:
     def replace(self, **changes: Any) -> Scenario:
         """This scenario with some fields changed.
 
-        The others keep their value, but for values that came with the profile or the DNN: those
-        follow a change of it.
+        The others keep their value, but for values that came with the profile, the DNN or groups:
+        those follow a change of them.
 
         Args:
             **changes: Fields and their new values.
@@ -242,6 +222,9 @@ class Scenario:
                 "server_latency_ms": SERVER_LATENCY_MS.get(self.dnn),
                 "dnn_input": self.dnn_input,
             }
+        came_with |= {
+            name: values[name] for name, (groups, _) in _COUNTS.items() if groups in changes
+        }
         for name, value in came_with.items():
             if values[name] == value:
                 values[name] = None
@@ -258,7 +241,7 @@ class Scenario:
         if group.dnn is None and group.dnn_input is None:
             return group
         dnn = group.dnn or self.dnn
-        latency_ms = _server_latency_ms(
+        latency_ms = server_latency_of(
             f"devices[{index}].", dnn, group.dnn_input, group.server_latency_ms
         )
         return dataclasses.replace(group, dnn=dnn, server_latency_ms=latency_ms)
@@ -334,6 +317,29 @@ class Scenario:
         return {}
 
     @property
+    def dnns(self) -> tuple[str, ...]:
+        """The DNNs of the MDs, each once."""
+        return tuple(dict.fromkeys(device.dnn for device in self.mobile_devices))
+
+    @property
+    def caption(self) -> str:
+        """What a table says of it."""
+        unlike = (("devices", self.devices), ("servers", self.servers), ("channels", self.channels))
+        groups = [
+            f"{name} {' + '.join(f'{g.count} {g.name}' if g.name else f'{g.count}' for g in given)}"
+            for name, given in unlike
+            if given is not None and len(given) > 1
+        ]
+        return ", ".join(
+            [
+                " and ".join(self.dnns),
+                f"N={self.num_devices}, M={self.num_servers}, C={self.num_channels}",
+                *groups,
+                f"profile {self.profile!r}",
+            ]
+        )
+
+    @property
     def usual_tasks(self) -> int | tuple[int, ...]:
         """Tasks of an MD in an episode of the paper's evaluation: λ, and at least one.
 
@@ -346,33 +352,3 @@ class Scenario:
     def transmission_ms_per_s(self) -> float:
         """Milliseconds of latency that a second of transmission counts as."""
         return 1.0 if self.profile == "paper" else 1000.0
-
-
-def _server_latency_ms(
-    path: str, dnn: str, dnn_input: tuple[int, ...] | None, given: float | None
-) -> float:
-    """L0 of a DNN, as given or the paper's; checks that there is such a DNN."""
-    if dnn in SERVER_LATENCY_MS and dnn_input is None:
-        return SERVER_LATENCY_MS[dnn] if given is None else given
-    from rllib_mec.dnn.models import check_dnn
-
-    try:
-        check_dnn(dnn, dnn_input)
-    except MecError as error:
-        raise MecError(f"{path}dnn: {error}" if path else str(error)) from None
-    if given is None:
-        raise MecError(
-            f"{path}server_latency_ms of {dnn} is not known: give it in ms (the latency of "
-            f"the whole DNN on a server); known for {', '.join(SERVER_LATENCY_MS)}"
-        )
-    return given
-
-
-def _check_profile(name: str, path: str | None) -> None:
-    if path is not None and not Path(path).is_absolute():
-        raise MecError(
-            f"{name} must be an absolute path, as Ray's workers run in another folder, "
-            f"but is {path!r}; did you mean {str(Path(path).absolute())!r}?"
-        )
-    if path is not None and not Path(path).is_file():
-        raise MecError(f"{name}: no such file {path!r}")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from reference_engine import World, run_engine, run_reference
 
-from rllib_mec.network.scenario import PROFILES, Scenario
+from rllib_mec.network.defaults import PROFILES
+from rllib_mec.network.scenario import Scenario
 
 # Points: 0 sends 1 Mbit; 1 is half local and sends 0.4 Mbit; 2 only waits 10 ms and computes on
 # the server; 3 the server alone; 4 full local.

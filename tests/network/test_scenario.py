@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rllib_mec.errors import MecError
-from rllib_mec.network.scenario import SERVER_LATENCY_MS, Scenario
+from rllib_mec.network.defaults import SERVER_LATENCY_MS
+from rllib_mec.network.scenario import Scenario
 
 
 def test_the_defaults_are_table_iii():

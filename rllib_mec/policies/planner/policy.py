@@ -56,7 +56,7 @@ class Planner(Policy):
         cache: Whether to keep the plans in the user's cache folder, and to take them from there.
 
     Raises:
-        MecError: ``where`` is the time-slot MDP.
+        MecError: ``where`` is the time-slot MDP, or its devices differ.
     """
 
     name = "planner"
@@ -77,6 +77,8 @@ class Planner(Policy):
                 f"not a {self.mdp.step_name}"
             )
         scenario = self.scenario
+        if len(set(scenario.mobile_devices)) > 1:
+            raise MecError("the planner plans for equal devices, but those of this scenario differ")
         self._budget = budget or PlannerBudget()
         file = self._cache_file(seed)
         found = _load(file) if cache else None
@@ -104,14 +106,11 @@ class Planner(Policy):
         sources += [file for room in rooms for file in package.glob(f"{room}/*.py")]
         # A user's laws are part of the question: their classes and where they are written.
         sources += [Path(file) for law in type(self.mdp).__mro__ if (file := _source(law))]
-        physics = {
-            name: np.asarray(value).tolist()
-            for name, value in Physics.of(self.scenario)._asdict().items()
-        }
+        physics = Physics.of(self.scenario)
         fields = {**self.scenario.to_dict(), **self.mdp.settings}
         budget = dataclasses.replace(self._budget, beam=0)  # it has no part in the search
         asked = [type(self.mdp).__qualname__, physics, fields, seed, dataclasses.astuple(budget)]
-        key = json.dumps(asked, default=str)
+        key = json.dumps(asked, default=lambda v: getattr(v, "tolist", v.__str__)())
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         return cache_folder("plans", set(sources)) / f"{name}.npz"
 
