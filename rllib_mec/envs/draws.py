@@ -109,9 +109,9 @@ def draw_tasks(draw: Draw, scenario: Scenario) -> np.ndarray:
     drawn = draw.uniform(TASKS)
     mean_tasks = scenario.of_devices("mean_tasks")
     tasks = np.empty(drawn.shape, dtype=np.int64)
-    for mean in np.unique(mean_tasks):
+    for mean in set(mean_tasks.tolist()):
         own = mean_tasks == mean
-        tasks[:, own] = np.searchsorted(_cdf(mean.item()), drawn[:, own])
+        tasks[:, own] = np.searchsorted(_cdf(mean), drawn[:, own])
     return np.maximum(tasks, 1)
 
 

@@ -97,6 +97,7 @@ class VectorEnv(abc.ABC):
         self._max_windows = mdp.scenario.of_devices("max_window")
         self._physics = Physics.of(mdp.scenario)
         self.num_points = self._physics.num_points
+        self._observation_shape = (self.num_envs, mdp.observation_size)
         self._fixed_tasks = _per_device("num_tasks", num_tasks, self.num_devices, whole=True)
         self._fixed_distances = _per_device("distance_m", distance_m, self.num_devices)
         self._queues = np.zeros((self.num_envs, self.num_devices), dtype=np.int64)
@@ -200,8 +201,7 @@ class VectorEnv(abc.ABC):
     def observation(self) -> np.ndarray:
         """The present observation, ``(B, mdp.observation_size)`` float32."""
         observation = self.mdp.observe(self.state)
-        shape = (self.num_envs, self.mdp.observation_size)
-        return self._by_law("observe", observation, shape).astype(np.float32, copy=False)
+        return self._by_law("observe", observation, self._observation_shape).astype(np.float32, copy=False)
 
     def step(self, actions: Mapping[str, np.ndarray]) -> VectorStep:
         """Play one step in every world.
