@@ -201,7 +201,9 @@ class VectorEnv(abc.ABC):
     def observation(self) -> np.ndarray:
         """The present observation, ``(B, mdp.observation_size)`` float32."""
         observation = self.mdp.observe(self.state)
-        return self._by_law("observe", observation, self._observation_shape).astype(np.float32, copy=False)
+        return self._by_law("observe", observation, self._observation_shape).astype(
+            np.float32, copy=False
+        )
 
     def step(self, actions: Mapping[str, np.ndarray]) -> VectorStep:
         """Play one step in every world.
