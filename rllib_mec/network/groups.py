@@ -127,7 +127,7 @@ def _group(kind: type[_Group], path: str, given: Any) -> _Group:
     names = [field.name for field in dataclasses.fields(kind)]
     for key in given:
         if key not in names:
-            raise unknown(f"field {path}.", key, names)
+            raise unknown(f"field of {path}", key, names)
     if "count" not in given:
         raise MecError(f"{path}.count is missing: a group says how many it has, like {{count: 3}}")
     try:

@@ -56,7 +56,7 @@ def test_a_scenario_survives_its_dict():
         ({"devices": "three"}, "devices must be a whole number"),
         ({"devices": [{"dnn": "resnet50"}]}, r"devices\[0\].count is missing"),
         ({"devices": [{"count": 1}, {"count": 0}]}, r"devices\[1\].count must be at least 1"),
-        ({"devices": [{"count": 1, "dnm": "x"}]}, r"unknown field devices\[0\]. 'dnm'.*'dnn'"),
+        ({"devices": [{"count": 1, "dnm": "x"}]}, r"unknown field of devices\[0\] 'dnm'.*'dnn'"),
         ({"devices": [{"count": 1, "dnn": "resnet51"}]}, r"devices\[0\].dnn: .*'resnet50'"),
         ({"devices": [{"count": 1, "dnn": "vgg11"}]}, r"devices\[0\].server_latency_ms of vgg11"),
         ({"devices": [{"count": 1}, {"count": 1, "max_window": 9}]}, r"devices\[1\].max_window"),
