@@ -134,8 +134,7 @@ def decided_shares(checkpoint: str | None, table: PartitionTable) -> np.ndarray:
 
     def decide(observation: np.ndarray) -> dict[str, np.ndarray]:
         decision = policy.decide(observation)
-        left = np.round(observation[:, : scenario.num_devices] * scenario.mean_tasks)
-        played = np.minimum(decision["window"] + 1, left)
+        played = np.minimum(decision["window"] + 1, policy.mdp.decode(observation).queues)
         chosen = np.arange(scenario.max_window) < played[..., None]
         counts[:] += np.bincount(decision["partition"][chosen], minlength=len(table))
         return decision

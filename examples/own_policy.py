@@ -23,7 +23,7 @@ class CutByQueue(Policy):
     def decide(self, observation):
         """Decide one task window in each of B worlds; see the base class."""
         scenario = self.scenario
-        queues = observation[:, : scenario.num_devices]
+        queues = self.mdp.decode(observation).queues
         is_long = queues >= queues.mean(axis=1, keepdims=True)
         point = np.where(is_long, 0, scenario.table.num_points - 1)
         shape = (*queues.shape, scenario.max_window)

@@ -72,6 +72,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         super().__init__(config=config, **kwargs)
         Checkpointable.__init__(self)
         self._weights_seq_no = 0
+        self._num_evaluated = 0
         self._index: int = self.worker_index or 0
         if self._index:
             # Remote runners share the machine with the learner: two of them on two cores would
@@ -238,13 +239,17 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         return self._sampler(env).play_to_the_end(decide, lambda env, decision: {})
 
     def _evaluate_for(self, num_timesteps: float, decide: Decide) -> list[SingleAgentEpisode]:
-        """As many of these episodes as it takes for a number of steps."""
+        """As many of these episodes as it takes for a number of steps.
+
+        An evaluation of automatic duration calls again and again: with the same weights the next
+        call goes on with other episodes, new weights begin anew.
+        """
         samples: list[SingleAgentEpisode] = []
         while (left := num_timesteps - sum(map(len, samples))) > 0:
-            guess = math.ceil(
-                left / self.scenario.mean_tasks
-            )  # a step hardly does less than a task
-            samples += self._evaluate(guess, decide, first=len(samples))
+            # A step hardly does less than a task.
+            guess = math.ceil(left / self.scenario.mean_tasks)
+            samples += self._evaluate(guess, decide, first=self._num_evaluated)
+            self._num_evaluated += guess
         return samples
 
     def _sampler(self, env: VectorEnv) -> Sampler:
@@ -326,6 +331,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             # Always, also where the weights are older: a restored checkpoint must win.
             self.module.set_state(module_state)
             self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, 0)
+            self._num_evaluated = 0
         worlds = state.get(COMPONENT_WORLDS)
         if (
             worlds is not None

@@ -278,10 +278,6 @@ class HalfTheTasks(TaskWindowMDP):
         return TaskWindowMDP(half).make(num_envs, seed, **kwargs)
 
 
-class HalfTheTasksEnv:
-    mdp_class = HalfTheTasks
-
-
 def test_an_mdp_of_a_users_trains_with_counterfactuals():
     rllib_mec.register_env(HalfTheTasks)
     config = small().environment(HalfTheTasks.env_id).training(counterfactuals=1)
@@ -291,8 +287,9 @@ def test_an_mdp_of_a_users_trains_with_counterfactuals():
     assert CREDIT in train_batch(runner, runner.sample())
 
 
-def test_metrics_of_windows_exist_before_an_episode_has_ended():
-    runner = make_runner(small(mean_tasks=500))
+@pytest.mark.parametrize("num_devices", [2, 30])
+def test_metrics_of_windows_exist_before_an_episode_has_ended(num_devices):
+    runner = make_runner(small(num_devices=num_devices, mean_tasks=500))
     episodes = runner.sample(num_timesteps=8)
     metrics = runner.get_metrics()
     assert "reward" not in metrics
@@ -303,14 +300,29 @@ def test_metrics_of_windows_exist_before_an_episode_has_ended():
     }  # fmt: skip
 
 
-def test_evaluation_for_a_number_of_steps_runs_whole_episodes_each_once():
+@pytest.fixture
+def evaluating():
     config = small().copy(copy_frozen=False)
     config.in_evaluation = True
-    runner = make_runner(config)
-    episodes = runner.sample(num_timesteps=30.5)
+    return make_runner(config)
+
+
+def test_evaluation_for_a_number_of_steps_runs_whole_episodes_each_once(evaluating):
+    episodes = evaluating.sample(num_timesteps=30.5)
     assert sum(map(len, episodes)) >= 31 and all(e.is_terminated for e in episodes)
     assert len({episode.get_rewards().tobytes() for episode in episodes}) == len(episodes)
-    assert runner.get_metrics()["num_episodes"].peek() == len(episodes)
+    assert evaluating.get_metrics()["num_episodes"].peek() == len(episodes)
+
+
+def test_further_rounds_of_an_evaluation_run_other_episodes_and_new_weights_begin_anew(evaluating):
+    def rewards():
+        episodes = evaluating.sample(num_timesteps=30, explore=False)
+        return [episode.get_rewards().tobytes() for episode in episodes]
+
+    first, second = rewards(), rewards()
+    assert not set(first) & set(second)
+    evaluating.set_state(evaluating.get_state(components="rl_module"))
+    assert rewards() == first
 
 
 @pytest.mark.slow

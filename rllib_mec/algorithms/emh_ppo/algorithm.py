@@ -11,12 +11,12 @@ from typing_extensions import Self
 from rllib_mec.algorithms.emh_ppo.env_runner import EMHPPOEnvRunner
 from rllib_mec.algorithms.emh_ppo.imitation import demonstrate
 from rllib_mec.algorithms.emh_ppo.learner import EMHPPOTorchLearner
-from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPORLModule
+from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPOModelConfig, EMHPPORLModule
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import whole_number
 from rllib_mec.policies import Planner, PlannerBudget
-from rllib_mec.registry import make_mdp
+from rllib_mec.registry import ENVIRONMENTS, make_mdp
 
 
 class EMHPPOConfig(JointPPOConfig):
@@ -83,11 +83,25 @@ class EMHPPOConfig(JointPPOConfig):
         )
         return self
 
+    @property
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        if self.env not in ENVIRONMENTS:  # not set yet, or to be refused by `validate`
+            return {}
+        layout = make_mdp(str(self.env), self.env_config).observation_layout
+        return {"first_queue": layout["queues"].start} if "queues" in layout.sizes else {}
+
     def validate(self) -> None:
         """Check the configuration; see the base class."""
         super().validate()
         whole_number("imitation_epochs", self.imitation_epochs)
         mdp = make_mdp(str(self.env), self.env_config)
+        sizes, num_devices = mdp.observation_layout.sizes, mdp.scenario.num_devices
+        model = EMHPPOModelConfig.from_dict(self.model_config)
+        if model.compare_queues and sizes.get("queues") != num_devices:
+            raise MecError(
+                f"compare_queues in model_config needs an observation with a part 'queues' of "
+                f"{num_devices} numbers, but {self.env} has {dict(sizes)}; set it to false"
+            )
         for name in ("counterfactuals", "demonstrations"):
             value = whole_number(name, getattr(self, name), least=0)
             if value and not mdp.can_simulate:

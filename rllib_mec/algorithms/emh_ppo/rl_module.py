@@ -35,12 +35,15 @@ class EMHPPOModelConfig(ModelConfig):
             the shortest queue decides who may take a small window and work locally, but is a
             difference between numbers near 1, which a network hardly learns to tell. The paper's
             networks see the state alone.
+        first_queue: Where in an observation the N queues begin; the algorithm's config sets it
+            from the MDP's ``observation_layout``.
     """
 
     embedding_hiddens: Sequence[int] = (512, 256)
     agent_hiddens: Sequence[int] = (256, 128, 64)
     critic_hiddens: Sequence[int] = (256, 128, 64)
     compare_queues: bool = True
+    first_queue: int = 0
 
 
 class EMHPPORLModule(JointRLModule):
@@ -58,6 +61,7 @@ class EMHPPORLModule(JointRLModule):
         layout = self.layout
         num_inputs = self.observation_space.shape[0]  # type: ignore[union-attr,index]
         self._compared = layout.num_devices if config.compare_queues else 0
+        self._queues = slice(config.first_queue, config.first_queue + self._compared)
         self._ranks = slice(num_inputs, num_inputs + self._compared**2)
         num_inputs += self._compared * (self._compared + QUEUE_STEPS + LEAD_STEPS)
         sizes = [config.embedding_hiddens[-1] + self._compared, *config.agent_hiddens]
@@ -83,18 +87,17 @@ class EMHPPORLModule(JointRLModule):
         """The state, each MD's rank, and the queues in falling order and their leads, in steps.
 
         Args:
-            observation: ``(..., 2N)``.
+            observation: ``(..., O)``.
 
         Returns:
             ``(..., F)``; the ranks are each MD's place in the order of falling queues, one-hot.
         """
         if not self._compared:
             return observation
-        queues = observation[..., : self._compared]
-        falling = queues.sort(dim=-1, descending=True).values
+        falling, order = observation[..., self._queues].sort(dim=-1, descending=True, stable=True)
         lead = falling - falling[..., -1:]
-        order = queues.argsort(dim=-1, descending=True, stable=True)
-        ranks = nn.functional.one_hot(order.argsort(dim=-1), self._compared).to(observation.dtype)
+        devices = torch.arange(self._compared, device=order.device)
+        ranks = (order.unsqueeze(-2) == devices.unsqueeze(-1)).to(observation.dtype)
         seen = [
             observation,
             ranks.flatten(-2),

@@ -238,6 +238,16 @@ class JointPPOConfig(PPOConfig):
                 raise MecError(f"{name} must be true or false, but is {getattr(self, name)!r}")
         if self.observation_filter not in OBSERVATION_FILTERS:
             raise unknown("observation_filter", self.observation_filter, OBSERVATION_FILTERS)
+        if self.evaluation_parallel_to_training and not self.evaluation_num_env_runners:
+            raise MecError(
+                "evaluation_parallel_to_training needs env runners of its own: "
+                "set evaluation_num_env_runners to 1 or more"
+            )
+        if self.evaluation_duration == "auto" and not self.evaluation_parallel_to_training:
+            raise MecError(
+                "evaluation_duration is 'auto', as long as the training iteration takes beside it: "
+                "set evaluation_parallel_to_training to true, or give a number of episodes"
+            )
         if self.vf_clip_param is not None:
             positive_number("vf_clip_param", self.vf_clip_param)
         for name in ("use_critic", "use_gae"):

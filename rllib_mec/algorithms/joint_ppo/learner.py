@@ -111,25 +111,22 @@ class JointPPOTorchLearner(PPOTorchLearner):
         module = self.module[module_id].unwrapped()
         dist = HybridActionDistribution(fwd_out[Columns.ACTION_DIST_INPUTS], module.layout)
         played = batch[PLAYED]
-        active = played[..., 0]
+        decided = {**dict.fromkeys(TASK_HEADS, played), "window": played[..., 0]}
 
         task_logp = zip(TASK_HEADS, batch[TASK_LOGP].unbind(-1), strict=True)
         old_logp: dict[str, Any] = {**dict(task_logp), "window": batch[WINDOW_LOGP]}
         log_ratio = {
-            head: (logp - old_logp[head]) * (active if head == "window" else played)
+            head: (logp - old_logp[head]) * decided[head]
             for head, logp in dist.head_logp(batch).items()
         }
         terms = self.policy_terms(log_ratio, played, batch)
         policy_losses = {term.name: _clipped_loss(term, config.clip_param) for term in terms}
         loss: Any = sum(policy_losses.values())
 
-        entropies = dist.entropies()
-        num_played = played.sum().clamp(min=1.0)
-        entropy = {h: (entropies[h] * played).sum() / num_played for h in TASK_HEADS}
-        entropy["window"] = (entropies["window"] * active).sum() / active.sum().clamp(min=1.0)
+        entropies = {head: value * decided[head] for head, value in dist.entropies().items()}
         # Of the same scale as the losses beside it: summed over MDs, averaged over decisions.
-        bonus = (entropies["window"] * active).sum(1).mean() + sum(
-            (entropies[h] * played).sum((1, 2)).mean() / played.shape[-1] for h in TASK_HEADS
+        bonus = entropies["window"].sum(1).mean() + sum(
+            entropies[head].sum((1, 2)).mean() / played.shape[-1] for head in TASK_HEADS
         )
         log = {}
         if config.use_critic:
@@ -160,7 +157,10 @@ class JointPPOTorchLearner(PPOTorchLearner):
                 **log,
                 LEARNER_RESULTS_KL_KEY: kl.detach(),
                 CLIP_FRACTION: clip_fraction,
-                **{f"entropy_{head}": value.detach() for head, value in entropy.items()},
+                **{
+                    f"entropy_{head}": value.detach().sum() / decided[head].sum().clamp(min=1.0)
+                    for head, value in entropies.items()
+                },
             },
             key=module_id,
             reduce="mean",
@@ -188,11 +188,13 @@ class JointPPOTorchLearner(PPOTorchLearner):
 
     def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
         """Step the optimizer; RLlib's way to it, which looks at each gradient twice, if need be."""
-        plain = self._grad_scalers is None and self._lr_scheduler_classes is None
+        config = self.config
+        plain = not (config._torch_grad_scaler_class or config._torch_lr_scheduler_classes)
         gradients = [gradient for gradient in gradients_dict.values() if gradient is not None]
         if plain and bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
-            for optimizer in self._optimizer_parameters:
-                optimizer.step()
+            for module_id in self.module.keys():
+                for _, optimizer in self.get_optimizers_for_module(module_id):
+                    optimizer.step()
         else:
             super().apply_gradients(gradients_dict)
 

@@ -365,6 +365,13 @@ def check_settings(config: Any) -> None:
                     setting.as_compared(getattr(each, attribute)) for each in (config, plain)
                 )
                 if value != default:
+                    if isinstance(value, dict) and isinstance(default, dict):
+                        key = next(
+                            k
+                            for k in {**value, **default}
+                            if k not in value or k not in default or value[k] != default[k]
+                        )
+                        name, value, default = f"{key} in {name}", value.get(key), default.get(key)
                     raise MecError(
                         f"{name} must be {default!r} in {algorithm_name(config.algo_class)}, "
                         f"but is {value!r}: {setting.reason}"
