@@ -57,7 +57,19 @@ class VectorStep(NamedTuple):
     @property
     def local_share(self) -> np.ndarray:
         """Share of the step's tasks that ran fully on their MD, ``(B,)``."""
-        return self.point_tasks[:, -1] / np.maximum(self.point_tasks.sum(1), 1)
+        return point_share(self.point_tasks)[:, -1]
+
+
+def point_share(point_tasks: np.ndarray) -> np.ndarray:
+    """Share of the tasks that was done at each partition point; 0 of no task.
+
+    Args:
+        point_tasks: Tasks done at each, ``(..., S)``.
+
+    Returns:
+        ``(..., S)``; the last is full local.
+    """
+    return point_tasks / np.maximum(point_tasks.sum(-1, keepdims=True), 1)
 
 
 class VectorEnv(abc.ABC):

@@ -180,7 +180,7 @@ def predict_policy(
         waiting_ms += float(step.waiting_ms[0]) * scenario.num_devices
         makespan_ms += float(step.latency_ms[0])
         energy_j += float(step.energy_j[0])
-        local_tasks += float(step.local_share[0] * step.window_size[0].sum())
+        local_tasks += float(step.point_tasks[0, -1])
         terminated = bool(step.terminated[0])
     return Prediction.of(
         np.concatenate(latencies),
