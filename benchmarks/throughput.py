@@ -1,11 +1,12 @@
 """Speed, side by side in one run: EMH-PPO with its own EnvRunner, stock RLlib, a bare PPO loop.
 
-Every row runs alone in a process of its own with one torch thread, on Table III's scenario, with
-2048 task windows a batch, 4 epochs, minibatches of 512. Rows of training count sampling and update.
+Every row runs alone in a process of its own, with one torch thread unless it says otherwise, on
+Table III's scenario, with 2048 task windows a batch, 4 epochs, minibatches of 512. Rows of training
+count sampling and update. The last three say what a second core is best used for.
 
     python benchmarks/throughput.py [--repeats 3] [--only NAME ...]
 
-About 8 minutes on 2 cores. It writes ``results/throughput.md`` and ``results/throughput.csv``.
+About 10 minutes on 2 cores. It writes ``results/throughput.md`` and ``results/throughput.csv``.
 """
 
 from __future__ import annotations
@@ -44,11 +45,27 @@ def env_alone(num_devices: int, num_envs: int = 256) -> float:
     return steps / (time.perf_counter() - start)
 
 
-def emh_ppo() -> float:
-    """Training env steps per second of EMH-PPO."""
+def emh_ppo(num_threads: int = 1, num_env_runners: int = 0, num_learners: int = 0) -> float:
+    """Training env steps per second of EMH-PPO, with the same worlds and batches in all."""
+    import torch
+
     from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
 
-    config = EMHPPOConfig().environment("mec_task_window_v0").debugging(seed=0)
+    torch.set_num_threads(num_threads)
+    config = (
+        EMHPPOConfig()
+        .environment("mec_task_window_v0")
+        .env_runners(
+            num_env_runners=num_env_runners,
+            num_envs_per_env_runner=128 // max(num_env_runners, 1),
+        )
+        .learners(num_learners=num_learners)
+        .training(
+            train_batch_size_per_learner=BATCH // max(num_learners, 1),
+            minibatch_size=MINIBATCH // max(num_learners, 1),
+        )
+        .debugging(seed=0)
+    )
     return _train(config, iterations=10)
 
 
@@ -91,11 +108,14 @@ def bare_loop() -> float:
 ROWS = {
     "env alone, N=3, 256 worlds": lambda: env_alone(3),
     "env alone, N=64, 256 worlds": lambda: env_alone(64),
-    "EMH-PPO, own EnvRunner, 128 worlds": emh_ppo,
+    "EMH-PPO, own EnvRunner, 128 worlds": lambda: emh_ppo(),
     "bare PPO loop, 128 worlds": bare_loop,
     "stock PPO, stock runner, 1 env (default)": lambda: stock_ppo(1),
     "stock PPO, stock runner, 16 envs": lambda: stock_ppo(16),
     "stock PPO, stock runner, 64 envs": lambda: stock_ppo(64),
+    "EMH-PPO, 2 torch threads": lambda: emh_ppo(num_threads=2),
+    "EMH-PPO, 2 remote env runners": lambda: emh_ppo(num_env_runners=2),
+    "EMH-PPO, 2 remote learners": lambda: emh_ppo(num_learners=2),
 }
 OURS = "EMH-PPO, own EnvRunner, 128 worlds"
 
@@ -153,7 +173,7 @@ def _write(rates: dict[str, list[float]], repeats: int) -> None:
     lines = [
         f"Windows (env steps) per second, mean ± 95 % interval of {repeats} runs. "
         "Command: `python benchmarks/throughput.py`. "
-        f"Machine: {describe_machine()}, one torch thread.",
+        f"Machine: {describe_machine()}, one torch thread unless a row says otherwise.",
         "",
         "| what | per second | EMH-PPO is … times as fast |",
         "|---|---|---|",

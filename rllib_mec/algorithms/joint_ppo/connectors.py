@@ -71,21 +71,13 @@ class AddColumnsFromEpisodes(ConnectorV2):
     Columns that connectors before it have added for each episode join them.
 
     Args:
-        input_observation_space: See RLlib's base class.
-        input_action_space: See RLlib's base class.
         with_dist_inputs: Whether the policy's whole distribution is needed, for the exact KL
             divergence.
     """
 
-    def __init__(
-        self,
-        input_observation_space: Any = None,
-        input_action_space: Any = None,
-        *,
-        with_dist_inputs: bool = False,
-    ):
+    def __init__(self, *, with_dist_inputs: bool = False):
         """Keep the settings."""
-        super().__init__(input_observation_space, input_action_space)
+        super().__init__()
         self._left_out = {Columns.T} | (set() if with_dist_inputs else {Columns.ACTION_DIST_INPUTS})
 
     def __call__(
@@ -134,20 +126,12 @@ class PerTaskAdvantages(ConnectorV2):
     connector has changed is shared equally by the task slots, beside their own shares.
 
     Args:
-        input_observation_space: See RLlib's base class.
-        input_action_space: See RLlib's base class.
         config: The algorithm's config.
     """
 
-    def __init__(
-        self,
-        input_observation_space: Any = None,
-        input_action_space: Any = None,
-        *,
-        config: Any,
-    ):
+    def __init__(self, *, config: Any):
         """Keep the config."""
-        super().__init__(input_observation_space, input_action_space)
+        super().__init__()
         self.config = config
         self.average_share: float | None = None
 
@@ -262,21 +246,13 @@ class StandardiseAdvantages(ConnectorV2):
     """Zero mean and unit variance over the batch, of each task slot and of whole windows.
 
     Args:
-        input_observation_space: See RLlib's base class.
-        input_action_space: See RLlib's base class.
         per_task: Whether each task slot keeps its own advantage, or all slots get that of the whole
             window.
     """
 
-    def __init__(
-        self,
-        input_observation_space: Any = None,
-        input_action_space: Any = None,
-        *,
-        per_task: bool,
-    ):
+    def __init__(self, *, per_task: bool):
         """Keep the settings."""
-        super().__init__(input_observation_space, input_action_space)
+        super().__init__()
         self._per_task = per_task
 
     def __call__(
