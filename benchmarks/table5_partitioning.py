@@ -17,7 +17,8 @@ from suite.cells import Budget, Cell, Results, learned, references
 from suite.item import Item
 from suite.report import TITLES, table
 
-from rllib_mec.network.scenario import PROFILES, Scenario
+from rllib_mec.network.defaults import PROFILES
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.viz.plotting import add_legend, draw_band, look, new_figure
 
 DNNS = ("resnet50", "googlenet", "mobilenet_v2")

@@ -53,7 +53,7 @@ class Sampler:
         self.observation = self.env.reset()
         self._once = once
         self._running = np.ones(self.env.num_envs, dtype=bool)
-        self._tally = EpisodeTally(self.env.num_envs, self.env.num_devices)
+        self._tally = EpisodeTally(self.env.num_envs, self.env.num_devices, self.env.num_points)
         self._episodes.begin(self.observation, once=once)
 
     def play(self, num_steps: int, decide: Decide, credit: Credit) -> list[SingleAgentEpisode]:

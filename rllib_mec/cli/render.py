@@ -57,10 +57,7 @@ def render(
         distance_m=usual_distance_m(where),
         max_steps=max_windows,
     )
-    title = (
-        f"{policy.name}: {where.dnn}, N={where.num_devices}, M={where.num_servers}, "
-        f"C={where.num_channels}, profile {where.profile!r}, {mdp}, seed {seed}"
-    )
+    title = f"{policy.name}: {where.caption}, {mdp}, seed {seed}"
     text = f"{title}\n\n{episode_chart.episode_text(recording)}"
     if target is None:
         print(text)

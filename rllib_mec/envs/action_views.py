@@ -104,7 +104,7 @@ class _ColumnView(ActionView):
     def _choices(self) -> dict[str, int]:
         """Decision -> number of choices; a power has none to count."""
         scenario = self.scenario
-        point = {} if self.fixed_partition is not None else {"partition": scenario.table.num_points}
+        point = {} if self.fixed_partition is not None else {"partition": scenario.num_points}
         return {
             **point,
             "channel": scenario.num_channels,
@@ -274,7 +274,7 @@ def action_view(
             raise MecError("fixed_partition is for actions='flat' or 'continuous', not for 'dict'")
         return DictView(scenario)
     if fixed_partition is not None:
-        last = scenario.table.num_points - 2
+        last = scenario.num_points - 2
         is_whole = isinstance(fixed_partition, int) and not isinstance(fixed_partition, bool)
         if not is_whole or not 0 <= fixed_partition <= last:
             raise MecError(
@@ -286,6 +286,6 @@ def action_view(
     if fixed_partition is None:
         raise MecError(
             "actions='continuous' needs fixed_partition, the partition point of all tasks "
-            f"(0..{scenario.table.num_points - 2}): a cut is no continuous choice"
+            f"(0..{scenario.num_points - 2}): a cut is no continuous choice"
         )
     return ContinuousView(scenario, fixed_partition)

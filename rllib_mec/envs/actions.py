@@ -45,7 +45,7 @@ def action_sizes(scenario: Scenario) -> dict[str, int]:
         scenario: The scenario.
     """
     return {
-        "partition": scenario.table.num_points,
+        "partition": scenario.num_points,
         "channel": scenario.num_channels,
         "server": scenario.num_servers,
         "window": scenario.max_window,
@@ -131,8 +131,8 @@ def power_w(action: np.ndarray, scenario: Scenario) -> np.ndarray:
     """Transmit power of actions.
 
     Args:
-        action: In [0, 1], any shape.
-        scenario: Gives scale and limit.
+        action: In [0, 1], ``(..., N, W)``; where all MDs have the same limit, of any shape.
+        scenario: Gives scale and limits.
 
     Returns:
         Power in W: on the ``dbm`` scale between 1 mW (0 dBm) and P_limit, on the ``linear`` scale
@@ -140,43 +140,52 @@ def power_w(action: np.ndarray, scenario: Scenario) -> np.ndarray:
     """
     action = np.asarray(action, dtype=float)
     watts = np.empty(action.size)
-    is_dbm = scenario.power_scale == "dbm"
-    _watts(action.ravel(), scenario.max_power_dbm, is_dbm, watts)
+    limits_dbm = np.broadcast_to(_limits_dbm(scenario), action.shape)
+    _watts(action.ravel(), limits_dbm.ravel(), scenario.power_scale == "dbm", watts)
     return watts.reshape(action.shape)
 
 
+def _limits_dbm(scenario: Scenario) -> np.ndarray:
+    """P_limit: one number where all MDs have the same, else one per MD, ``(N, 1)``."""
+    limits_dbm = scenario.of_devices("max_power_dbm")
+    return limits_dbm[:, None] if np.ptp(limits_dbm) else limits_dbm[0]
+
+
 @compiled
-def _watts(action, max_power_dbm, is_dbm, watts):
-    limit = math.exp(max_power_dbm * LN10_PER_DB) / 1000.0
+def _watts(action, limits_dbm, is_dbm, watts):
     for i in range(len(action)):
         if is_dbm:
-            watts[i] = math.exp(action[i] * max_power_dbm * LN10_PER_DB) / 1000.0
+            watts[i] = math.exp(action[i] * limits_dbm[i] * LN10_PER_DB) / 1000.0
         else:
-            watts[i] = max(action[i], _LEAST_LINEAR_ACTION) * limit
+            limit_w = math.exp(limits_dbm[i] * LN10_PER_DB) / 1000.0
+            watts[i] = max(action[i], _LEAST_LINEAR_ACTION) * limit_w
 
 
 def action_of_dbm(power_dbm: np.ndarray, scenario: Scenario) -> np.ndarray:
     """The actions that give transmit powers, the inverse of :func:`power_w`.
 
     Args:
-        power_dbm: In dBm.
-        scenario: Gives scale and limit.
+        power_dbm: In dBm, ``(..., N, W)``; where all MDs have the same limit, of any shape.
+        scenario: Gives scale and limits.
 
     Returns:
-        The actions; outside [0, 1] where the power is out of the scenario's range.
+        The actions; outside [0, 1] where the power is out of an MD's range.
     """
     if scenario.power_scale == "dbm":
-        return power_dbm / scenario.max_power_dbm
-    return 10.0 ** ((power_dbm - scenario.max_power_dbm) / 10.0)
+        return power_dbm / _limits_dbm(scenario)
+    return 10.0 ** ((power_dbm - _limits_dbm(scenario)) / 10.0)
 
 
-def action_of_w(power: float, scenario: Scenario) -> float:
-    """The action that gives a transmit power; see :func:`action_of_dbm`.
+def action_of_w(power: float, scenario: Scenario) -> np.ndarray:
+    """The actions that give a transmit power; see :func:`action_of_dbm`.
 
     Args:
         power: In W.
-        scenario: Gives scale and limit.
+        scenario: Gives scale and limits.
+
+    Returns:
+        One number where all MDs have the same limit, else one per MD, ``(N, 1)``.
     """
     if scenario.power_scale == "dbm":
-        return 10.0 * math.log10(max(power, 1e-300) * 1000.0) / scenario.max_power_dbm
-    return power / scenario.max_power_w
+        return 10.0 * math.log10(max(power, 1e-300) * 1000.0) / _limits_dbm(scenario)
+    return power / (10.0 ** (_limits_dbm(scenario) / 10.0) / 1000.0)

@@ -106,7 +106,13 @@ def draw_tasks(draw: Draw, scenario: Scenario) -> np.ndarray:
     Returns:
         ``(B, N)`` int64.
     """
-    return np.maximum(np.searchsorted(_cdf(scenario.mean_tasks), draw.uniform(TASKS)), 1)
+    drawn = draw.uniform(TASKS)
+    mean_tasks = scenario.of_devices("mean_tasks")
+    tasks = np.empty(drawn.shape, dtype=np.int64)
+    for mean in set(mean_tasks.tolist()):
+        own = mean_tasks == mean
+        tasks[:, own] = np.searchsorted(_cdf(mean), drawn[:, own])
+    return np.maximum(tasks, 1)
 
 
 def draw_distances(draw: Draw, scenario: Scenario) -> np.ndarray:

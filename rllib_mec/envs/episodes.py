@@ -10,7 +10,7 @@ import numpy as np
 
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.task_window import as_mdp
-from rllib_mec.envs.vector import VectorStep
+from rllib_mec.envs.vector import VectorStep, point_share
 from rllib_mec.network.scenario import Scenario
 
 EVALUATION_DISTANCE_M = 50.0
@@ -56,7 +56,7 @@ def total_cost(
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeMetrics:
-    """Metrics of finished episodes, one entry each, shape ``(num_episodes,)``.
+    """Metrics of finished episodes, one entry each, shape ``(num_episodes,)`` unless said.
 
     Attributes:
         reward: Mean reward of the episode's task windows (Eq. 8).
@@ -66,8 +66,9 @@ class EpisodeMetrics:
         waiting_ms: Average waiting time of a task: the windows' waiting times over the mean
             number of tasks of an MD.
         window_size: Mean task window W_k.
-        local_share: Share of tasks run fully on the MD.
         num_windows: Task windows of the episode.
+        point_tasks: Tasks done at each partition point, ``(num_episodes, S)``; the last is full
+            local.
     """
 
     reward: np.ndarray
@@ -76,12 +77,22 @@ class EpisodeMetrics:
     energy_j: np.ndarray
     waiting_ms: np.ndarray
     window_size: np.ndarray
-    local_share: np.ndarray
     num_windows: np.ndarray
+    point_tasks: np.ndarray
 
     def __len__(self) -> int:
         """Number of episodes."""
         return len(self.reward)
+
+    @property
+    def point_share(self) -> np.ndarray:
+        """Share of an episode's tasks done at each partition point, ``(num_episodes, S)``."""
+        return point_share(self.point_tasks)
+
+    @property
+    def local_share(self) -> np.ndarray:
+        """Share of an episode's tasks run fully on their MD."""
+        return self.point_share[:, -1]
 
     def cost(self, energy_weight: float) -> np.ndarray:
         """Eq. (4) of each episode, ``(num_episodes,)``, ms; see :func:`total_cost`.
@@ -109,14 +120,17 @@ class EpisodeTally:
     Args:
         num_envs: B.
         num_devices: N.
+        num_points: S.
     """
 
-    _SUMS = ("reward", "latency_ms", "energy_j", "waiting_ms", "tasks", "local", "windows")
+    _OF_A_STEP = ("reward", "latency_ms", "energy_j", "waiting_ms", "point_tasks")
 
-    def __init__(self, num_envs: int, num_devices: int):
+    def __init__(self, num_envs: int, num_devices: int, num_points: int):
         """Start with nothing tallied."""
         self._num_devices = num_devices
-        self._sums = {name: np.zeros(num_envs) for name in self._SUMS}
+        names = (*self._OF_A_STEP, "windows")
+        self._sums: dict[str, np.ndarray] = {name: np.zeros(num_envs) for name in names}
+        self._sums["point_tasks"] = np.zeros((num_envs, num_points))
 
     def add(self, step: VectorStep) -> EpisodeMetrics:
         """Add one step of all worlds.
@@ -125,26 +139,22 @@ class EpisodeTally:
             The metrics of the episodes that this step ended, maybe none.
         """
         sums = self._sums
-        tasks = step.window_size.sum(1)
-        sums["reward"] += step.reward
-        sums["latency_ms"] += step.latency_ms
-        sums["energy_j"] += step.energy_j
-        sums["waiting_ms"] += step.waiting_ms
-        sums["tasks"] += tasks
-        sums["local"] += step.local_share * tasks
+        for name in self._OF_A_STEP:
+            sums[name] += getattr(step, name)
         sums["windows"] += 1
         ended = {name: values[step.terminated] for name, values in sums.items()}
         for values in sums.values():
             values[step.terminated] = 0.0
+        tasks = ended["point_tasks"].sum(1)
         return EpisodeMetrics(
             reward=ended["reward"] / ended["windows"],
             episode_return=ended["reward"],
             latency_ms=ended["latency_ms"],
-            energy_j=ended["energy_j"] / ended["tasks"],
-            waiting_ms=ended["waiting_ms"] * self._num_devices / ended["tasks"],
-            window_size=ended["tasks"] / self._num_devices / ended["windows"],
-            local_share=ended["local"] / ended["tasks"],
+            energy_j=ended["energy_j"] / tasks,
+            waiting_ms=ended["waiting_ms"] * self._num_devices / tasks,
+            window_size=tasks / self._num_devices / ended["windows"],
             num_windows=ended["windows"],
+            point_tasks=ended["point_tasks"],
         )
 
     def get_state(self) -> dict[str, np.ndarray]:
@@ -153,7 +163,7 @@ class EpisodeTally:
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from :meth:`get_state`."""
-        self._sums = {name: np.array(state[name]) for name in self._SUMS}
+        self._sums = {name: np.array(state[name]) for name in self._sums}
 
 
 def run_episodes(
@@ -184,7 +194,7 @@ def run_episodes(
     mdp = as_mdp(where)
     fixed: dict[str, Any] = {"num_tasks": num_tasks, "distance_m": distance_m}
     worlds = mdp.make(num_episodes, seed, **fixed)
-    tally = EpisodeTally(num_episodes, mdp.scenario.num_devices)
+    tally = EpisodeTally(num_episodes, mdp.scenario.num_devices, worlds.num_points)
     running = np.ones(num_episodes, dtype=bool)
     records: list[tuple[np.ndarray, EpisodeMetrics]] = []
     observation = worlds.reset()

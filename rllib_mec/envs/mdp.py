@@ -80,9 +80,12 @@ class MDP(abc.ABC):
 
     @property
     def observation_layout(self) -> ObservationLayout:
-        """The parts of an observation of the global state: ``queues`` and ``distances``, N each."""
-        num_devices = self.scenario.num_devices
-        return ObservationLayout({"queues": num_devices, "distances": num_devices})
+        """The parts of an observation of the global state: ``queues`` and ``distances``, N each.
+
+        After them comes what tells unlike MDs, servers and channels apart; see
+        :func:`~rllib_mec.envs.observation.specification`.
+        """
+        return observation.layout_of(self.scenario)
 
     @property
     def observation_size(self) -> int:
@@ -90,7 +93,9 @@ class MDP(abc.ABC):
         return self.observation_layout.size
 
     def observe(self, state: State) -> np.ndarray:
-        """The observation of the global state, S_k of Eq. (6): X_n/λ, then d_n/d_max of all MDs.
+        """The observation of the global state, S_k of Eq. (6).
+
+        See :func:`~rllib_mec.envs.observation.encode`.
 
         Args:
             state: Of B worlds.
@@ -162,6 +167,9 @@ class MDP(abc.ABC):
     def shape(self) -> dict[str, Any]:
         """Everything that the shapes of observations, actions and networks depend on."""
         fields = {name: getattr(self.scenario, name) for name in SHAPE_FIELDS}
+        dnns = tuple(device.dnn for device in self.scenario.mobile_devices)
+        if len(set(dnns)) > 1:
+            fields["dnn"] = dnns
         return {**fields, "observation_size": self.observation_size}
 
     def make(self, num_envs: int, seed: Any = 0, **fixed: Any) -> Any:

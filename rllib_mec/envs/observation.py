@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rllib_mec.errors import MecError, unknown
+from rllib_mec.network.physics import Physics
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.slots import Flight
 
@@ -68,17 +70,66 @@ class ObservationLayout:
         return ObservationLayout({**self.sizes, **sizes})
 
 
+@functools.lru_cache(maxsize=64)
+def specification(scenario: Scenario) -> Mapping[str, np.ndarray]:
+    """What tells unlike MDs, servers and channels apart; nothing of those that are equal.
+
+    Args:
+        scenario: The scenario.
+
+    Returns:
+        Name and values of each part: of the MDs ``local_latency`` of the whole DNN (s),
+        ``server_latency`` L0 (s), ``input_bits`` (Mbit), ``local_energy`` of the whole DNN (J),
+        ``max_power`` (W), ``max_window`` (of W_max); of the servers ``server_speed`` and
+        ``server_delay`` (s); of the channels ``bandwidth`` (10 MHz) and ``noise`` (nW).
+    """
+    parts: dict[str, np.ndarray] = {}
+    physics = Physics.of(scenario)
+    if len(set(scenario.mobile_devices)) > 1:
+        parts |= {
+            "local_latency": physics.stage_work[:, 0, -1] / 1e3,
+            "server_latency": scenario.of_devices("server_latency_ms") / 1e3,
+            "input_bits": physics.stage_work[:, 1, 0] / 1e6,
+            "local_energy": physics.local_energy_j[:, -1],
+            "max_power": 10.0 ** (scenario.of_devices("max_power_dbm") / 10.0) / 1e3,
+            "max_window": scenario.of_devices("max_window") / scenario.max_window,
+        }
+    if len(set(scenario.mec_servers)) > 1:
+        servers = physics.servers
+        parts |= {"server_speed": servers.speed, "server_delay": servers.delay_ms / 1e3}
+    if len(set(scenario.radio_channels)) > 1:
+        radio = physics.radio
+        parts |= {"bandwidth": radio.bandwidth_hz / 1e7, "noise": radio.noise_w * 1e9}
+    return parts
+
+
+def layout_of(scenario: Scenario) -> ObservationLayout:
+    """Where the parts of :func:`encode` stand.
+
+    Args:
+        scenario: The scenario.
+    """
+    num_devices = scenario.num_devices
+    specified = {name: len(values) for name, values in specification(scenario).items()}
+    return ObservationLayout({"queues": num_devices, "distances": num_devices, **specified})
+
+
 def encode(state: State, scenario: Scenario) -> np.ndarray:
-    """The global state S_k of Eq. (6): X_n/λ of all MDs, then d_n/d_max of all MDs.
+    """The global state S_k of Eq. (6): X_n/λ_n of all MDs, d_n/d_max of all MDs, what differs.
 
     Args:
         state: Of B worlds.
-        scenario: Gives λ and d_max.
+        scenario: Gives λ_n, d_max and the :func:`specification`.
 
     Returns:
-        ``(B, 2N)`` float32.
+        ``(B, layout_of(scenario).size)`` float32, ``(B, 2N)`` where all MDs, servers and channels
+        are equal.
     """
-    parts = [state.queues / scenario.mean_tasks, state.distances_m / scenario.distance_range_m[1]]
+    parts = [
+        state.queues / scenario.of_devices("mean_tasks"),
+        state.distances_m / scenario.distance_range_m[1],
+        *(np.tile(v, (len(state.queues), 1)) for v in specification(scenario).values()),
+    ]
     return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
@@ -97,8 +148,9 @@ def decode(observation: np.ndarray, layout: ObservationLayout, scenario: Scenari
         raise MecError(
             f"an observation must have shape (worlds, {layout.size}), but has {observation.shape}"
         )
+    queues = observation[:, layout["queues"]] * scenario.of_devices("mean_tasks")
     return State(
-        queues=np.rint(observation[:, layout["queues"]] * scenario.mean_tasks).astype(np.int64),
+        queues=np.rint(queues).astype(np.int64),
         distances_m=observation[:, layout["distances"]] * scenario.distance_range_m[1],
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -117,8 +118,8 @@ def record_episode(
     mdp: MDP,
     *,
     seed: int = 0,
-    num_tasks: int | None = None,
-    distance_m: float | None = None,
+    num_tasks: int | Sequence[int] | None = None,
+    distance_m: float | Sequence[float] | None = None,
     max_steps: int | None = None,
 ) -> Recording:
     """Run one episode and keep what happened.
@@ -127,8 +128,8 @@ def record_episode(
         decide: The policy.
         mdp: What to run.
         seed: Seed of the world: that of episode ``i`` of an evaluation is the evaluation's plus i.
-        num_tasks: Tasks of every MD; drawn if ``None``.
-        distance_m: Distance of every MD to the base station; drawn if ``None``.
+        num_tasks: Tasks of every MD, or of each; drawn if ``None``.
+        distance_m: Distance of every MD to the base station, or of each; drawn if ``None``.
         max_steps: Stop after so many steps.
 
     Raises:

@@ -47,7 +47,7 @@ class VectorTaskWindow(VectorEnv):
         )
 
     def _play(self, actions: Actions, shadowing_sample: int = 0) -> VectorStep:
-        sizes = np.minimum(actions.window + 1, self._queues)
+        sizes = np.minimum(np.minimum(actions.window + 1, self._max_windows), self._queues)
         outcome = WindowOutcome.of(sizes, self.max_window, self.num_points)
         play_windows(
             actions.partition, actions.channel, actions.server,

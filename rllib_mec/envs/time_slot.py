@@ -51,7 +51,7 @@ class VectorTimeSlot(VectorEnv):
         return super().reset(seed)
 
     def _play(self, actions: Actions) -> VectorStep:
-        records = most_tasks(self.mdp.slot_ms, self._physics.stage_work)
+        records = most_tasks(self.mdp.slot_ms, self._physics)
         outcome = SlotOutcome.of(self.num_envs, self.num_devices, records, self.num_points)
         power = power_w(actions.power, self.scenario)
         play_slots(

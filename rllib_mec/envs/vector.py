@@ -57,7 +57,19 @@ class VectorStep(NamedTuple):
     @property
     def local_share(self) -> np.ndarray:
         """Share of the step's tasks that ran fully on their MD, ``(B,)``."""
-        return self.point_tasks[:, -1] / np.maximum(self.point_tasks.sum(1), 1)
+        return point_share(self.point_tasks)[:, -1]
+
+
+def point_share(point_tasks: np.ndarray) -> np.ndarray:
+    """Share of the tasks that was done at each partition point; 0 of no task.
+
+    Args:
+        point_tasks: Tasks done at each, ``(..., S)``.
+
+    Returns:
+        ``(..., S)``; the last is full local.
+    """
+    return point_tasks / np.maximum(point_tasks.sum(-1, keepdims=True), 1)
 
 
 class VectorEnv(abc.ABC):
@@ -94,8 +106,10 @@ class VectorEnv(abc.ABC):
         self.num_envs = whole_number("num_envs", num_envs)
         self.num_devices = mdp.scenario.num_devices
         self.max_window = mdp.scenario.max_window
+        self._max_windows = mdp.scenario.of_devices("max_window")
         self._physics = Physics.of(mdp.scenario)
         self.num_points = self._physics.num_points
+        self._observation_shape = (self.num_envs, mdp.observation_size)
         self._fixed_tasks = _per_device("num_tasks", num_tasks, self.num_devices, whole=True)
         self._fixed_distances = _per_device("distance_m", distance_m, self.num_devices)
         self._queues = np.zeros((self.num_envs, self.num_devices), dtype=np.int64)
@@ -199,8 +213,9 @@ class VectorEnv(abc.ABC):
     def observation(self) -> np.ndarray:
         """The present observation, ``(B, mdp.observation_size)`` float32."""
         observation = self.mdp.observe(self.state)
-        shape = (self.num_envs, self.mdp.observation_size)
-        return self._by_law("observe", observation, shape).astype(np.float32, copy=False)
+        return self._by_law("observe", observation, self._observation_shape).astype(
+            np.float32, copy=False
+        )
 
     def step(self, actions: Mapping[str, np.ndarray]) -> VectorStep:
         """Play one step in every world.

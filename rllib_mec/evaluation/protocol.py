@@ -62,6 +62,14 @@ class Evaluation:
         """The scenario it was evaluated on."""
         return self.mdp.scenario
 
+    @property
+    def point_share(self) -> np.ndarray:
+        """Share of an episode's tasks cut at each partition point, on average, ``(S,)``.
+
+        The last is full local, the mean of ``local_share``.
+        """
+        return self.episodes.point_share.mean(0)
+
     def __getitem__(self, metric: str) -> Interval:
         """The interval of one of :data:`METRICS` over the episodes."""
         if metric == "cost":
@@ -82,6 +90,7 @@ class Evaluation:
             "seed": self.seed,
             "episodes": len(self.episodes),
             **{metric: self[metric].to_dict() for metric in METRICS},
+            "point_share": self.point_share.tolist(),
         }
 
 

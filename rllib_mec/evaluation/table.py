@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, total_cost
 from rllib_mec.evaluation.interval import Interval
 from rllib_mec.evaluation.paper import paper_row
@@ -12,11 +14,14 @@ from rllib_mec.evaluation.protocol import COSTS, METRICS, Evaluation, is_compara
 
 COLLAPSED_SHARE = 0.999
 
+_MOST_CUTS = 3
+"""So many partition points of a policy are named, those with the most tasks."""
+
 _WITH_SAVING = ("latency_ms", "energy_j")
 
 
 def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -> str:
-    """A table of policies side by side, with their savings against local only.
+    """A table of policies side by side, with their savings against local only, and their cuts.
 
     Args:
         evaluations: All of one scenario; local only among them gives the savings, the planner the
@@ -67,7 +72,28 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
         for row in rows
     ]
     lines.insert(1, "─" * max(len(line) for line in lines))
-    return "\n".join([*lines, *_notes(evaluations, baseline, planner)])
+    cuts = [f"{e.policy.ljust(widths[0])}  {cut_summary(e.point_share)}" for e in evaluations]
+    head = f"{'policy'.ljust(widths[0])}  partition point: share of tasks"
+    return "\n".join([*lines, "", head, *cuts, "", *_notes(evaluations, baseline, planner)])
+
+
+def cut_summary(point_share: np.ndarray) -> str:
+    """Where tasks are cut, e.g. ``0: 62 %, 47: 30 %, local: 8 %``.
+
+    Points have the index that ``rllib-mec partition`` gives them, full local is ``local``.
+
+    Args:
+        point_share: Share of tasks at each partition point, ``(S,)``.
+
+    Returns:
+        The points with the most tasks, in their order, and what the others have together; without
+        what rounds to 0 %.
+    """
+    named = np.sort(np.argsort(-point_share, kind="stable")[:_MOST_CUTS])
+    labels = ["local" if point == len(point_share) - 1 else str(point) for point in named]
+    percents = [round(100 * share) for share in (*point_share[named], 1 - point_share[named].sum())]
+    pairs = zip([*labels, "other"], percents, strict=True)
+    return ", ".join(f"{label}: {percent} %" for label, percent in pairs if percent)
 
 
 def _notes(
@@ -93,8 +119,7 @@ def _notes(
     scenario = first.scenario
     return [
         *notes,
-        f"{scenario.dnn}, N={scenario.num_devices}, M={scenario.num_servers}, "
-        f"C={scenario.num_channels}, profile {scenario.profile!r}, {first.mdp}: "
+        f"{scenario.caption}, {first.mdp}: "
         f"mean ± 95 % interval over {len(first.episodes)} episodes (seed {first.seed}), "
         f"{_placement(first)}; % against local only{ratio}",
     ]

@@ -17,7 +17,7 @@ from rllib_mec.network.radio import rate_bps
 
 IDLE, LOCAL, TRANSMISSION, SERVER, JOIN = 0, 1, 2, 3, 4
 """Stages of a task on its way. While its features are sent and served, the MD's CPU may work on the
-rest of them; ``JOIN`` is what is left of that when the server's result is there.
+rest of them; ``JOIN`` is what is left of that, or the result's way back, when the server is done.
 """
 
 _NO_RESOURCE = 0  # resources: 0 the MD's own CPU, then the channels, then the servers
@@ -139,8 +139,10 @@ def advance(clock, horizon, devices, num_tasks, decisions, gain, physics, record
     partition, channel, server, power_w = decisions
     stage_ends, transmission_s = records
     speed, left, since, own, behind, resource, received, load, changed = scratch
-    stage_work = physics.stage_work
-    _, _, min_efficiency, num_channels, ms_per_s = physics.radio
+    stage_work, full_local = physics.stage_work, physics.full_local
+    bandwidth_hz, noise_w, min_efficiency, ms_per_s = physics.radio
+    server_speed, server_delay_ms = physics.servers
+    num_channels = len(bandwidth_hz)
     min_sinr = 2.0**min_efficiency - 1.0
     num_devices = len(left)
     last = partition.shape[1] - 1
@@ -183,11 +185,14 @@ def advance(clock, horizon, devices, num_tasks, decisions, gain, physics, record
                     left[n] = math.inf
                     break
                 stage[n] += 1
-                left[n] = stage_work[stage[n] - 1, partition[n, x]]
+                point = partition[n, x]
+                left[n] = stage_work[n, stage[n] - 1, point]
                 if stage[n] == TRANSMISSION:
                     cut_at[n] = clock
                 elif stage[n] == JOIN:
                     left[n] -= clock - cut_at[n]
+                    if point < full_local[n]:
+                        left[n] = max(left[n], server_delay_ms[server[n, x]])
                 if left[n] <= 0.0:
                     stage_ends[n, x, min(stage[n], SERVER) - 1] = clock
             if stage[n] == TRANSMISSION or stage[n] == SERVER:
@@ -216,10 +221,13 @@ def advance(clock, horizon, devices, num_tasks, decisions, gain, physics, record
                 if stage[n] == TRANSMISSION:
                     others = received[r] + behind[n]
                     received[r] += own[n]
-                    rate = rate_bps(own[n], others, physics.radio, min_sinr)
+                    c = r - 1
+                    rate = rate_bps(
+                        own[n], others, bandwidth_hz[c], noise_w[c], min_efficiency, min_sinr
+                    )
                     new_speed = rate / ms_per_s
                 else:
-                    new_speed = 1.0 / load[r]
+                    new_speed = server_speed[r - 1 - num_channels] / load[r]
                 # A division only where the speed changes: they are the dearest part for many MDs.
                 if new_speed != speed[n]:
                     left[n] = left[n] * speed[n] / new_speed

@@ -2,79 +2,113 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from rllib_mec.network.scenario import Scenario
+
+if TYPE_CHECKING:
+    from rllib_mec.dnn import PartitionTable
 
 
 class Radio(NamedTuple):
     """What the rate of Eq. (1) depends on, besides powers and gains.
 
     Attributes:
-        bandwidth_hz: B_c.
-        noise_w: σ_c.
+        bandwidth_hz: B_c of each channel, ``(C,)``.
+        noise_w: σ_c of each channel, ``(C,)``.
         min_efficiency: The rate's floor, bit/s/Hz.
-        num_channels: C.
         ms_per_s: Milliseconds of latency that a second of transmission counts as.
     """
 
-    bandwidth_hz: float
-    noise_w: float
+    bandwidth_hz: np.ndarray
+    noise_w: np.ndarray
     min_efficiency: float
-    num_channels: int
     ms_per_s: float
+
+    @property
+    def num_channels(self) -> int:
+        """C."""
+        return len(self.bandwidth_hz)
+
+
+class Servers(NamedTuple):
+    """The MEC servers.
+
+    Attributes:
+        speed: Work per ms of each, ``(M,)``; 1 is the server that latencies are given for.
+        delay_ms: What each one's result takes to be back, whatever it has to do, ``(M,)``.
+    """
+
+    speed: np.ndarray
+    delay_ms: np.ndarray
 
 
 class Physics(NamedTuple):
     """What the engine needs to know of a scenario.
 
     Attributes:
-        stage_work: Work at each partition point, ``(4, S)``: ms of CPU up to the cut, bits, ms of
-            server, and ms of CPU beside the last two.
-        local_energy_j: Energy of the MD's computing at each partition point, ``(S,)``.
+        stage_work: Work of each MD at each partition point, ``(N, 4, S)``: ms of CPU up to the
+            cut, bits, ms of a server of speed 1, and ms of CPU beside the last two. Points that its
+            DNN does not have are its full local one.
+        local_energy_j: Energy of the MD's computing at each partition point, ``(N, S)``.
+        full_local: The first point of each MD at which nothing is sent, ``(N,)``.
         radio: The radio.
-        num_servers: M.
-        full_local: The partition point at which nothing is sent.
+        servers: The servers.
     """
 
     stage_work: np.ndarray
     local_energy_j: np.ndarray
+    full_local: np.ndarray
     radio: Radio
-    num_servers: int
-    full_local: int
+    servers: Servers
 
     @classmethod
     def of(cls, scenario: Scenario) -> Physics:
         """The numbers of a scenario.
 
         Args:
-            scenario: Its DNN is traced on the first use.
+            scenario: Its DNNs are traced on the first use.
         """
-        table = scenario.table
-        local_ms, local_mmacs = np.array([table.local_latency_ms, table.local_mmacs], dtype=float)
-        bits, server_ms = np.array([table.bits, table.server_latency_ms], dtype=float)
-        # Of what comes after the cut, the MD keeps this share to itself.
-        remote = scenario.remote_feature_share
-        kept_ms, kept_mmacs = ((1.0 - remote) * (v[-1] - v) for v in (local_ms, local_mmacs))
-        if scenario.server_model == "share":
-            server_ms = remote * server_ms
+        shape = (scenario.num_devices, 4, scenario.num_points)
+        stage_work, local_energy_j = np.empty(shape), np.empty(shape[::2])
+        for n, (device, table) in enumerate(
+            zip(scenario.mobile_devices, scenario.tables, strict=True)
+        ):
+            work, mmacs = _work_of(table, scenario)
+            own = np.minimum(np.arange(scenario.num_points), table.full_local)
+            stage_work[n], local_energy_j[n] = work[:, own], device.energy_per_mmac_j * mmacs[own]
+        channels, servers = scenario.radio_channels, scenario.mec_servers
         return cls(
-            stage_work=np.array([local_ms, remote * bits, server_ms, kept_ms]),
-            local_energy_j=scenario.energy_per_mmac_j * (local_mmacs + kept_mmacs),
+            stage_work=stage_work,
+            local_energy_j=local_energy_j,
+            full_local=np.array([table.full_local for table in scenario.tables]),
             radio=Radio(
-                bandwidth_hz=scenario.bandwidth_hz,
-                noise_w=scenario.noise_w,
+                bandwidth_hz=np.array([channel.bandwidth_hz for channel in channels]),
+                noise_w=np.array([channel.noise_w for channel in channels]),
                 min_efficiency=scenario.min_spectral_efficiency,
-                num_channels=scenario.num_channels,
                 ms_per_s=scenario.transmission_ms_per_s,
             ),
-            num_servers=scenario.num_servers,
-            full_local=table.full_local,
+            servers=Servers(
+                speed=np.array([server.speed for server in servers]),
+                delay_ms=np.array([server.latency_ms for server in servers]),
+            ),
         )
 
     @property
     def num_points(self) -> int:
-        """S."""
-        return len(self.local_energy_j)
+        """S, of the MD that has most."""
+        return self.local_energy_j.shape[1]
+
+
+def _work_of(table: PartitionTable, scenario: Scenario) -> tuple[np.ndarray, np.ndarray]:
+    """Work of the four stages at each point, ``(4, S)``, and million MACs done on the MD."""
+    local_ms, local_mmacs = np.array([table.local_latency_ms, table.local_mmacs], dtype=float)
+    bits, server_ms = np.array([table.bits, table.server_latency_ms], dtype=float)
+    # Of what comes after the cut, the MD keeps this share to itself.
+    remote = scenario.remote_feature_share
+    kept_ms, kept_mmacs = ((1.0 - remote) * (v[-1] - v) for v in (local_ms, local_mmacs))
+    if scenario.server_model == "share":
+        server_ms = remote * server_ms
+    return np.array([local_ms, remote * bits, server_ms, kept_ms]), local_mmacs + kept_mmacs

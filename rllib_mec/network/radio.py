@@ -17,14 +17,14 @@ def channel_gain(distance_m, shadowing_db, reference_m, exponent):
 
 
 @compiled
-def rate_bps(received_w, interference_w, radio, min_sinr):
-    """R_n of Eq. (1) in bit/s, not below the radio's least spectral efficiency.
+def rate_bps(received_w, interference_w, bandwidth_hz, noise_w, min_efficiency, min_sinr):
+    """R_n of Eq. (1) in bit/s, not below the least spectral efficiency.
 
-    ``min_sinr`` is the SINR at which that floor is reached, ``2**radio.min_efficiency - 1``: below
-    it the logarithm, the dearest part of an event, is not needed.
+    ``min_sinr`` is the SINR at which that floor is reached, ``2**min_efficiency - 1``: below it the
+    logarithm, the dearest part of an event, is not needed.
     """
-    sinr = received_w / (radio.noise_w + interference_w)
+    sinr = received_w / (noise_w + interference_w)
     if sinr <= min_sinr:
-        return radio.bandwidth_hz * radio.min_efficiency
+        return bandwidth_hz * min_efficiency
     # log1p, so that without a floor a hopeless channel still has a rate above 0.
-    return radio.bandwidth_hz * (math.log1p(sinr) * _PER_LN2)
+    return bandwidth_hz * (math.log1p(sinr) * _PER_LN2)

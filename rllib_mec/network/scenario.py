@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
@@ -20,28 +20,18 @@ from rllib_mec.network.checks import (
     Positive,
     refuse_in_one_line,
 )
+from rllib_mec.network.defaults import PROFILES, SERVER_LATENCY_MS, check_profile, server_latency_of
+from rllib_mec.network.groups import ChannelGroup, DeviceGroup, ServerGroup, each, groups_of
 
 if TYPE_CHECKING:
     from rllib_mec.dnn import PartitionTable
 
-PROFILES: dict[str, dict[str, Any]] = {
-    "paper": {
-        "bandwidth_hz": 1e6,
-        "max_power_dbm": 30.0,
-        "feature_bits": 32,
-        "server_model": "constant",
-    },
-    "si": {
-        "bandwidth_hz": 20e6,
-        "max_power_dbm": 23.0,
-        "feature_bits": 8,
-        "server_model": "share",
-    },
+_COUNTS = {
+    "num_devices": ("devices", 3),
+    "num_servers": ("servers", 2),
+    "num_channels": ("channels", 2),
 }
-"""Defaults of the fields in which the two physics profiles differ."""
-
-SERVER_LATENCY_MS = {"resnet50": 8.603, "googlenet": 5.11, "mobilenet_v2": 4.10}
-"""L0 of the paper's DNNs: ResNet-50's from Table IV, the others inferred from Table V at N = 1."""
+"""Number -> the groups that say it too, and its default."""
 
 SHAPE_FIELDS = (
     "num_devices",
@@ -79,12 +69,18 @@ class Scenario:
     was registered with, or torchvision's 3x224x224)."""
     partition: Literal["pareto", "operator", "vertical", "layer"] = "pareto"
     """Partition points on offer."""
-    num_devices: Count = 3
-    """N, the MDs."""
-    num_servers: Count = 2
-    """M, the MEC servers."""
-    num_channels: Count = 2
-    """C, the channels."""
+    num_devices: Annotated[Count, LeftOpen] = None  # type: ignore[assignment]
+    """N, the MDs (default: those of ``devices``, or 3)."""
+    num_servers: Annotated[Count, LeftOpen] = None  # type: ignore[assignment]
+    """M, the MEC servers (default: those of ``servers``, or 2)."""
+    num_channels: Annotated[Count, LeftOpen] = None  # type: ignore[assignment]
+    """C, the channels (default: those of ``channels``, or 2)."""
+    devices: Annotated[tuple[DeviceGroup, ...] | None, groups_of(DeviceGroup, "devices")] = None
+    """Groups of equal MDs, or their number."""
+    servers: Annotated[tuple[ServerGroup, ...] | None, groups_of(ServerGroup, "servers")] = None
+    """Groups of equal MEC servers, or their number."""
+    channels: Annotated[tuple[ChannelGroup, ...] | None, groups_of(ChannelGroup, "channels")] = None
+    """Groups of equal channels, or their number."""
     max_window: Count = 5
     """W_max, the most tasks of an MD in a window."""
     mean_tasks: Annotated[Positive, Field(le=1e5)] = 50.0
@@ -138,37 +134,52 @@ class Scenario:
         for name, value in PROFILES[self.profile].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        self._count_groups()
         self._check_dnn()
-        if self.power_scale == "dbm" and self.max_power_dbm <= 0:
-            raise MecError(
-                f"max_power_dbm must be positive on the dbm scale, but is {self.max_power_dbm:g}"
-            )
+        self._check_devices()
         if self.distance_range_m[0] > self.distance_range_m[1]:
             raise MecError(
                 f"distance_range_m must be 0 < least <= largest, but is {self.distance_range_m!r}"
             )
-        for name in ("device_profile", "server_profile"):
-            value = getattr(self, name)
-            if value is not None and not Path(value).is_absolute():
+        check_profile("server_profile", self.server_profile)
+
+    def _count_groups(self) -> None:
+        """Fill in how many there are; groups that say nothing else than that are left out."""
+        for name, (groups_name, default) in _COUNTS.items():
+            number, groups = getattr(self, name), getattr(self, groups_name)
+            if groups is None:
+                object.__setattr__(self, name, default if number is None else number)
+                continue
+            total = sum(group.count for group in groups)
+            if number not in (None, total):
                 raise MecError(
-                    f"{name} must be an absolute path, as Ray's workers run in another folder, "
-                    f"but is {value!r}; did you mean {str(Path(value).absolute())!r}?"
+                    f"{name} is {number}, but {groups_name} has {total}: give one of them"
                 )
-            if value is not None and not Path(value).is_file():
-                raise MecError(f"{name}: no such file {value!r}")
+            object.__setattr__(self, name, total)
+            if all(group == type(group)(count=group.count) for group in groups):
+                object.__setattr__(self, groups_name, None)
 
     def _check_dnn(self) -> None:
-        if self.dnn not in SERVER_LATENCY_MS or self.dnn_input is not None:
-            from rllib_mec.dnn.models import check_dnn
+        latency_ms = server_latency_of("", self.dnn, self.dnn_input, self.server_latency_ms)
+        object.__setattr__(self, "server_latency_ms", latency_ms)
 
-            check_dnn(self.dnn, self.dnn_input)
-            if self.server_latency_ms is None:
+    def _check_devices(self) -> None:
+        """Check what a group has of its own together with what it has from the scenario."""
+        counts = [group.count for group in self.devices or ()]
+        for i, first in enumerate(np.cumsum([0, *counts[:-1]])):
+            path = f"devices[{i}]." if counts else ""
+            device = self.mobile_devices[first]
+            if self.power_scale == "dbm" and device.max_power_dbm <= 0:
                 raise MecError(
-                    f"server_latency_ms of {self.dnn} is not known: give it in ms (the latency of "
-                    f"the whole DNN on a server); known for {', '.join(SERVER_LATENCY_MS)}"
+                    f"{path}max_power_dbm must be positive on the dbm scale, "
+                    f"but is {device.max_power_dbm:g}"
                 )
-        elif self.server_latency_ms is None:
-            object.__setattr__(self, "server_latency_ms", SERVER_LATENCY_MS[self.dnn])
+            if device.max_window > self.max_window:
+                raise MecError(
+                    f"{path}max_window must be at most the scenario's {self.max_window}, "
+                    f"but is {device.max_window}"
+                )
+            check_profile(f"{path}device_profile", device.device_profile)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scenario:
@@ -195,8 +206,8 @@ class Scenario:
     def replace(self, **changes: Any) -> Scenario:
         """This scenario with some fields changed.
 
-        The others keep their value, but for values that came with the profile or the DNN: those
-        follow a change of it.
+        The others keep their value, but for values that came with the profile, the DNN or groups:
+        those follow a change of them.
 
         Args:
             **changes: Fields and their new values.
@@ -211,47 +222,133 @@ class Scenario:
                 "server_latency_ms": SERVER_LATENCY_MS.get(self.dnn),
                 "dnn_input": self.dnn_input,
             }
+        came_with |= {
+            name: values[name] for name, (groups, _) in _COUNTS.items() if groups in changes
+        }
         for name, value in came_with.items():
             if values[name] == value:
                 values[name] = None
         return self.from_dict({**values, **changes})
 
     @cached_property
+    def mobile_devices(self) -> tuple[DeviceGroup, ...]:
+        """The N MDs one by one, with nothing left open."""
+        groups = self.devices or (DeviceGroup(count=self.num_devices),)
+        return each(tuple(self._with_dnn(i, group) for i, group in enumerate(groups)), self)
+
+    def _with_dnn(self, index: int, group: DeviceGroup) -> DeviceGroup:
+        """A group that has a DNN of its own with that DNN's latency on a server."""
+        if group.dnn is None and group.dnn_input is None:
+            return group
+        dnn = group.dnn or self.dnn
+        latency_ms = server_latency_of(
+            f"devices[{index}].", dnn, group.dnn_input, group.server_latency_ms
+        )
+        return dataclasses.replace(group, dnn=dnn, server_latency_ms=latency_ms)
+
+    @cached_property
+    def mec_servers(self) -> tuple[ServerGroup, ...]:
+        """The M MEC servers one by one."""
+        return each(self.servers or (ServerGroup(count=self.num_servers),), self)
+
+    @cached_property
+    def radio_channels(self) -> tuple[ChannelGroup, ...]:
+        """The C channels one by one, with nothing left open."""
+        return each(self.channels or (ChannelGroup(count=self.num_channels),), self)
+
+    @cached_property
+    def tables(self) -> tuple[PartitionTable, ...]:
+        """Partition points of every MD's DNN, with their latencies, N of them."""
+        made = {device: self._table_of(device) for device in dict.fromkeys(self.mobile_devices)}
+        return tuple(made[device] for device in self.mobile_devices)
+
+    @property
     def table(self) -> PartitionTable:
-        """Partition points of the DNN, with their latencies."""
+        """Partition points of the MDs' DNN, if they all have the same ones, on equal devices.
+
+        Raises:
+            MecError: They differ: see :attr:`tables`.
+        """
+        if len(set(self.mobile_devices)) > 1:
+            raise MecError("the devices of this scenario differ: each has a table of its own")
+        return self.tables[0]
+
+    def _table_of(self, device: DeviceGroup) -> PartitionTable:
         from rllib_mec.dnn import LatencyProfile, model_graph, partition_table
 
-        # Where a profile was measured, it replaces the latency that is shared out by MACs.
-        device_latency_ms = self.local_slowdown * self.server_latency_ms
-        server_latency_ms = self.server_latency_ms
+        def latency_ms(profile: str | None, otherwise: float) -> LatencyProfile | float:
+            """As measured, or to be shared out by MACs."""
+            return LatencyProfile.load(profile) if profile else otherwise
+
         return partition_table(
-            model_graph(self.dnn, self.dnn_input),
+            model_graph(device.dnn, device.dnn_input),
             self.partition,
             feature_bits=self.feature_bits,
-            device_latency_ms=(
-                LatencyProfile.load(self.device_profile)
-                if self.device_profile
-                else device_latency_ms
+            device_latency_ms=latency_ms(
+                device.device_profile, device.local_slowdown * device.server_latency_ms
             ),
-            server_latency_ms=(
-                LatencyProfile.load(self.server_profile)
-                if self.server_profile
-                else server_latency_ms
-            ),
+            server_latency_ms=latency_ms(self.server_profile, device.server_latency_ms),
             server_model=self.server_model,
         )
 
     @property
-    def usual_tasks(self) -> int:
-        """Tasks of an MD in an episode of the paper's evaluation: λ, and at least one."""
-        return max(1, round(self.mean_tasks))
+    def num_points(self) -> int:
+        """S, the partition points of the DNN that has most."""
+        return max(table.num_points for table in self.tables)
+
+    @property
+    def full_local(self) -> int:
+        """The partition point at which nothing is sent, whatever DNN an MD has."""
+        return self.num_points - 1
+
+    def of_devices(self, field: str) -> np.ndarray:
+        """A number of every MD, ``(N,)``.
+
+        Args:
+            field: Of :class:`~rllib_mec.network.groups.DeviceGroup`.
+        """
+        if field not in self._numbers:
+            self._numbers[field] = np.array([getattr(d, field) for d in self.mobile_devices])
+        return self._numbers[field]
+
+    @cached_property
+    def _numbers(self) -> dict[str, np.ndarray]:
+        """What :meth:`of_devices` has been asked for."""
+        return {}
+
+    @property
+    def dnns(self) -> tuple[str, ...]:
+        """The DNNs of the MDs, each once."""
+        return tuple(dict.fromkeys(device.dnn for device in self.mobile_devices))
+
+    @property
+    def caption(self) -> str:
+        """What a table says of it."""
+        unlike = (("devices", self.devices), ("servers", self.servers), ("channels", self.channels))
+        groups = [
+            f"{name} {' + '.join(f'{g.count} {g.name}' if g.name else f'{g.count}' for g in given)}"
+            for name, given in unlike
+            if given is not None and len(given) > 1
+        ]
+        return ", ".join(
+            [
+                " and ".join(self.dnns),
+                f"N={self.num_devices}, M={self.num_servers}, C={self.num_channels}",
+                *groups,
+                f"profile {self.profile!r}",
+            ]
+        )
+
+    @property
+    def usual_tasks(self) -> int | tuple[int, ...]:
+        """Tasks of an MD in an episode of the paper's evaluation: λ, and at least one.
+
+        One number where all MDs have the same, else one per MD.
+        """
+        usual = [max(1, round(device.mean_tasks)) for device in self.mobile_devices]
+        return usual[0] if len(set(usual)) == 1 else tuple(usual)
 
     @property
     def transmission_ms_per_s(self) -> float:
         """Milliseconds of latency that a second of transmission counts as."""
         return 1.0 if self.profile == "paper" else 1000.0
-
-    @property
-    def max_power_w(self) -> float:
-        """P_limit in W."""
-        return 10.0 ** (self.max_power_dbm / 10.0) / 1000.0

@@ -18,6 +18,7 @@ from rllib_mec.network.engine import (
     advance,
     make_scratch,
 )
+from rllib_mec.network.physics import Physics
 
 _MOST_RECORDS = 64
 
@@ -64,30 +65,32 @@ class Flight(NamedTuple):
         return Flight(*(array.copy() for array in self))
 
 
-def most_tasks(slot_ms: float, stage_work: np.ndarray) -> int:
+def most_tasks(slot_ms: float, physics: Physics) -> int:
     """The most tasks an MD can have in a slot: one in flight, those that fit, and one begun."""
-    fastest = float((stage_work[0] + np.maximum(stage_work[2], stage_work[3])).min())
+    work = physics.stage_work
+    server_ms = work[:, SERVER - 1] / physics.servers.speed.max()
+    fastest = float((work[:, LOCAL - 1] + np.maximum(server_ms, work[:, JOIN - 1])).min())
     fit = slot_ms / fastest if fastest > 0.0 else _MOST_RECORDS
     return int(min(2 + fit, _MOST_RECORDS))
 
 
 @compiled
-def _cpu_ms_left(stage, work, since_cut_ms, stage_work, point):
+def _cpu_ms_left(n, stage, work, since_cut_ms, stage_work, point):
     """What a task has left to do on its MD's CPU, before and beside what is done elsewhere."""
     if stage == IDLE:
         return 0.0
     if stage == LOCAL:
-        return work + stage_work[JOIN - 1, point]
-    return max(stage_work[JOIN - 1, point] - since_cut_ms, 0.0)
+        return work + stage_work[n, JOIN - 1, point]
+    return max(stage_work[n, JOIN - 1, point] - since_cut_ms, 0.0)
 
 
 @compiled
-def _cpu_share_done(stage, work, since_cut_ms, stage_work, point):
+def _cpu_share_done(n, stage, work, since_cut_ms, stage_work, point):
     """Which share of its work on its MD's CPU a task in flight has done."""
-    whole = stage_work[LOCAL - 1, point] + stage_work[JOIN - 1, point]
+    whole = stage_work[n, LOCAL - 1, point] + stage_work[n, JOIN - 1, point]
     if whole <= 0.0:
         return 1.0
-    return 1.0 - _cpu_ms_left(stage, work, since_cut_ms, stage_work, point) / whole
+    return 1.0 - _cpu_ms_left(n, stage, work, since_cut_ms, stage_work, point) / whole
 
 
 class SlotOutcome(NamedTuple):
@@ -98,7 +101,8 @@ class SlotOutcome(NamedTuple):
         begun: Whether any task began with the slot's decision, ``(B, N)`` bool.
         stage_ends: When the stages of the slot's tasks ended, ``(B, N, R, 3)``, ms since its start;
             of a task that goes on after it, its end.
-        point_tasks: Tasks finished at each partition point, ``(B, S)`` int.
+        point_tasks: Tasks finished at each partition point, ``(B, S)`` int; full local ones
+            at the last, whatever DNN an MD has.
         latency_ms: The slot's length, or less where all tasks are done before it ends, ``(B,)``.
         energy_j: Energy of all MDs in the slot, ``(B,)``.
     """
@@ -151,7 +155,8 @@ def play_slots(queues, flight, partition, channel, server, power_w, gain, physic
     """
     num_envs, num_devices, records, _ = out.stage_ends.shape
     last = records - 1
-    scratch = make_scratch(num_devices, physics.radio.num_channels, physics.num_servers)
+    last_point = out.point_tasks.shape[1] - 1
+    scratch = make_scratch(num_devices, len(physics.radio.noise_w), len(physics.servers.speed))
     shape = (num_devices, records)
     own = Decisions(
         np.empty(shape, dtype=np.int64),
@@ -182,8 +187,8 @@ def play_slots(queues, flight, partition, channel, server, power_w, gain, physic
                 own.server[n, 0] = flight.server[b, n]
                 own.power_w[n, 0] = flight.power_w[b, n]
                 # Earlier slots have paid for this part of the MD's computing.
-                done = _cpu_share_done(stage[n], work[n], -cut_at[n], physics.stage_work, s)
-                energy -= physics.local_energy_j[s] * done
+                done = _cpu_share_done(n, stage[n], work[n], -cut_at[n], physics.stage_work, s)
+                energy -= physics.local_energy_j[n, s] * done
         elapsed = advance(
             0.0, slot_ms, Devices(stage, task, work, cut_at), queues[b], own, gain[b], physics,
             Records(out.stage_ends[b], on_air_s), scratch,
@@ -192,8 +197,8 @@ def play_slots(queues, flight, partition, channel, server, power_w, gain, physic
             out.num_tasks[b, n] = task[n]
             for x in range(task[n]):
                 s = own.partition[n, min(x, last)]
-                energy += physics.local_energy_j[s]
-                out.point_tasks[b, s] += 1
+                energy += physics.local_energy_j[n, s]
+                out.point_tasks[b, last_point if s >= physics.full_local[n] else s] += 1
             for x in range(records):
                 energy += own.power_w[n, x] * on_air_s[n, x]
             begun = task[n]
@@ -202,8 +207,8 @@ def play_slots(queues, flight, partition, channel, server, power_w, gain, physic
                 begun += 1
                 x = min(task[n], last)
                 s = own.partition[n, x]
-                done = _cpu_share_done(stage[n], work[n], -cut_at[n], physics.stage_work, s)
-                energy += physics.local_energy_j[s] * done
+                done = _cpu_share_done(n, stage[n], work[n], -cut_at[n], physics.stage_work, s)
+                energy += physics.local_energy_j[n, s] * done
                 flight.partition[b, n] = s
                 flight.channel[b, n] = own.channel[n, x]
                 flight.server[b, n] = own.server[n, x]
@@ -223,18 +228,21 @@ def work_left(flight, stage_work, left):
     input's; then the server's part, over its latency for the whole DNN.
     """
     num_envs, num_devices = flight.stage.shape
-    whole_local = (stage_work[LOCAL - 1] + stage_work[JOIN - 1]).max()
+    whole = np.empty((num_devices, 3))
+    for n in range(num_devices):
+        whole[n, 0] = (stage_work[n, LOCAL - 1] + stage_work[n, JOIN - 1]).max()
+        for k in range(1, 3):
+            whole[n, k] = stage_work[n, k].max()
     for b in range(num_envs):
         for n in range(num_devices):
             left[b, n] = _cpu_ms_left(
-                flight.stage[b, n], flight.work[b, n], -flight.cut_at[b, n], stage_work,
+                n, flight.stage[b, n], flight.work[b, n], -flight.cut_at[b, n], stage_work,
                 flight.partition[b, n],
-            ) / whole_local  # fmt: skip
+            ) / whole[n, 0]  # fmt: skip
             for k in range(1, 3):
                 rest = 0.0
                 if flight.stage[b, n] == k + 1:
                     rest = flight.work[b, n]
                 elif IDLE < flight.stage[b, n] <= k:
-                    rest = stage_work[k, flight.partition[b, n]]
-                whole = stage_work[k].max()
-                left[b, k * num_devices + n] = rest / whole if whole > 0.0 else 0.0
+                    rest = stage_work[n, k, flight.partition[b, n]]
+                left[b, k * num_devices + n] = rest / whole[n, k] if whole[n, k] > 0.0 else 0.0

@@ -19,7 +19,8 @@ class WindowOutcome(NamedTuple):
         stage_ends: When each task's stages (local, transmission, server) ended,
             ``(B, N, W_max, 3)``, ms since the window's start; 0 where there was no task.
         task_energy_j: Energy of each task, ``(B, N, W_max)``; 0 where there was none.
-        point_tasks: Tasks done at each partition point, ``(B, S)`` int.
+        point_tasks: Tasks done at each partition point, ``(B, S)`` int; full local ones
+            at the last, whatever DNN an MD has.
         critical: The MD that finished last, ``(B,)`` int.
         latency_ms: When it finished, max_n L_{n,k}, ``(B,)``.
         waiting_ms: Mean waiting time of the MDs that had a task, ``(B,)``.
@@ -71,7 +72,7 @@ def play_windows(partition, channel, server, power_w, gain, physics, out):
         out: A :class:`WindowOutcome` of zeros that says how many tasks there are.
     """
     num_envs, num_devices, max_window = partition.shape
-    scratch = make_scratch(num_devices, physics.radio.num_channels, physics.num_servers)
+    scratch = make_scratch(num_devices, len(physics.radio.noise_w), len(physics.servers.speed))
     devices = Devices(
         np.empty(num_devices, dtype=np.int64),
         np.empty(num_devices, dtype=np.int64),
@@ -79,6 +80,7 @@ def play_windows(partition, channel, server, power_w, gain, physics, out):
         np.empty(num_devices),
     )
     transmission_s = np.empty((num_devices, max_window))
+    last_point = out.point_tasks.shape[1] - 1
     for b in range(num_envs):
         devices.stage[:] = 0
         devices.task[:] = 0
@@ -93,8 +95,9 @@ def play_windows(partition, channel, server, power_w, gain, physics, out):
         for n in range(num_devices):
             for x in range(num_tasks[n]):
                 point = partition[b, n, x]
-                out.point_tasks[b, point] += 1
-                energy_j[n, x] = physics.local_energy_j[point]
+                is_local = point >= physics.full_local[n]
+                out.point_tasks[b, last_point if is_local else point] += 1
+                energy_j[n, x] = physics.local_energy_j[n, point]
                 if transmission_s[n, x] > 0.0:
                     energy_j[n, x] += power_w[b, n, x] * transmission_s[n, x]
         summarise(b, out)

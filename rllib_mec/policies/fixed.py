@@ -19,7 +19,7 @@ class LocalOnly(Policy):
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
         """Choose the last partition point, s = S."""
-        return self._same_for_all(observation, partition=self.scenario.table.full_local, power=0.0)
+        return self._same_for_all(observation, partition=self.scenario.full_local, power=0.0)
 
 
 class FullOffload(Policy):
@@ -39,8 +39,9 @@ class FullOffload(Policy):
         """Turn the power into an action."""
         super().__init__(where)
         self._power = action_of_w(power_w, self.scenario)
-        if not 0.0 <= self._power <= 1.0:
-            least, most = (transmit_power_w(np.array(end), self.scenario) for end in (0.0, 1.0))
+        if not ((self._power >= 0.0) & (self._power <= 1.0)).all():
+            ends = np.ones((2, self.scenario.num_devices, 1)) * [[[0.0]], [[1.0]]]
+            least, most = transmit_power_w(ends, self.scenario).min(axis=(1, 2))
             raise MecError(f"power_w must lie in [{least:g}, {most:g}], but is {power_w!r}")
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
@@ -69,7 +70,7 @@ class RandomPolicy(Policy):
         shape = (len(observation), scenario.num_devices, scenario.max_window)
         draw = self._rng.integers
         return {
-            "partition": draw(scenario.table.num_points, size=shape),
+            "partition": draw(scenario.num_points, size=shape),
             "channel": draw(scenario.num_channels, size=shape),
             "server": draw(scenario.num_servers, size=shape),
             "power": self._rng.random(shape),

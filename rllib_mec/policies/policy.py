@@ -47,7 +47,7 @@ class Policy(abc.ABC):
         """
 
     def _same_for_all(
-        self, observation: np.ndarray, *, partition: int, power: float
+        self, observation: np.ndarray, *, partition: int, power: float | np.ndarray
     ) -> dict[str, np.ndarray]:
         """One point and power for all tasks, MDs dealt to channels and servers in turn."""
         scenario = self.scenario

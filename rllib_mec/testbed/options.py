@@ -108,6 +108,11 @@ class ServerOptions:
                 f"the checkpoint {self.checkpoint} decides time slots ({policy.mdp.env_id}),"
                 f" a scheduler needs one of {TaskWindowMDP.env_id}"
             )
+        if len(scenario.dnns) > 1:
+            raise MecError(
+                f"the checkpoint {self.checkpoint} was trained for {len(scenario.dnns)} DNNs,"
+                " but a server has one"
+            )
         if self.model not in (None, scenario.dnn):
             raise MecError(
                 f"the checkpoint {self.checkpoint} was trained for {scenario.dnn!r},"

@@ -113,7 +113,7 @@ def predict_fixed(
     latencies, makespans, energies = [], [], []
     for _ in range(starts):
         offsets = rng.random(num_devices) * task_ms
-        first = physics.stage_work[0, list(points)]
+        first = physics.stage_work[np.arange(num_devices), 0, list(points)]
         stage_ends = np.zeros((num_devices, num_tasks, 3))
         on_air_s = np.zeros((num_devices, num_tasks))
         advance(
@@ -135,12 +135,13 @@ def predict_fixed(
         ends = np.concatenate([offsets[:, None], stage_ends[:, :, SERVER - 1]], axis=1)
         latencies.append(np.diff(ends, axis=1))
         makespans.append(ends.max() - offsets.min())
-        energies.append(power_w * on_air_s + physics.local_energy_j[partition])
+        local_j = np.take_along_axis(physics.local_energy_j, partition, axis=1)
+        energies.append(power_w * on_air_s + local_j)
     return Prediction.of(
         np.concatenate(latencies, axis=None),
         makespan_ms=float(np.mean(makespans)),
         num_tasks=num_devices * num_tasks,
-        local_share=float(np.mean([point == physics.full_local for point in points])),
+        local_share=float(np.mean(np.array(points) >= physics.full_local)),
         waiting_ms=0.0,
         energy_j=float(np.mean(energies)),
     )
@@ -179,7 +180,7 @@ def predict_policy(
         waiting_ms += float(step.waiting_ms[0]) * scenario.num_devices
         makespan_ms += float(step.latency_ms[0])
         energy_j += float(step.energy_j[0])
-        local_tasks += float(step.local_share[0] * step.window_size[0].sum())
+        local_tasks += float(step.point_tasks[0, -1])
         terminated = bool(step.terminated[0])
     return Prediction.of(
         np.concatenate(latencies),
@@ -233,7 +234,6 @@ def alone_ms(scenario: Scenario) -> np.ndarray:
     """
     physics = Physics.of(scenario)
     radio = physics.radio
-    local_ms, bits, server_ms = physics.stage_work[:SERVER]
-    return (
-        local_ms + bits / (radio.bandwidth_hz * radio.min_efficiency) * radio.ms_per_s + server_ms
-    )
+    local_ms, bits, server_ms = physics.stage_work[0, :SERVER]
+    rate_bps = radio.bandwidth_hz[0] * radio.min_efficiency
+    return local_ms + bits / rate_bps * radio.ms_per_s + server_ms

@@ -55,6 +55,9 @@ def test_every_policy_stands_beside_its_ratio_to_the_planner(capsys, tmp_path):
     assert list(found) == ["local only", "full offload", "random", "planner"]
     local, planner = found["local only"], found["planner"]
     assert local["latency_ms"]["mean"] == pytest.approx(2 * 5 * 8.603)
+    assert local["point_share"] == [0, 0, 0, 0, 1]
+    assert found["full offload"]["point_share"] == [1, 0, 0, 0, 0]
+    assert sum(found["random"]["point_share"]) == pytest.approx(1.0)
     for metric, ratio in local["of_planner"].items():
         assert ratio == pytest.approx(local[metric]["mean"] / planner[metric]["mean"])
         assert planner["of_planner"][metric] == 1.0
@@ -65,6 +68,7 @@ def test_every_policy_stands_beside_its_ratio_to_the_planner(capsys, tmp_path):
         f"{local['of_planner'][metric]:.2f}×" for metric in COSTS
     ]
     assert "3 episodes (seed 0), 2 tasks an MD" in lines[-1] and "N=2" in lines[-1]
+    assert "full offload  0: 100 %" in lines
 
 
 def test_without_the_planner_there_are_no_ratios(capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -11,11 +13,9 @@ from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import LocalOnly, RandomPolicy
 
 
-def step(reward, latency, energy, waiting, window_size, local_share, terminated):
+def step(reward, latency, energy, waiting, window_size, point_tasks, terminated):
     window_size = np.array(window_size)
     num_envs, num_devices = window_size.shape
-    tasks = window_size.sum(1)
-    local = (np.array(local_share) * tasks).astype(int)
     return VectorStep(
         observation=np.zeros((num_envs, 2 * num_devices), np.float32),
         reward=np.array(reward),
@@ -26,21 +26,21 @@ def step(reward, latency, energy, waiting, window_size, local_share, terminated)
         waiting_ms=np.array(waiting),
         window_size=window_size,
         played=np.zeros((num_envs, num_devices, 5), bool),
-        point_tasks=np.stack([tasks - local, local], axis=1),
+        point_tasks=np.array(point_tasks),
         stage_ends=np.zeros((num_envs, num_devices, 5, 3)),
     )
 
 
 TWO_STEPS = [
-    step([-10.0, -20.0], [30.0, 50.0], [0.2, 0.4], [4.0, 0.0], [[2, 2], [5, 5]], [0.25, 1.0],
-         [False, True]),
-    step([-16.0, -30.0], [60.0, 70.0], [0.6, 0.5], [2.0, 1.0], [[5, 3], [1, 1]], [0.5, 0.0],
-         [True, False]),
+    step([-10.0, -20.0], [30.0, 50.0], [0.2, 0.4], [4.0, 0.0], [[2, 2], [5, 5]],
+         [[3, 0, 1], [0, 0, 10]], [False, True]),
+    step([-16.0, -30.0], [60.0, 70.0], [0.6, 0.5], [2.0, 1.0], [[5, 3], [1, 1]],
+         [[1, 3, 4], [0, 2, 0]], [True, False]),
 ]  # fmt: skip
 
 
 def test_metrics_of_an_episode_by_hand():
-    tally = EpisodeTally(2, 2)
+    tally = EpisodeTally(2, 2, 3)
     first = tally.add(TWO_STEPS[0])  # world 1 ends at once
     assert len(first) == 1
     assert first.reward == -20.0 and first.episode_return == -20.0
@@ -54,11 +54,14 @@ def test_metrics_of_an_episode_by_hand():
     assert second.energy_j == pytest.approx(0.8 / 12)
     assert second.waiting_ms == pytest.approx(6.0 / 6)
     assert second.window_size == 3.0 and second.num_windows == 2
-    assert second.local_share == pytest.approx((0.25 * 4 + 0.5 * 8) / 12)
+    assert first.point_tasks.tolist() == [[0, 0, 10]]
+    assert second.point_tasks.tolist() == [[3 + 1, 0 + 3, 1 + 4]]
+    np.testing.assert_allclose(second.point_share, [[4 / 12, 3 / 12, 5 / 12]])
+    assert second.local_share == pytest.approx(5 / 12)
 
 
 def test_equation_4_is_total_latency_and_weighted_total_energy():
-    tally = EpisodeTally(2, 2)
+    tally = EpisodeTally(2, 2, 3)
     first, second = (tally.add(each) for each in TWO_STEPS)
     assert first.cost(50.0) == pytest.approx(50.0 + 50 / 2 * 0.4)
     assert second.cost(50.0) == pytest.approx((30.0 + 60.0) + 50 / 2 * (0.2 + 0.6))
@@ -73,7 +76,10 @@ def test_by_equation_4_a_task_costs_the_same_however_windows_are_cut():
     task_ms, task_j = 43.015, 0.04089184256
     found = []
     for tasks_while_others_run in (5, 1):
-        worlds, tally = TaskWindowMDP(scenario).make(1, 7), EpisodeTally(1, 3)
+        worlds, tally = (
+            TaskWindowMDP(scenario).make(1, 7),
+            EpisodeTally(1, 3, scenario.table.num_points),
+        )
         state = worlds.get_state()
         state["queues"][:] = (80, 50, 20)
         worlds.set_state(state)
@@ -97,7 +103,7 @@ def test_by_equation_4_a_task_costs_the_same_however_windows_are_cut():
 
 
 def test_a_new_episode_starts_from_nothing():
-    tally = EpisodeTally(2, 2)
+    tally = EpisodeTally(2, 2, 3)
     tally.add(TWO_STEPS[0])
     tally.add(TWO_STEPS[1])
     third = tally.add(TWO_STEPS[0])  # world 1: its second episode had a window before this one
@@ -105,20 +111,23 @@ def test_a_new_episode_starts_from_nothing():
 
 
 def test_a_restored_tally_continues():
-    tally = EpisodeTally(2, 2)
+    tally = EpisodeTally(2, 2, 3)
     tally.add(TWO_STEPS[0])
     state = tally.get_state()
     expected = tally.add(TWO_STEPS[1])
-    other = EpisodeTally(2, 2)
+    other = EpisodeTally(2, 2, 3)
     other.set_state(state)
-    assert other.add(TWO_STEPS[1]) == expected
+    np.testing.assert_equal(
+        dataclasses.asdict(other.add(TWO_STEPS[1])), dataclasses.asdict(expected)
+    )
 
 
 def test_episodes_are_concatenated_in_order():
-    tally = EpisodeTally(2, 2)
+    tally = EpisodeTally(2, 2, 3)
     both = EpisodeMetrics.concatenate([tally.add(each) for each in TWO_STEPS])
     assert len(both) == 2
     assert both.reward.tolist() == [-20.0, -13.0]
+    assert both.point_tasks.tolist() == [[0, 0, 10], [4, 3, 5]]
 
 
 def test_every_world_plays_one_episode_and_they_stand_in_the_order_of_the_worlds():

@@ -20,6 +20,7 @@ SCENARIOS = [
     {"partition": "vertical", "power_scale": "linear"},
     {"partition": "layer", "dnn": "mobilenet_v2"},
     {"num_channels": 1, "num_servers": 1, "max_window": 1},
+    {"devices": [{"count": 1}, {"count": 2, "dnn": "mobilenet_v2"}], "servers": [{"count": 2}]},
     {"num_devices": 2, "profile": "si", "power_scale": "linear", "min_spectral_efficiency": 0.0},
 ]
 

@@ -40,6 +40,14 @@ SCENARIOS = {
     "few tasks": {"mean_tasks": 3.0, "shadowing_std_db": 0.0, "distance_range_m": (20.0, 300.0)},
     "linear power": {"power_scale": "linear", "min_spectral_efficiency": 0.0},
     "side by side": {"remote_feature_share": 0.5, "partition": "vertical"},
+    "unlike": {
+        "devices": [
+            {"count": 2, "max_power_dbm": 20.0},
+            {"count": 1, "dnn": "mobilenet_v2", "local_slowdown": 9.0, "mean_tasks": 12.0},
+        ],
+        "servers": [{"count": 1, "speed": 2.0, "latency_ms": 3.0}, {"count": 1}],
+        "channels": [{"count": 1}, {"count": 1, "bandwidth_hz": 5e6, "noise_w": 1e-10}],
+    },
     "other weights": {"energy_weight": 500.0, "waiting_weight": 2.0, "dnn": "mobilenet_v2"},
 }
 OF_THE_ENV = {

@@ -13,7 +13,8 @@ from scipy import stats
 from rllib_mec.envs import TaskWindowMDP, task_window_v0
 from rllib_mec.envs.actions import power_w
 from rllib_mec.errors import MecError
-from rllib_mec.network.scenario import PROFILES, Scenario
+from rllib_mec.network.defaults import PROFILES
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import LocalOnly, RandomPolicy
 
 KEYS = ("partition", "channel", "server", "power", "window")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from rllib_mec.envs import TaskWindowMDP, TimeSlotMDP
 from rllib_mec.envs.episodes import run_episodes
-from rllib_mec.network.scenario import PROFILES, Scenario
+from rllib_mec.network.defaults import PROFILES
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, LocalOnly, RandomPolicy
 
 ON_AIR_S = 4.816896 / math.log2(1 + 8000)  # the input at 1 W from 50 m, without shadowing

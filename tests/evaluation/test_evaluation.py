@@ -6,6 +6,7 @@ import pytest
 from rllib_mec.envs import TaskWindowMDP, TimeSlotMDP
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation import Interval, comparison_table, evaluate, paper_row
+from rllib_mec.evaluation.table import cut_summary
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, LocalOnly, Policy
 
@@ -92,6 +93,45 @@ def test_the_table_has_savings_and_the_papers_row():
     assert "profile 'paper'" in lines[-1] and "4 episodes" in lines[-1]
     without = comparison_table(evaluations, paper=False)
     assert "the paper's" not in without
+
+
+class OfEachMD(FullOffload):
+    """Each MD cuts at a point of its own: at 0, at 2, and not at all."""
+
+    name = "of each MD"
+
+    def decide(self, observation):
+        last = self.scenario.table.num_points - 1
+        actions = super().decide(observation)
+        actions["partition"][:] = np.array([0, 2, last])[:, None]
+        return actions
+
+
+def test_which_points_tasks_were_cut_at():
+    scenario = Scenario(num_devices=3)  # 5 points
+    evaluation = evaluate(OfEachMD(scenario), episodes=2, num_tasks=(62, 30, 8))
+    np.testing.assert_allclose(evaluation.point_share, [0.62, 0, 0.30, 0, 0.08])
+    assert evaluation["local_share"].mean == evaluation.point_share[-1]
+    assert evaluation.to_dict()["point_share"] == evaluation.point_share.tolist()
+    lines = comparison_table([evaluate(LocalOnly(scenario), episodes=2), evaluation]).splitlines()
+    assert [line for line in lines if "%" in line and "±" not in line][-2:] == [
+        "local only           local: 100 %",
+        "of each MD           0: 62 %, 2: 30 %, local: 8 %",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("point_share", "summary"),
+    [
+        ([0.0, 1.0], "local: 100 %"),
+        ([0.004, 0.996], "local: 100 %"),
+        ([0.1, 0.2, 0.3, 0.15, 0.25], "1: 20 %, 2: 30 %, local: 25 %, other: 25 %"),
+        ([0.25, 0.25, 0.25, 0.25], "0: 25 %, 1: 25 %, 2: 25 %, other: 25 %"),
+        ([0.0, 0.9, 0.1, 0.0], "1: 90 %, 2: 10 %"),
+    ],
+)
+def test_the_cuts_of_most_tasks_are_named_in_the_order_of_the_points(point_share, summary):
+    assert cut_summary(np.array(point_share)) == summary
 
 
 class Watched(Policy):

@@ -17,14 +17,16 @@ import numpy as np
 
 from rllib_mec.network import engine
 from rllib_mec.network.engine import Decisions, Devices, advance, make_scratch
-from rllib_mec.network.physics import Physics, Radio
+from rllib_mec.network.physics import Physics, Radio, Servers
 
 
 @dataclasses.dataclass
 class World:
     """One window: decisions ``(N, W)``, gains ``(N,)``, and work of each stage ``(3, S)``.
 
-    ``beside_ms`` ``(S,)`` is what the MD's CPU does beside a task's last two stages.
+    ``beside_ms`` ``(S,)`` is what the MD's CPU does beside a task's last two stages. Where MDs are
+    unlike, ``slowness`` ``(N,)`` says how many times the work of each stage is an MD's own;
+    channels and servers may have bandwidths ``(C,)``, speeds and delays ``(M,)`` of their own.
     """
 
     num_tasks: np.ndarray
@@ -34,13 +36,28 @@ class World:
     power_w: np.ndarray
     gain: np.ndarray
     stage_work: np.ndarray  # ms of CPU, bits, ms of server
-    bandwidth_hz: float = 1e6
+    bandwidth_hz: np.ndarray | float = 1e6
     noise_w: float = 1.0
     min_efficiency: float = 0.0
     num_channels: int = 2
     num_servers: int = 2
     ms_per_s: float = 1000.0
     beside_ms: np.ndarray | float = 0.0
+    slowness: np.ndarray | float = 1.0
+    server_speed: np.ndarray | float = 1.0
+    server_delay_ms: np.ndarray | float = 0.0
+
+    def bandwidth_of(self, c: int) -> float:
+        return float(np.broadcast_to(self.bandwidth_hz, self.num_channels)[c])
+
+    def speed_of(self, m: int) -> float:
+        return float(np.broadcast_to(self.server_speed, self.num_servers)[m])
+
+    def delay_of(self, m: int) -> float:
+        return float(np.broadcast_to(self.server_delay_ms, self.num_servers)[m])
+
+    def slowness_of(self, n: int) -> float:
+        return float(np.broadcast_to(self.slowness, len(self.num_tasks))[n])
 
     def permuted(self, order: Sequence[int]) -> World:
         """The same window with its MDs in another order."""
@@ -64,19 +81,23 @@ def run_engine(world: World, horizons: Sequence[float] = (math.inf,)) -> Records
         work=np.zeros(num_devices),
         cut_at=np.zeros(num_devices),
     )
-    beside_ms = np.broadcast_to(world.beside_ms, world.stage_work.shape[1])
+    num_points = world.stage_work.shape[1]
+    beside_ms = np.broadcast_to(world.beside_ms, num_points)
     physics = Physics(
-        stage_work=np.vstack([world.stage_work, beside_ms]),
-        local_energy_j=np.zeros(world.stage_work.shape[1]),
+        stage_work=np.vstack([world.stage_work, beside_ms])
+        * np.broadcast_to(world.slowness, num_devices)[:, None, None],
+        local_energy_j=np.zeros((num_devices, num_points)),
+        full_local=np.full(num_devices, num_points - 1),
         radio=Radio(
-            float(world.bandwidth_hz),
-            float(world.noise_w),
+            np.array([world.bandwidth_of(c) for c in range(world.num_channels)]),
+            np.full(world.num_channels, float(world.noise_w)),
             float(world.min_efficiency),
-            world.num_channels,
             float(world.ms_per_s),
         ),
-        num_servers=world.num_servers,
-        full_local=world.stage_work.shape[1] - 1,
+        servers=Servers(
+            np.array([world.speed_of(m) for m in range(world.num_servers)]),
+            np.array([world.delay_of(m) for m in range(world.num_servers)]),
+        ),
     )
     decisions = Decisions(world.partition, world.channel, world.server, world.power_w)
     records = engine.Records(np.zeros((num_devices, slots, 3)), np.zeros((num_devices, slots)))
@@ -96,8 +117,12 @@ class _Task:
     def __init__(self, world: World, n: int, x: int):
         point = world.partition[n, x]
         self.x = x
-        self.stages = [[kind, float(world.stage_work[kind, point])] for kind in range(3)]
-        self.beside = float(np.broadcast_to(world.beside_ms, world.stage_work.shape[1])[point])
+        own = world.slowness_of(n)
+        self.stages = [[kind, own * float(world.stage_work[kind, point])] for kind in range(3)]
+        num_points = world.stage_work.shape[1]
+        self.beside = own * float(np.broadcast_to(world.beside_ms, num_points)[point])
+        is_sent = point < num_points - 1
+        self.delay = world.delay_of(world.server[n, x]) if is_sent else 0.0
 
     @property
     def is_cut(self) -> bool:
@@ -105,7 +130,7 @@ class _Task:
 
     @property
     def is_done(self) -> bool:
-        return not self.stages and self.beside <= 0.0
+        return not self.stages and self.beside <= 0.0 and self.delay <= 0.0
 
     @property
     def is_at_a_stages_end(self) -> bool:
@@ -136,11 +161,14 @@ def run_reference(world: World) -> Records:
         speeds = {n: _speed(world, now, n) for n in now}
         ends = [work / speeds[n] for n, (_, _, work) in now.items()]
         ends += [task.beside for task in current.values() if task.is_cut and task.beside > 0.0]
+        ends += [task.delay for task in current.values() if not task.stages and task.delay > 0.0]
         step = min(ends)
         clock += step
         for task in current.values():
             if task.is_cut:
                 task.beside = _less(task.beside, step)
+            if not task.stages:
+                task.delay = _less(task.delay, step)
         for n, (x, kind, work) in now.items():
             current[n].stages[0][1] = _less(work, step * speeds[n])
             if kind == 1:
@@ -159,7 +187,8 @@ def _speed(world: World, now: dict[int, tuple], n: int) -> float:
         return 1.0
     others = [(m, now[m][0]) for m in now if m != n and now[m][1] == kind]
     if kind == 2:
-        return 1.0 / (1 + sum(world.server[m, y] == world.server[n, x] for m, y in others))
+        sharing = 1 + sum(world.server[m, y] == world.server[n, x] for m, y in others)
+        return world.speed_of(world.server[n, x]) / sharing
     interference = sum(
         world.power_w[m, y] * world.gain[m]
         for m, y in others
@@ -167,4 +196,4 @@ def _speed(world: World, now: dict[int, tuple], n: int) -> float:
     )
     sinr = world.power_w[n, x] * world.gain[n] / (world.noise_w + interference)
     efficiency = max(math.log1p(sinr) / math.log(2.0), world.min_efficiency)
-    return world.bandwidth_hz * efficiency / world.ms_per_s
+    return world.bandwidth_of(world.channel[n, x]) * efficiency / world.ms_per_s

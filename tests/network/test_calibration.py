@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from rllib_mec.evaluation import evaluate
-from rllib_mec.network.scenario import PROFILES, Scenario
+from rllib_mec.network.defaults import PROFILES
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, LocalOnly
 
 

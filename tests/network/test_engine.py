@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from reference_engine import World, run_engine, run_reference
 
-from rllib_mec.network.scenario import PROFILES, Scenario
+from rllib_mec.network.defaults import PROFILES
+from rllib_mec.network.scenario import Scenario
 
 # Points: 0 sends 1 Mbit; 1 is half local and sends 0.4 Mbit; 2 only waits 10 ms and computes on
 # the server; 3 the server alone; 4 full local.
@@ -162,12 +163,21 @@ def random_world(rng, num_devices, profile, slots=5):
     )
 
 
+@pytest.mark.parametrize("unlike", [False, True])
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("num_devices", [1, 2, 3, 6, 17])
-def test_it_agrees_with_an_independent_engine_in_plain_python(num_devices, profile):
+def test_it_agrees_with_an_independent_engine_in_plain_python(num_devices, profile, unlike):
     rng = np.random.default_rng(num_devices)
     for _ in range(20):
         window = random_world(rng, num_devices, profile)
+        if unlike:
+            window = dataclasses.replace(
+                window,
+                slowness=rng.uniform(0.3, 4.0, num_devices),
+                bandwidth_hz=window.bandwidth_hz * rng.uniform(0.2, 3.0, window.num_channels),
+                server_speed=rng.uniform(0.5, 3.0, window.num_servers),
+                server_delay_ms=rng.choice([0.0, 0.5, 20.0], window.num_servers),
+            )
         fast, slow = run_engine(window), run_reference(window)
         np.testing.assert_allclose(fast.stage_ends, slow.stage_ends, rtol=1e-9)
         np.testing.assert_allclose(fast.transmission_s, slow.transmission_s, rtol=1e-9, atol=1e-12)

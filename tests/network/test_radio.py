@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from rllib_mec.envs.actions import action_of_dbm, action_of_w, power_w
-from rllib_mec.network.physics import Radio
 from rllib_mec.network.radio import channel_gain, rate_bps
 from rllib_mec.network.scenario import Scenario
 
@@ -44,10 +43,10 @@ def test_rate_is_shannons_above_the_floor():
     # 20 mW at 50 m: 160 nW over 1 nW of noise.
     floor = 0.1523
     least = 2**floor - 1
-    radio = Radio(1e6, 1e-9, floor, 1, 1.0)
-    rate = rate_bps(0.02 * 8e-6, 0.0, radio, least)
+    radio = (1e6, 1e-9, floor, least)
+    rate = rate_bps(0.02 * 8e-6, 0.0, *radio)
     assert rate == pytest.approx(1e6 * math.log2(161.0))
-    assert rate_bps(3e-9, 2e-9, radio, least) == pytest.approx(1e6)
-    assert rate_bps(1e-15, 0.0, radio, least) == pytest.approx(152300.0)
+    assert rate_bps(3e-9, 2e-9, *radio) == pytest.approx(1e6)
+    assert rate_bps(1e-15, 0.0, *radio) == pytest.approx(152300.0)
     # The floor and Shannon's formula meet.
-    assert rate_bps(least * 1.000001e-9, 0.0, radio, least) == pytest.approx(152300.0, rel=1e-5)
+    assert rate_bps(least * 1.000001e-9, 0.0, *radio) == pytest.approx(152300.0, rel=1e-5)

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from rllib_mec.errors import MecError
-from rllib_mec.network.scenario import SERVER_LATENCY_MS, Scenario
+from rllib_mec.network.defaults import SERVER_LATENCY_MS
+from rllib_mec.network.scenario import Scenario
 
 
 def test_the_defaults_are_table_iii():
     s = Scenario()
     assert (s.num_devices, s.num_servers, s.num_channels, s.max_window) == (3, 2, 2, 5)
     assert (s.mean_tasks, s.distance_range_m) == (50.0, (1.0, 100.0))
-    assert (s.max_power_w, s.bandwidth_hz, s.noise_w) == (pytest.approx(1.0), 1e6, 1e-9)
+    assert (s.max_power_dbm, s.bandwidth_hz, s.noise_w) == (30.0, 1e6, 1e-9)
     assert (s.path_loss_exponent, s.reference_distance_m, s.shadowing_std_db) == (3.0, 1.0, 8.0)
     assert (s.energy_per_mmac_j, s.energy_weight, s.waiting_weight) == (1e-5, 50.0, 0.05)
 
@@ -67,7 +68,7 @@ def test_replacing_the_profile_or_the_dnn_takes_along_what_came_with_it():
 
 
 BAD = {
-    "num_devices": [0, -1, 2.5, "3", True, None],
+    "num_devices": [0, -1, 2.5, "3", True],
     "num_channels": [0],
     "num_servers": [0],
     "max_window": [0],

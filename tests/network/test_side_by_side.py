@@ -12,7 +12,8 @@ from reference_engine import World, run_engine, run_reference
 from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.envs.time_slot import TimeSlotMDP
 from rllib_mec.errors import MecError
-from rllib_mec.network.scenario import PROFILES, Scenario
+from rllib_mec.network.defaults import PROFILES
+from rllib_mec.network.scenario import Scenario
 
 L0_MS = 8.603
 INPUT_MBIT_PER_FEATURE_BIT = 3 * 224 * 224 / 1e6

@@ -109,6 +109,11 @@ class EMHPPOConfig(JointPPOConfig):
                     f"{name} need steps that can be simulated by themselves, as task windows can: "
                     f"expected 0 for {self.env}, but {name} is {value}"
                 )
+        if self.demonstrations:
+            try:
+                Planner.check(mdp)
+            except MecError as error:
+                raise MecError(f"demonstrations must be 0 here: {error}") from None
 
     def joint_module_class(self) -> type[EMHPPORLModule]:
         """EMH-PPO's networks."""

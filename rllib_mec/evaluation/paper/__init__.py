@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.task_window import as_mdp
-from rllib_mec.network.scenario import SERVER_LATENCY_MS, Scenario
+from rllib_mec.network.defaults import SERVER_LATENCY_MS
+from rllib_mec.network.scenario import Scenario
 
 
 def paper_row(

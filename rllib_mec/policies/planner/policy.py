@@ -56,7 +56,7 @@ class Planner(Policy):
         cache: Whether to keep the plans in the user's cache folder, and to take them from there.
 
     Raises:
-        MecError: ``where`` is the time-slot MDP.
+        MecError: ``where`` is the time-slot MDP, or its devices differ.
     """
 
     name = "planner"
@@ -71,11 +71,7 @@ class Planner(Policy):
     ):
         """Search, or load what an equal search has found."""
         super().__init__(where)
-        if not self.mdp.can_simulate:
-            raise MecError(
-                f"the planner plans what can be simulated, as task windows can, "
-                f"not a {self.mdp.step_name}"
-            )
+        self.check(self.mdp)
         scenario = self.scenario
         self._budget = budget or PlannerBudget()
         file = self._cache_file(seed)
@@ -96,6 +92,24 @@ class Planner(Policy):
         self._chosen: dict[tuple[int, ...], int] = {}  # falling queues -> row of the plans
         self._followed = self._search_followed()
 
+    @staticmethod
+    def check(mdp: MDP) -> None:
+        """Refuse what the planner cannot plan for.
+
+        Args:
+            mdp: What is to be planned.
+
+        Raises:
+            MecError: Its steps cannot be simulated, or its devices differ.
+        """
+        if not mdp.can_simulate:
+            raise MecError(
+                f"the planner plans what can be simulated, as task windows can, "
+                f"not a {mdp.step_name}"
+            )
+        if len(set(mdp.scenario.mobile_devices)) > 1:
+            raise MecError("the planner plans for equal devices, but those of this scenario differ")
+
     def _cache_file(self, seed: int) -> Path:
         """Where the plans of an equal search are kept."""
         package = Path(__file__).parents[2]
@@ -104,14 +118,11 @@ class Planner(Policy):
         sources += [file for room in rooms for file in package.glob(f"{room}/*.py")]
         # A user's laws are part of the question: their classes and where they are written.
         sources += [Path(file) for law in type(self.mdp).__mro__ if (file := _source(law))]
-        physics = {
-            name: np.asarray(value).tolist()
-            for name, value in Physics.of(self.scenario)._asdict().items()
-        }
+        physics = Physics.of(self.scenario)
         fields = {**self.scenario.to_dict(), **self.mdp.settings}
         budget = dataclasses.replace(self._budget, beam=0)  # it has no part in the search
         asked = [type(self.mdp).__qualname__, physics, fields, seed, dataclasses.astuple(budget)]
-        key = json.dumps(asked, default=str)
+        key = json.dumps(asked, default=lambda v: getattr(v, "tolist", v.__str__)())
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         return cache_folder("plans", set(sources)) / f"{name}.npz"
 

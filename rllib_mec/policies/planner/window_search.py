@@ -113,7 +113,7 @@ class WindowSearch:
     def __post_init__(self) -> None:
         """Shorten names."""
         self.scenario = scenario = self.mdp.scenario
-        self._local = scenario.table.full_local
+        self._local = scenario.full_local
         self._most_dbm = scenario.max_power_dbm
 
     def run(self, budget: PlannerBudget) -> tuple[Plans, np.ndarray]:

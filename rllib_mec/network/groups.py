@@ -1,0 +1,154 @@
+"""Unlike devices, servers and channels: groups of equal ones, as a scenario's fields take them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from rllib_mec.errors import MecError, unknown
+from rllib_mec.network.checks import (
+    Count,
+    LeftOpen,
+    NonNegative,
+    Number,
+    Positive,
+    Whole,
+    checked,
+    refuse_in_one_line,
+)
+
+_CONFIG = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+
+
+@refuse_in_one_line
+@dataclass(frozen=True, config=_CONFIG)
+class DeviceGroup:
+    """Equal mobile devices; what is left open is as the scenario has it.
+
+    Raises:
+        MecError: A value is of the wrong type or out of its range.
+    """
+
+    count: Count
+    """How many."""
+    name: str | None = None
+    """What to call them."""
+    dnn: Annotated[str, LeftOpen] = None  # type: ignore[assignment]
+    """Their DNN; they have its partition points, up to their own full local."""
+    dnn_input: Annotated[tuple[Count, ...], LeftOpen] = None  # type: ignore[assignment]
+    """Shape of its input without the batch."""
+    server_latency_ms: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
+    """L0, the latency of their whole DNN on a server of speed 1 (default: the paper's for a DNN
+    that it has)."""
+    local_slowdown: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
+    """How many times slower than a server of speed 1 they are."""
+    device_profile: Annotated[str, LeftOpen] = None  # type: ignore[assignment]
+    """Absolute path of a JSON file of latencies measured on them."""
+    max_power_dbm: Annotated[Number, Field(le=200), LeftOpen] = None  # type: ignore[assignment]
+    """P_limit."""
+    energy_per_mmac_j: Annotated[NonNegative, LeftOpen] = None  # type: ignore[assignment]
+    """ζ, energy of a million MACs."""
+    mean_tasks: Annotated[Positive, Field(le=1e5), LeftOpen] = None  # type: ignore[assignment]
+    """λ of the Poisson distribution of their tasks."""
+    max_window: Annotated[Count, LeftOpen] = None  # type: ignore[assignment]
+    """The most tasks in a window of theirs, at most the scenario's; a larger choice means this."""
+
+
+@refuse_in_one_line
+@dataclass(frozen=True, config=_CONFIG)
+class ServerGroup:
+    """Equal MEC servers.
+
+    Raises:
+        MecError: A value is of the wrong type or out of its range.
+    """
+
+    count: Count
+    """How many."""
+    name: str | None = None
+    """What to call them."""
+    speed: Positive = 1.0
+    """How many times as fast as the server that ``server_latency_ms`` speaks of."""
+    latency_ms: NonNegative = 0.0
+    """What the way there and back takes besides the radio, as to a server that stands elsewhere."""
+
+
+@refuse_in_one_line
+@dataclass(frozen=True, config=_CONFIG)
+class ChannelGroup:
+    """Equal channels; what is left open is as the scenario has it.
+
+    Raises:
+        MecError: A value is of the wrong type or out of its range.
+    """
+
+    count: Count
+    """How many."""
+    name: str | None = None
+    """What to call them."""
+    bandwidth_hz: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
+    """B_c."""
+    noise_w: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
+    """σ_c, noise power."""
+
+
+_Group = TypeVar("_Group", DeviceGroup, ServerGroup, ChannelGroup)
+
+
+def groups_of(kind: type[_Group], field: str) -> BeforeValidator:
+    """What makes groups of a number or of a list of mappings.
+
+    Args:
+        kind: The class of the groups.
+        field: The scenario's field, for errors: ``devices`` gives ``devices[1].count``.
+    """
+
+    def make(value: Any) -> Any:
+        if value is None or (isinstance(value, tuple) and all(isinstance(v, kind) for v in value)):
+            return value
+        if not isinstance(value, list | tuple):
+            return (kind(count=checked(field, value, Annotated[Whole, Field(ge=1)])),)
+        if not value:
+            raise MecError(f"{field} must have at least one group, like {{count: 3}}")
+        return tuple(_group(kind, f"{field}[{i}]", each) for i, each in enumerate(value))
+
+    return BeforeValidator(make, json_schema_input_type=int | list[kind] | None)
+
+
+def _group(kind: type[_Group], path: str, given: Any) -> _Group:
+    if isinstance(given, kind):
+        return given
+    if not isinstance(given, Mapping):
+        raise MecError(f"{path} must be a group like {{count: 3}}, but is {given!r}")
+    names = [field.name for field in dataclasses.fields(kind)]
+    for key in given:
+        if key not in names:
+            raise unknown(f"field of {path}", key, names)
+    if "count" not in given:
+        raise MecError(f"{path}.count is missing: a group says how many it has, like {{count: 3}}")
+    try:
+        return kind(**given)
+    except MecError as error:
+        raise MecError(f"{path}.{error}") from None
+
+
+def each(groups: tuple[_Group, ...], defaults: object) -> tuple[_Group, ...]:
+    """The members of all groups, one by one, with nothing left open.
+
+    Args:
+        groups: The groups.
+        defaults: Has what is left open as attributes.
+    """
+    members = []
+    for group in groups:
+        open_fields = {
+            field.name: getattr(defaults, field.name)
+            for field in dataclasses.fields(group)
+            if field.name != "name" and getattr(group, field.name) is None
+        }
+        members += [dataclasses.replace(group, count=1, **open_fields)] * group.count
+    return tuple(members)
