@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
+from rllib_mec import plugin
+from rllib_mec.registry import ALGORITHMS, ENVIRONMENTS, POLICIES
+from rllib_mec.tables import DNNS
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def names_are_given_back():
+    """What a test registers does not outlive it, in Ray's tables neither."""
+    kept = [(table, dict(table._entries)) for table in (ENVIRONMENTS, ALGORITHMS, POLICIES, DNNS)]
+    yield
+    if all(table._entries == entries for table, entries in kept):
+        return
+    for table, entries in kept:
+        table._entries = entries
+    if "ray.tune.registry" in sys.modules:
+        plugin._enter_envs(sys.modules["ray.tune.registry"], anew=True)
+    if "ray.rllib.algorithms.registry" in sys.modules:
+        sys.modules["ray.rllib.algorithms.registry"].ALGORITHMS.pop("PPO2", None)
 
 
 @pytest.fixture(scope="session")

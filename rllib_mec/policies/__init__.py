@@ -2,7 +2,7 @@
 
 from rllib_mec.policies.checkpoint import load_policy
 from rllib_mec.policies.fixed import FullOffload, LocalOnly, RandomPolicy
-from rllib_mec.policies.planner.policy import Planner, PlannerBudget
+from rllib_mec.policies.planner.policy import Planner, PlannerBudget, check_plannable
 from rllib_mec.policies.policy import Policy
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "PlannerBudget",
     "Policy",
     "RandomPolicy",
+    "check_plannable",
     "load_policy",
 ]

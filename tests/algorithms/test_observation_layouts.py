@@ -15,7 +15,6 @@ from rllib_mec.envs.observation import ObservationLayout
 from rllib_mec.errors import MecError
 
 
-@rllib_mec.register_env
 @dataclasses.dataclass(frozen=True)
 class QueuesLast(TaskWindowMDP):
     env_id = "queues_last_v0"
@@ -30,7 +29,6 @@ class QueuesLast(TaskWindowMDP):
         return np.concatenate([distances, queues], axis=1)
 
 
-@rllib_mec.register_env
 @dataclasses.dataclass(frozen=True)
 class NoQueues(TaskWindowMDP):
     env_id = "no_queues_v0"
@@ -41,6 +39,12 @@ class NoQueues(TaskWindowMDP):
 
     def observe(self, state):
         return super().observe(state)[:, self.scenario.num_devices :]
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    for mdp_class in (QueuesLast, NoQueues):
+        rllib_mec.register_env(mdp_class)
 
 
 def config(env_id):

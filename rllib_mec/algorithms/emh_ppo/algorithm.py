@@ -15,7 +15,7 @@ from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPOModelConfig, EMHPPORLMo
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import whole_number
-from rllib_mec.policies import Planner, PlannerBudget
+from rllib_mec.policies import Planner, PlannerBudget, check_plannable
 from rllib_mec.registry import ENVIRONMENTS, make_mdp
 
 
@@ -111,7 +111,7 @@ class EMHPPOConfig(JointPPOConfig):
                 )
         if self.demonstrations:
             try:
-                Planner.check(mdp)
+                check_plannable(mdp)
             except MecError as error:
                 raise MecError(f"demonstrations must be 0 here: {error}") from None
 

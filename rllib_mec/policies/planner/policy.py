@@ -71,7 +71,7 @@ class Planner(Policy):
     ):
         """Search, or load what an equal search has found."""
         super().__init__(where)
-        self.check(self.mdp)
+        check_plannable(self.mdp)
         scenario = self.scenario
         self._budget = budget or PlannerBudget()
         file = self._cache_file(seed)
@@ -91,24 +91,6 @@ class Planner(Policy):
         )
         self._chosen: dict[tuple[int, ...], int] = {}  # falling queues -> row of the plans
         self._followed = self._search_followed()
-
-    @staticmethod
-    def check(mdp: MDP) -> None:
-        """Refuse what the planner cannot plan for.
-
-        Args:
-            mdp: What is to be planned.
-
-        Raises:
-            MecError: Its steps cannot be simulated, or its devices differ.
-        """
-        if not mdp.can_simulate:
-            raise MecError(
-                f"the planner plans what can be simulated, as task windows can, "
-                f"not a {mdp.step_name}"
-            )
-        if len(set(mdp.scenario.mobile_devices)) > 1:
-            raise MecError("the planner plans for equal devices, but those of this scenario differ")
 
     def _cache_file(self, seed: int) -> Path:
         """Where the plans of an equal search are kept."""
@@ -178,6 +160,23 @@ class Planner(Policy):
         for self._followed in _FOLLOWED:
             rewards.append(worlds.simulate(self.decide(worlds.observation())).reward.mean())
         return float(_FOLLOWED[int(np.argmax(rewards))])
+
+
+def check_plannable(mdp: MDP) -> None:
+    """Refuse what the planner cannot plan for.
+
+    Args:
+        mdp: What is to be planned.
+
+    Raises:
+        MecError: Its steps cannot be simulated, or its devices differ.
+    """
+    if not mdp.can_simulate:
+        raise MecError(
+            f"the planner plans what can be simulated, as task windows can, not a {mdp.step_name}"
+        )
+    if len(set(mdp.scenario.mobile_devices)) > 1:
+        raise MecError("the planner plans for equal devices, but those of this scenario differ")
 
 
 def _preference(plans: Plans, max_window: int) -> np.ndarray:
