@@ -68,7 +68,12 @@ def _number_of(purpose: str | int) -> int:
 
 @compiled
 def step_keys(seeds, counters):
-    """Keys of the steps that ``counters`` ``(B, 2)`` (episode, step) says, ``(B,)`` uint64."""
+    """Keys of the steps that worlds are at, ``(B,)`` uint64.
+
+    Args:
+        seeds: Of the worlds, ``(B,)`` uint64.
+        counters: Episode and step of each world, ``(B, 2)`` int64.
+    """
     keys = np.empty(len(seeds), dtype=np.uint64)
     for b in range(len(seeds)):
         keys[b] = stream(seeds[b], counters[b, 0], counters[b, 1])

@@ -46,7 +46,12 @@ class Flight(NamedTuple):
 
     @classmethod
     def none(cls, num_envs: int, num_devices: int) -> Flight:
-        """No task in flight."""
+        """No task in flight.
+
+        Args:
+            num_envs: B.
+            num_devices: N.
+        """
         shape = (num_envs, num_devices)
         whole, real = np.zeros(shape, dtype=np.int64), np.zeros(shape)
         return cls(
@@ -65,7 +70,12 @@ class Flight(NamedTuple):
 
 
 def most_tasks(slot_ms: float, stage_work: np.ndarray) -> int:
-    """The most tasks an MD can have in a slot: one in flight, those that fit, and one begun."""
+    """The most tasks an MD can have in a slot: one in flight, those that fit, and one begun.
+
+    Args:
+        slot_ms: τ.
+        stage_work: Work at each partition point, ``(4, S)``, as in ``Physics``.
+    """
     fastest = float((stage_work[0] + np.maximum(stage_work[2], stage_work[3])).min())
     fit = slot_ms / fastest if fastest > 0.0 else _MOST_RECORDS
     return int(min(2 + fit, _MOST_RECORDS))
@@ -217,10 +227,15 @@ def play_slots(queues, flight, partition, channel, server, power_w, gain, physic
 
 @compiled
 def work_left(flight, stage_work, left):
-    """Write how much of its task every MD has still to do, ``(B, 3N)``.
+    """Write how much of its task every MD has still to do.
 
     First the work on the MDs' CPUs, over the whole DNN's local latency; then the bits, over the
     input's; then the server's part, over its latency for the whole DNN.
+
+    Args:
+        flight: The tasks in flight, a :class:`Flight`.
+        stage_work: Work at each partition point, ``(4, S)``, as in ``Physics``.
+        left: Filled, ``(B, 3N)`` float32.
     """
     num_envs, num_devices = flight.stage.shape
     whole_local = (stage_work[LOCAL - 1] + stage_work[JOIN - 1]).max()
