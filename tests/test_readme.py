@@ -39,3 +39,8 @@ def test_the_table_of_what_to_edit_leaves_no_room_out():
     _, table = README.split("\n| to change | edit |\n")
     rooms = [path.parent.name for path in package.glob("*/__init__.py")]
     assert [room for room in rooms if f"`rllib_mec/{room}/" not in table] == []
+
+
+def test_every_example_is_named():
+    examples = Path(__file__).parents[1].glob("examples/*.py")
+    assert [path.name for path in examples if f"(examples/{path.name})" not in README] == []
