@@ -73,6 +73,9 @@ def costs_of_playing(search, plans):
         key: np.zeros(scenario.max_window, int) for key in ("partition", "channel", "server")
     }
     nothing |= {"power": np.zeros(scenario.max_window), "window": 0}
+    power_dbm = np.zeros((len(plans.sizes), scenario.num_devices, scenario.max_window))
+    power_dbm[:, : search.num_active] = plans.power_dbm
+    power = action_of_dbm(power_dbm, scenario)
     rewards = np.zeros((len(plans.sizes), SAMPLES))
     for row, sample in np.ndindex(rewards.shape):
         env.reset(seed=SEED + sample, options=options)
@@ -82,7 +85,7 @@ def costs_of_playing(search, plans):
                 "partition": plans.partition[row, n],
                 "channel": plans.channel[row, n],
                 "server": plans.server[row, n],
-                "power": action_of_dbm(plans.power_dbm[row, n], scenario),
+                "power": power[row, n],
                 "window": plans.sizes[row, n] - 1,
             }
         _, of_agents, _, _, _ = env.step(actions)
