@@ -89,12 +89,20 @@ def _newest_of_trial(folder: Path) -> Path | None:
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint was written to its end (a killed process leaves half ones)."""
+    """Whether a checkpoint was written to its end (a killed process leaves half ones).
+
+    Args:
+        checkpoint: Its folder.
+    """
     return all((checkpoint / name).is_file() for name in (METADATA, CLASS_FILE))
 
 
 def results(trial: Path) -> Iterator[dict[str, Any]]:
-    """The results that Tune wrote in a trial's folder, in order."""
+    """The results that Tune wrote in a trial's folder, in order.
+
+    Args:
+        trial: The trial's folder; without a ``result.json`` there are none.
+    """
     file = trial / "result.json"
     if file.is_file():
         for line in file.read_text(encoding="utf-8").splitlines():

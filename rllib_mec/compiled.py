@@ -28,7 +28,11 @@ _CACHE_FOLDER = str(cache_folder("kernels", _KERNELS, config.CACHE_DIR))
 
 
 def compiled(function: Kernel) -> Kernel:
-    """Compile a kernel: no Python objects, no GIL, IEEE division, cached on disk if possible."""
+    """Compile a kernel: no Python objects, no GIL, IEEE division, cached on disk if possible.
+
+    Args:
+        function: Takes numbers, arrays and NamedTuples of them.
+    """
     options = {"nogil": True, "error_model": "numpy"}
     given = config.CACHE_DIR
     config.CACHE_DIR = _CACHE_FOLDER

@@ -52,7 +52,11 @@ class Entry(NamedTuple):
         return self.target if isinstance(self.target, str) else path_of(self.target)
 
     def means(self, other: Entry) -> bool:
-        """Whether the other one is this one again; a class that is defined anew is."""
+        """Whether the other one is this one again; a class that is defined anew is.
+
+        Args:
+            other: What is given under the same name.
+        """
         by_name = "<" not in self.path  # of two lambdas the paths are equal
         same = self.path == other.path if by_name else self.target is other.target
         return same and dict(self.facts) == dict(other.facts)

@@ -44,7 +44,11 @@ class HybridActionLayout:
 
     @classmethod
     def from_space(cls, space: gym.spaces.Dict) -> HybridActionLayout:
-        """The layout of the joint action space that :meth:`joint_space` makes."""
+        """The layout of the joint action space that :meth:`joint_space` makes.
+
+        Args:
+            space: Made by :meth:`joint_space`.
+        """
         num_devices, num_decisions = space["power"].shape  # type: ignore[misc]
         sizes = {head: int(space[head].nvec.flat[0]) for head in HEADS if head != "power"}  # type: ignore[attr-defined]
         return cls(
@@ -61,6 +65,12 @@ class HybridActionLayout:
         shape = (self.num_devices, self.num_decisions)
 
         def discrete(size: int, shape: tuple[int, ...] = shape) -> gym.spaces.MultiDiscrete:
+            """So many choices, ``shape`` times.
+
+            Args:
+                size: Choices of each number.
+                shape: Of the numbers.
+            """
             return gym.spaces.MultiDiscrete(np.full(shape, size))
 
         return gym.spaces.Dict(
@@ -128,12 +138,22 @@ class HybridActionDistribution(Distribution):
 
     @classmethod
     def from_logits(cls, logits: torch.Tensor, **kwargs: Any) -> HybridActionDistribution:
-        """The distribution of network outputs; needs ``layout`` among the keyword arguments."""
+        """The distribution of network outputs.
+
+        Args:
+            logits: Network outputs ``(..., N, layout.num_inputs)``.
+            **kwargs: ``layout``.
+        """
         return cls(logits, kwargs["layout"])
 
     @staticmethod
     def required_input_dim(space: gym.Space, **kwargs: Any) -> int:
-        """Network outputs per MD for the joint action space ``space``."""
+        """Network outputs per MD for the joint action space.
+
+        Args:
+            space: Made by :meth:`HybridActionLayout.joint_space`.
+            **kwargs: Unused, for RLlib's interface.
+        """
         return HybridActionLayout.from_space(space).num_inputs  # type: ignore[arg-type]
 
     def sample(
@@ -160,7 +180,7 @@ class HybridActionDistribution(Distribution):
         return actions
 
     def rsample(self, **kwargs: Any) -> dict[str, torch.Tensor]:
-        """Not differentiable through its discrete heads.
+        """Not differentiable through its discrete heads; see the base class.
 
         Raises:
             NotImplementedError: Always.
@@ -193,7 +213,12 @@ class HybridActionDistribution(Distribution):
         return logp
 
     def logp(self, value: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
-        """Log-probability of the joint action of all MDs, ``(...)``."""
+        """Log-probability of the joint action of all MDs, ``(...)``.
+
+        Args:
+            value: Shaped as in :meth:`sample`.
+            **kwargs: Unused, for RLlib's interface.
+        """
         logp = self.head_logp(value)
         return sum(logp[h].sum((-1, -2)) for h in TASK_HEADS) + logp["window"].sum(-1)  # type: ignore[return-value]
 
@@ -203,7 +228,7 @@ class HybridActionDistribution(Distribution):
         return {**entropy, "power": self._log_std + 1.4189385332046727}  # + log sqrt(2 pi e)
 
     def entropy(self, **kwargs: Any) -> torch.Tensor:
-        """Entropy of the joint action of all MDs, ``(...)``."""
+        """Entropy of the joint action of all MDs, ``(...)``; see the base class."""
         entropy = self.entropies()
         tasks = sum(entropy[head] for head in TASK_HEADS)
         return tasks.sum((-1, -2)) + entropy["window"].sum(-1)  # type: ignore[union-attr]
@@ -246,13 +271,21 @@ class DeterministicHybridAction:
         self._mode = distribution.mode()
 
     def sample(self, **kwargs: Any) -> dict[str, torch.Tensor]:
-        """The most likely action."""
+        """The most likely action.
+
+        Args:
+            **kwargs: Unused, for RLlib's interface.
+        """
         return self._mode
 
 
 @functools.cache
 def hybrid_distribution_cls(layout: HybridActionLayout) -> type[HybridActionDistribution]:
-    """The distribution class bound to ``layout``, for RLlib's ``from_logits(inputs)``."""
+    """The distribution class bound to ``layout``, for RLlib's ``from_logits(inputs)``.
+
+    Args:
+        layout: Sizes of the action.
+    """
     return HybridActionDistribution.get_partial_dist_cls(layout=layout)  # type: ignore[return-value]
 
 

@@ -299,7 +299,10 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """The module, the connectors, the step count, and the worlds with their randomness."""
+        """The module, the connectors, the step count, and the worlds with their randomness.
+
+        See the base class.
+        """
         state: dict[str, Any] = {
             NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime
         }
@@ -318,7 +321,10 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore a state; worlds of another runner or of another number are left alone."""
+        """Restore a state; worlds of another runner or of another number are left alone.
+
+        See the base class.
+        """
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
         for name, pipeline in self._connectors().items():

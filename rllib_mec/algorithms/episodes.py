@@ -73,7 +73,11 @@ class EpisodeCollector(abc.ABC):
 
     @abc.abstractmethod
     def add(self, transition: Transition) -> None:
-        """Add a step of all worlds."""
+        """Add a step of all worlds.
+
+        Args:
+            transition: What the worlds showed, did and got.
+        """
 
     @abc.abstractmethod
     def take(self) -> list[SingleAgentEpisode]:
@@ -105,7 +109,7 @@ class BulkEpisodes(EpisodeCollector):
         self._infos: list[dict[str, Any]] = [{} for _ in observation]
 
     def add(self, transition: Transition) -> None:
-        """Add a step of all worlds."""
+        """Add a step of all worlds; see the base class."""
         self._transitions.append(transition)
 
     def take(self) -> list[SingleAgentEpisode]:
@@ -202,7 +206,7 @@ class LiveEpisodes(EpisodeCollector):
         self._to_start = []
 
     def add(self, transition: Transition) -> None:
-        """Add a step of all worlds."""
+        """Add a step of all worlds; see the base class."""
         for world, episode in enumerate(self.ongoing):
             if episode.is_done:  # it was to be the only one
                 continue

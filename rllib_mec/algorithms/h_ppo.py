@@ -91,7 +91,10 @@ class HPPOTorchLearner(JointPPOTorchLearner):
     def policy_terms(
         self, log_ratio: dict[str, torch.Tensor], played: torch.Tensor, batch: dict[str, Any]
     ) -> list[ClippedTerm]:
-        """The joint action's ratio with the window's advantage, or two of them."""
+        """The joint action's ratio with the window's advantage, or two of them.
+
+        See the base class.
+        """
         advantages = batch[WINDOW_ADVANTAGES]
         joint = {head: value.flatten(1).sum(1) for head, value in log_ratio.items()}
         discrete = torch.stack([joint[head] for head in DISCRETE_HEADS]).sum(0)
@@ -135,5 +138,5 @@ class HPPORLModule(JointRLModule):
         self.critic = mlp([num_inputs, *config.critic_hiddens, 1], nn.ReLU, out_gain=1.0)
 
     def actor_outputs(self, features: torch.Tensor) -> torch.Tensor:
-        """Map observations ``(B, 2N)`` to the distribution's inputs."""
+        """Map observations ``(B, 2N)`` to the distribution's inputs; see the base class."""
         return self.actor(features).unflatten(-1, (-1, self.layout.num_inputs))

@@ -149,7 +149,7 @@ class MAHPPOTorchLearner(JointPPOTorchLearner):
     def policy_terms(
         self, log_ratio: dict[str, torch.Tensor], played: torch.Tensor, batch: dict[str, Any]
     ) -> list[ClippedTerm]:
-        """A ratio for each MD, or for each head of each MD."""
+        """A ratio for each MD, or for each head of each MD; see the base class."""
         heads = torch.stack(
             [*(log_ratio[head].squeeze(-1) for head in TASK_HEADS), log_ratio["window"]], dim=-1
         )
@@ -190,7 +190,7 @@ class MAHPPORLModule(JointRLModule):
         self.critic = mlp([num_inputs, *config.critic_hiddens, 1], nn.ReLU, out_gain=1.0)
 
     def actor_outputs(self, features: torch.Tensor) -> torch.Tensor:
-        """Map observations ``(B, 2N)`` to the distribution's inputs."""
+        """Map observations ``(B, 2N)`` to the distribution's inputs; see the base class."""
         x = features.expand(len(self.agent_heads.weight), -1, -1)
         for layer in self.agent_layers:
             x = torch.relu(layer(x))

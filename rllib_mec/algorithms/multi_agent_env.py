@@ -33,13 +33,13 @@ class PettingZooMultiAgentEnv(MultiAgentEnv):
     def reset(
         self, *, seed: int | None = None, options: dict | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Start an episode; returns observations and infos per agent."""
+        """Start an episode; returns observations and infos per agent; see the base class."""
         observations, infos = self.par_env.reset(seed=seed, options=options)
         self.agents = list(self.par_env.agents)
         return observations, infos
 
     def step(self, action_dict: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
-        """Step all agents; ``"__all__"`` is set once no agent is left."""
+        """Step all agents; ``"__all__"`` is set once no agent is left; see the base class."""
         observations, rewards, terminateds, truncateds, infos = self.par_env.step(action_dict)
         # Those that hear of this step, with the ones that it was the last of, as RLlib's check of a
         # new environment wants it: else one whose first step ends the episode is refused.
@@ -64,5 +64,11 @@ class PettingZooMultiAgentEnv(MultiAgentEnv):
 
 
 def one_policy_for_all(agent_id: str, episode: Any = None, **kwargs: Any) -> str:
-    """A ``policy_mapping_fn`` that gives all agents the policy ``"shared"``."""
+    """A ``policy_mapping_fn`` that gives all agents the policy ``"shared"``.
+
+    Args:
+        agent_id: Any agent's.
+        episode: Unused, for RLlib's interface.
+        **kwargs: Likewise.
+    """
     return "shared"

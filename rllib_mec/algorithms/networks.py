@@ -37,7 +37,11 @@ class AgentLinear(nn.Module):
             nn.init.orthogonal_(weight.data, gain)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map ``(N, B, in_features)`` to ``(N, B, out_features)``."""
+        """Map each agent's inputs to its outputs, ``(N, B, out_features)``.
+
+        Args:
+            x: ``(N, B, in_features)``.
+        """
         return torch.baddbmm(self.bias, x, self.weight)
 
 
@@ -55,14 +59,24 @@ def agent_layers(num_agents: int, sizes: Sequence[int]) -> nn.ModuleList:
 
 
 def agent_heads(in_features: int, layout: HybridActionLayout) -> AgentLinear:
-    """The last layer of N agent networks: inputs of the hybrid distribution."""
+    """The last layer of N agent networks: inputs of the hybrid distribution.
+
+    Args:
+        in_features: Outputs of the last hidden layer.
+        layout: Sizes of the action; has N.
+    """
     heads = AgentLinear(layout.num_devices, in_features, layout.num_inputs, HEADS_GAIN)
     start_log_std(heads.bias, layout)
     return heads
 
 
 def start_log_std(bias: torch.Tensor, layout: HybridActionLayout) -> None:
-    """Set the biases of the power's log std in ``bias`` ``(..., layout.num_inputs)``."""
+    """Set the biases of the power's log std.
+
+    Args:
+        bias: ``(..., layout.num_inputs)``, changed in place.
+        layout: Sizes of the action.
+    """
     with torch.no_grad():
         decisions = bias[..., : -layout.max_window].unflatten(-1, (layout.num_decisions, -1))
         decisions[..., -1] = FIRST_LOG_STD

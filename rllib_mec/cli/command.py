@@ -38,7 +38,7 @@ class Value(click.ParamType):
         self.kind, self.name = kind, name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: Any) -> Any:
-        """The value that a text stands for."""
+        """The value that a text stands for; see the base class."""
         return checked(param.opts[-1] if param else self.name, value, self.kind, texts=True)
 
 
@@ -72,11 +72,11 @@ class Command(click.Command):
     """
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the help without wrapping the examples in it."""
+        """Write the help without wrapping the examples in it; see the base class."""
         formatter.write(f"\n{inspect.cleandoc(self.help or '')}\n")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Spread repeatable flags before click parses them."""
+        """Spread repeatable flags before click parses them; see the base class."""
         repeatable = {flag for p in self.params if getattr(p, "multiple", False) for flag in p.opts}
         words: list[str] = []
         flag, has_value = None, False
@@ -126,11 +126,11 @@ class Group(click.Group):
         self._modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands' names."""
+        """The commands' names; see the base class."""
         return list(self._modules)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name.
+        """The command of a name; see the base class.
 
         Raises:
             MecError: There is none.
@@ -140,7 +140,7 @@ class Group(click.Group):
         return getattr(importlib.import_module(self._modules[cmd_name][0]), cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
+        """List the commands without importing them; see the base class."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in self._modules.items()])
 

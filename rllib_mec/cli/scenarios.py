@@ -40,7 +40,7 @@ class PerDevice(click.ParamType):
         self.one, self.each, self.name = one, each, name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: Any) -> Any:
-        """The number, or a tuple of them."""
+        """The number, or a tuple of them; see the base class."""
         flag = param.opts[-1] if param else self.name
         words = str(value).split(",")
         if len(words) == 1:
@@ -137,6 +137,9 @@ def _settings(pairs: Sequence[str]) -> dict[str, Any]:
 
 def load_trained(path: str) -> Policy:
     """The policy of a checkpoint, with the user's own classes imported from the working folder.
+
+    Args:
+        path: A checkpoint, or the folder of a trial or an experiment.
 
     Raises:
         MecError: There is no checkpoint, or it is of another environment.

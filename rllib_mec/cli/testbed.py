@@ -83,7 +83,12 @@ def testbed(
 
 
 def describe(emulation: Emulation, runs: list[Run]) -> str:
-    """What was emulated, and a table of measurements with the predictions beside."""
+    """What was emulated, and a table of measurements with the predictions beside.
+
+    Args:
+        emulation: What ran, with its options and calibration.
+        runs: What was measured, each with its prediction.
+    """
     options, calibration = emulation.options, emulation.calibration
     lines = [
         f"{options.model}: {options.devices} devices, {options.tasks} tasks each,"

@@ -89,6 +89,11 @@ def load_half(path: str | Path) -> Callable[..., Any]:
     given = [tensor.name for tensor in session.get_outputs()]
 
     def run(*arguments: Any) -> Any:
+        """Run the half: a head gives tensors by name, a tail a list of results.
+
+        Args:
+            *arguments: Tensors in the order of the file's inputs, or one mapping of them by name.
+        """
         if len(arguments) == 1 and isinstance(arguments[0], Mapping):
             feed = {name: arguments[0][name.removesuffix(":in")].numpy() for name in taken}
         else:

@@ -84,7 +84,7 @@ class DictView(ActionView):
         check_actions(action, self.scenario, (), agent)
 
     def decode(self, action: Any) -> dict[str, np.ndarray]:
-        """The action as it is."""
+        """The action as it is; see the base class."""
         kinds = {key: float if key == "power" else np.int64 for key in ACTION_KEYS}
         return {key: np.asarray(action[key], dtype=kind) for key, kind in kinds.items()}
 

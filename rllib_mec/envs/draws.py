@@ -20,7 +20,7 @@ from rllib_mec.network.streams import (
     SHADOWING,
     TASKS,
     normal,
-    poisson_cdf,
+    poisson,
     stream,
     uniform,
 )
@@ -68,7 +68,12 @@ def _number_of(purpose: str | int) -> int:
 
 @compiled
 def step_keys(seeds, counters):
-    """Keys of the steps that ``counters`` ``(B, 2)`` (episode, step) says, ``(B,)`` uint64."""
+    """Keys of the steps that worlds are at, ``(B,)`` uint64.
+
+    Args:
+        seeds: Of the worlds, ``(B,)`` uint64.
+        counters: Episode and step of each world, ``(B, 2)`` int64.
+    """
     keys = np.empty(len(seeds), dtype=np.uint64)
     for b in range(len(seeds)):
         keys[b] = stream(seeds[b], counters[b, 0], counters[b, 1])
@@ -93,9 +98,6 @@ def _normals(keys, num_devices, purpose):
     return values
 
 
-_cdf = functools.cache(poisson_cdf)
-
-
 def draw_tasks(draw: Draw, scenario: Scenario) -> np.ndarray:
     """X_0, the tasks of every MD: Poisson with mean λ, at least one each.
 
@@ -111,7 +113,7 @@ def draw_tasks(draw: Draw, scenario: Scenario) -> np.ndarray:
     tasks = np.empty(drawn.shape, dtype=np.int64)
     for mean in set(mean_tasks.tolist()):
         own = mean_tasks == mean
-        tasks[:, own] = np.searchsorted(_cdf(mean), drawn[:, own])
+        tasks[:, own] = poisson(mean, drawn[:, own])
     return np.maximum(tasks, 1)
 
 

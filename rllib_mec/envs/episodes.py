@@ -105,7 +105,11 @@ class EpisodeMetrics:
 
     @classmethod
     def concatenate(cls, parts: list[EpisodeMetrics]) -> EpisodeMetrics:
-        """The episodes of all ``parts``; ``parts`` must not be empty."""
+        """The episodes of all ``parts``, in their order.
+
+        Args:
+            parts: Not empty.
+        """
         return cls(
             *(
                 np.concatenate([getattr(part, field.name) for part in parts])
@@ -135,6 +139,9 @@ class EpisodeTally:
     def add(self, step: VectorStep) -> EpisodeMetrics:
         """Add one step of all worlds.
 
+        Args:
+            step: What it gave.
+
         Returns:
             The metrics of the episodes that this step ended, maybe none.
         """
@@ -162,7 +169,11 @@ class EpisodeTally:
         return {name: values.copy() for name, values in self._sums.items()}
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continue from :meth:`get_state`."""
+        """Continue from :meth:`get_state`.
+
+        Args:
+            state: Of as many worlds.
+        """
         self._sums = {name: np.array(state[name]) for name in self._sums}
 
 

@@ -80,11 +80,19 @@ class MecParallelEnv(ParallelEnv):
         self._last_step: VectorStep | None = None
 
     def observation_space(self, agent: str) -> spaces.Box:
-        """The agent's observation space, always the same object."""
+        """The agent's observation space, always the same object.
+
+        Args:
+            agent: ``md_0`` to ``md_{N-1}``.
+        """
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Space:
-        """The agent's action space, always the same object."""
+        """The agent's action space, always the same object.
+
+        Args:
+            agent: ``md_0`` to ``md_{N-1}``.
+        """
         return self.action_spaces[agent]
 
     def state(self) -> np.ndarray:
@@ -219,6 +227,11 @@ def aec_constructor(parallel_env: type[MecParallelEnv]) -> Callable[..., AECEnv]
     """
 
     def make(**kwargs: Any) -> AECEnv:
+        """Make the environment.
+
+        Args:
+            **kwargs: Of the parallel environment.
+        """
         return parallel_to_aec(parallel_env(**kwargs))  # enforces the order of calls by itself
 
     return make

@@ -78,7 +78,11 @@ def slot_rewards(
 
 @compiled
 def total_rewards(shares):
-    """Sums of each world's shares, ``(B, W)`` to ``(B,)``, added in the order of the slots."""
+    """Each world's reward, ``(B,)``: its shares, added in the order of the slots.
+
+    Args:
+        shares: Of the task slots, ``(B, W_max)``.
+    """
     total = np.zeros(len(shares))
     for b in range(len(shares)):
         for x in range(shares.shape[1]):

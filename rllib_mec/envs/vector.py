@@ -167,7 +167,7 @@ class VectorEnv(abc.ABC):
             self._queues[is_first] = self._fixed_tasks
         elif is_first.any():
             tasks = self._by_law(
-                "draw_tasks", self.mdp.draw_tasks(draw), self._queues.shape, 1, is_whole=True
+                "draw_tasks", self.mdp.draw_tasks(draw), self._queues.shape, 1, np.int64
             )
             self._queues[is_first] = tasks[is_first]
         if self._fixed_distances is not None:
@@ -188,9 +188,9 @@ class VectorEnv(abc.ABC):
         values: np.ndarray,
         shape: tuple[int, ...],
         least: float = -np.inf,
-        is_whole: bool = False,
+        dtype: type[np.number] = np.float64,
     ) -> np.ndarray:
-        """What a law of the MDP's gave, checked: it may be a user's.
+        """What a law of the MDP's gave, checked and as the kernels take it: it may be a user's.
 
         Raises:
             MecError: It has another shape or kind, or a value not finite or below ``least``.
@@ -199,7 +199,7 @@ class VectorEnv(abc.ABC):
         values = np.asarray(values)
         if values.shape != shape:
             raise MecError(f"{name} must return an array {shape}, but it has {values.shape}")
-        if is_whole and not np.issubdtype(values.dtype, np.integer):
+        if dtype is np.int64 and not np.issubdtype(values.dtype, np.integer):
             raise MecError(f"{name} must return whole numbers, but they are {values.dtype}")
         is_good = np.isfinite(values) & (values >= least)
         if not is_good.all():
@@ -208,14 +208,12 @@ class VectorEnv(abc.ABC):
                 f"{'' if least == -np.inf else f' of at least {least:g}'}, "
                 f"but one is {values[~is_good].flat[0]}"
             )
-        return values
+        return np.ascontiguousarray(values, dtype)
 
     def observation(self) -> np.ndarray:
         """The present observation, ``(B, mdp.observation_size)`` float32."""
         observation = self.mdp.observe(self.state)
-        return self._by_law("observe", observation, self._observation_shape).astype(
-            np.float32, copy=False
-        )
+        return self._by_law("observe", observation, self._observation_shape, dtype=np.float32)
 
     def step(self, actions: Mapping[str, np.ndarray]) -> VectorStep:
         """Play one step in every world.

@@ -18,7 +18,11 @@ class Interval:
 
     @classmethod
     def of(cls, values: Sequence[float] | np.ndarray) -> Interval:
-        """The interval of independent ``values``, by Student's t."""
+        """The interval of independent ``values``, by Student's t.
+
+        Args:
+            values: At least one; of one alone there is no half width (NaN).
+        """
         values = np.asarray(values, dtype=float)
         if len(values) < 2:
             return cls(float(values.mean()), math.nan)
@@ -33,6 +37,10 @@ class Interval:
         return {"mean": self.mean, "half_width": half_width}
 
     def text(self, digits: int) -> str:
-        """The mean and, if there is one, the half width, with so many decimals."""
+        """The mean and, if there is one, the half width.
+
+        Args:
+            digits: Decimals of both.
+        """
         mean = f"{self.mean:.{digits}f}"
         return mean if math.isnan(self.half_width) else f"{mean} ± {self.half_width:.{digits}f}"

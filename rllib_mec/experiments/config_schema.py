@@ -114,6 +114,9 @@ def build_config(algorithm: Any, settings: dict[str, Any]) -> Any:
 def validate(config: Any) -> None:
     """Call ``config.validate()`` and turn what it raises into one line.
 
+    Args:
+        config: An ``AlgorithmConfig``; not changed.
+
     Raises:
         MecError: The config is not valid.
     """
@@ -233,6 +236,10 @@ _PROPERTY_NAMES = {
 
 def property_name(key: str, properties: dict[str, Any]) -> str:
     """The name under which ``config.to_dict()`` holds a setting.
+
+    Args:
+        key: The setting, as an argument of the config's methods.
+        properties: What ``config.to_dict()`` gives.
 
     Raises:
         MecError: It has none, so Tune cannot search over it.

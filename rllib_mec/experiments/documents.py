@@ -48,7 +48,10 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 
 def existing_file(path: str | Path) -> Path:
-    """``path`` if it is a readable file.
+    """The path of a file that is there.
+
+    Args:
+        path: May begin with ``~``.
 
     Raises:
         MecError: It is missing or a directory.
@@ -63,6 +66,9 @@ def existing_file(path: str | Path) -> Path:
 
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file.
+
+    Args:
+        path: Of a text in UTF-8.
 
     Raises:
         MecError: Syntax error (with its line), repeated key, or not text.
@@ -82,6 +88,10 @@ def read_yaml(path: Path) -> Any:
 def read_settings(flag: str, pairs: Sequence[str]) -> dict[str, Any]:
     """Parse what was given to a flag as ``key=value``, each value as in a YAML file.
 
+    Args:
+        flag: Its name, for messages.
+        pairs: What was given to it.
+
     Raises:
         MecError: Not ``key=value``, a value that is no YAML, or a key that is given twice.
     """
@@ -100,7 +110,11 @@ def read_settings(flag: str, pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def add_to_path(folder: Path) -> None:
-    """Let this process and the workers that Ray starts later import modules from ``folder``."""
+    """Let this process and the workers that Ray starts later import modules from a folder.
+
+    Args:
+        folder: An absolute path.
+    """
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     # Ray hands its workers the working directory, but not what was put on sys.path.
@@ -113,6 +127,9 @@ def import_python(path: Path) -> ModuleType:
     """Run a Python file as a module and return it.
 
     Its folder is put on ``sys.path`` so that the workers can import it too.
+
+    Args:
+        path: The file; its stem is the module's name.
 
     Raises:
         MecError: The file raised an exception.

@@ -58,25 +58,28 @@ class CheckpointKeeper(Callback):
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Start the trial's clock."""
+        """Start the trial's clock; see the base class."""
         self._saved_at[trial.trial_id] = time.monotonic()
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any
     ) -> None:
-        """Ask Tune for a checkpoint with this result if one is due."""
+        """Ask Tune for a checkpoint with this result if one is due; see the base class."""
         age = time.monotonic() - self._saved_at.setdefault(trial.trial_id, time.monotonic())
         if self.interrupted or (self._interval_s is not None and age >= self._interval_s):
             result[SHOULD_CHECKPOINT] = True
 
     def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Note that the trial's checkpoint is on disk."""
+        """Note that the trial's checkpoint is on disk; see the base class."""
         self._saved_at[trial.trial_id] = time.monotonic()
         if self._waiting_for is not None:
             self._waiting_for.discard(trial.trial_id)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """End Tune's loop once all checkpoints that were asked for are written."""
+        """End Tune's loop once all checkpoints that were asked for are written.
+
+        See the base class.
+        """
         if not self.interrupted:
             return
         running = {t.trial_id for t in trials if t.status == Trial.RUNNING}

@@ -17,7 +17,11 @@ _CLASS_PATH = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*$")
 
 
 def is_class_path(text: object) -> bool:
-    """Whether ``text`` looks like ``pkg.module:Class`` or ``pkg.module.Class``."""
+    """Whether a text looks like ``pkg.module:Class`` or ``pkg.module.Class``.
+
+    Args:
+        text: What was given for a name, of any kind.
+    """
     return isinstance(text, str) and bool(_CLASS_PATH.match(text))
 
 
@@ -72,7 +76,11 @@ def algorithm_class(run: Any) -> Any:
 
 
 def algorithm_name(algorithm: type) -> str:
-    """The first registered name of an algorithm class, else its class name."""
+    """The first registered name of an algorithm class, else its class name.
+
+    Args:
+        algorithm: The class.
+    """
     own = f"{algorithm.__module__}:{algorithm.__name__}"
     ours = [name for name, path in registry.ALGORITHMS.items() if path == own]
     return ours[0] if ours else algorithm.__name__

@@ -113,18 +113,21 @@ class Progress(Callback):
         self._printed_at: dict[str, float] = {}
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: int = 1, **info):
-        """Tune tells how many trials there will be."""
+        """Tune tells how many trials there will be; see the base class."""
         self._pace = Pace(max(1, total_num_samples))
         self._began = time.monotonic()
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Take the bars off the terminal."""
+        """Take the bars off the terminal; see the base class."""
         self._bars.stop()
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Announce a trial of many, or that a trial goes on from a checkpoint."""
+        """Announce a trial of many, or that a trial goes on from a checkpoint.
+
+        See the base class.
+        """
         saved = trial.latest_checkpoint_result if trial.checkpoint else None
         if saved is not None:
             metrics = self._previous[trial.trial_id] = saved.metrics or {}
@@ -140,7 +143,7 @@ class Progress(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any
     ) -> None:
-        """Move the trial's bar, and print a line if one is due."""
+        """Move the trial's bar, and print a line if one is due; see the base class."""
         now, name = time.monotonic(), trial.trial_id
         before = self._previous.get(name, {})
         if not self._bar_of:
@@ -171,7 +174,10 @@ class Progress(Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Say at once that a trial of many has failed; the end of the run says why."""
+        """Say at once that a trial of many has failed; the end of the run says why.
+
+        See the base class.
+        """
         if self._pace.parts > 1:
             error(f"{self._label(trials, trial).strip()} failed, see {trial.error_file}")
 

@@ -29,7 +29,11 @@ def parameters(trial: Trial) -> str:
 
 
 def is_ours(env: Any) -> bool:
-    """Whether ``env`` is one of this package's environments."""
+    """Whether an environment is one of this package's.
+
+    Args:
+        env: An id, or whatever else RLlib takes for an environment.
+    """
     return isinstance(env, str) and env in registry.ENVIRONMENTS
 
 

@@ -79,14 +79,22 @@ def resolve(value: Any, path: str = "config") -> Any:
 
 
 def is_searched(value: Any) -> bool:
-    """Whether a resolved value holds a search space at any depth."""
+    """Whether a value holds a search space at any depth.
+
+    Args:
+        value: Any value of a resolved config.
+    """
     from ray.tune.search.variant_generator import _has_unresolved_values
 
     return _has_unresolved_values({"value": value})
 
 
 def variants(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Concrete configs from a resolved one: every grid point, one draw of each sampler."""
+    """Concrete configs: every grid point, with one draw of each sampler.
+
+    Args:
+        config: The resolved config.
+    """
     from ray.tune.search.variant_generator import generate_variants
 
     draws = generate_variants({"config": config}, random_state=np.random.RandomState(0))
@@ -100,7 +108,12 @@ def variants(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def overlay(base: Any, searched: Any) -> Any:
-    """``base`` with the values of ``searched`` in it, dicts merged at every depth."""
+    """``base`` with the values of ``searched`` in it, dicts merged at every depth.
+
+    Args:
+        base: A dict, or a value to be replaced.
+        searched: What replaces it; of a dict, key by key.
+    """
     if isinstance(base, dict) and isinstance(searched, dict) and GRID not in searched:
         merged = dict(base)
         for key, value in searched.items():

@@ -106,7 +106,12 @@ def _flatten(stop: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def lookup(result: dict[str, Any], key: str) -> float | None:
-    """A number of a nested result by its ``a/b/c`` key, or None."""
+    """A number of a nested result; None where there is none.
+
+    Args:
+        result: A training result.
+        key: The keys that lead to the number, with ``/`` between them.
+    """
     value: Any = result
     for part in key.split("/"):
         if not isinstance(value, dict) or part not in value:
@@ -119,7 +124,12 @@ def lookup(result: dict[str, Any], key: str) -> float | None:
 
 
 def is_met(stop: dict[str, float], result: dict[str, Any]) -> bool:
-    """Whether a result ends the trial: any criterion reached."""
+    """Whether a result ends the trial: any criterion reached.
+
+    Args:
+        stop: Result key -> the least number that ends the trial.
+        result: The newest result.
+    """
     values = ((lookup(result, key), limit) for key, limit in stop.items())
     return any(value is not None and value >= limit for value, limit in values)
 

@@ -12,7 +12,12 @@ _STATE = "experiment_state-*.json"
 
 
 def fresh_name(storage_path: str, name: str) -> str:
-    """``name``, or with the time appended if a folder of that name already holds something."""
+    """The experiment's name, with the time appended if its folder already holds something.
+
+    Args:
+        storage_path: Where results go: a folder, or a URL.
+        name: The experiment's.
+    """
     if "://" in storage_path:  # listing a cloud folder needs credentials; Tune asks for them later
         return name
     folder = Path(storage_path, name)
@@ -27,6 +32,10 @@ def fresh_name(storage_path: str, name: str) -> str:
 
 def name_to_resume(storage_path: str, name: str) -> str:
     """The newest folder of an experiment, with or without a time in its name.
+
+    Args:
+        storage_path: Where results go: a folder, or a URL.
+        name: The experiment's, without a time.
 
     Raises:
         MecError: There is none that Tune can resume.

@@ -100,7 +100,12 @@ def translate_config(config: dict[str, Any], notify: Callable[[str], None]) -> d
 
 
 def translate_metric(key: str, notify: Callable[[str], None]) -> str:
-    """Give an old result key, as used in ``stop``, its present name."""
+    """Give an old result key, as used in ``stop``, its present name.
+
+    Args:
+        key: Nested as ``a/b``.
+        notify: Called with one line if it was renamed.
+    """
     new = STOP_KEYS.get(key, key)
     if new != key:
         notify(f"result key {key!r} is now {new!r}")
@@ -108,7 +113,15 @@ def translate_metric(key: str, notify: Callable[[str], None]) -> str:
 
 
 def translate_experiment(spec: dict[str, Any], notify: Callable[[str], None]) -> dict[str, Any]:
-    """Give old experiment keys their present names and places."""
+    """Give old experiment keys their present names and places.
+
+    Args:
+        spec: An experiment as in a YAML file; not changed.
+        notify: Called with one line for each key that was renamed.
+
+    Raises:
+        MecError: A setting is given under its old and its new name.
+    """
     renamed = {key: value for key, value in spec.items() if key not in EXPERIMENT_KEYS}
     for key in spec.keys() & EXPERIMENT_KEYS.keys():
         new = EXPERIMENT_KEYS[key]

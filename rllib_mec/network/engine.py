@@ -98,7 +98,13 @@ class Scratch(NamedTuple):
 
 @compiled
 def make_scratch(num_devices, num_channels, num_servers):
-    """Working memory of :func:`advance` for N MDs, C channels and M servers."""
+    """Working memory of :func:`advance`, not initialised.
+
+    Args:
+        num_devices: N.
+        num_channels: C.
+        num_servers: M.
+    """
     num_resources = 1 + num_channels + num_servers
     return Scratch(
         np.empty(num_devices),

@@ -107,7 +107,7 @@ def groups_of(kind: type[_Group], field: str) -> BeforeValidator:
         field: The scenario's field, for errors: ``devices`` gives ``devices[1].count``.
     """
 
-    def make(value: Any) -> Any:
+    def _groups(value: Any) -> Any:
         if value is None or (isinstance(value, tuple) and all(isinstance(v, kind) for v in value)):
             return value
         if not isinstance(value, list | tuple):
@@ -116,7 +116,7 @@ def groups_of(kind: type[_Group], field: str) -> BeforeValidator:
             raise MecError(f"{field} must have at least one group, like {{count: 3}}")
         return tuple(_group(kind, f"{field}[{i}]", each) for i, each in enumerate(value))
 
-    return BeforeValidator(make, json_schema_input_type=int | list[kind] | None)
+    return BeforeValidator(_groups, json_schema_input_type=int | list[kind] | None)
 
 
 def _group(kind: type[_Group], path: str, given: Any) -> _Group:

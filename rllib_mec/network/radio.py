@@ -12,7 +12,14 @@ _PER_LN2 = 1.0 / math.log(2.0)
 
 @compiled
 def channel_gain(distance_m, shadowing_db, reference_m, exponent):
-    """G_n: path loss (d̂/d)^h times log-normal shadowing."""
+    """G_n: path loss (d̂/d)^h times log-normal shadowing.
+
+    Args:
+        distance_m: d, m.
+        shadowing_db: Shadowing, dB.
+        reference_m: d̂, where the path loss is 1, m.
+        exponent: h.
+    """
     return (reference_m / distance_m) ** exponent * math.exp(shadowing_db * LN10_PER_DB)
 
 
@@ -20,8 +27,14 @@ def channel_gain(distance_m, shadowing_db, reference_m, exponent):
 def rate_bps(received_w, interference_w, bandwidth_hz, noise_w, min_efficiency, min_sinr):
     """R_n of Eq. (1) in bit/s, not below the least spectral efficiency.
 
-    ``min_sinr`` is the SINR at which that floor is reached, ``2**min_efficiency - 1``: below it the
-    logarithm, the dearest part of an event, is not needed.
+    Args:
+        received_w: Power that arrives of the MD, W.
+        interference_w: Power that arrives of the others on its channel, W.
+        bandwidth_hz: B_c.
+        noise_w: σ_c.
+        min_efficiency: The least spectral efficiency, bit/s/Hz.
+        min_sinr: The SINR at which that floor is reached, ``2**min_efficiency - 1``: below it the
+            logarithm, the dearest part of an event, is not needed.
     """
     sinr = received_w / (noise_w + interference_w)
     if sinr <= min_sinr:

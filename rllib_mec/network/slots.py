@@ -47,7 +47,12 @@ class Flight(NamedTuple):
 
     @classmethod
     def none(cls, num_envs: int, num_devices: int) -> Flight:
-        """No task in flight."""
+        """No task in flight.
+
+        Args:
+            num_envs: B.
+            num_devices: N.
+        """
         shape = (num_envs, num_devices)
         whole, real = np.zeros(shape, dtype=np.int64), np.zeros(shape)
         return cls(
@@ -66,7 +71,12 @@ class Flight(NamedTuple):
 
 
 def most_tasks(slot_ms: float, physics: Physics) -> int:
-    """The most tasks an MD can have in a slot: one in flight, those that fit, and one begun."""
+    """The most tasks an MD can have in a slot: one in flight, those that fit, and one begun.
+
+    Args:
+        slot_ms: τ.
+        physics: Of the scenario.
+    """
     work = physics.stage_work
     server_ms = work[:, SERVER - 1] / physics.servers.speed.max()
     fastest = float((work[:, LOCAL - 1] + np.maximum(server_ms, work[:, JOIN - 1])).min())
@@ -222,10 +232,15 @@ def play_slots(queues, flight, partition, channel, server, power_w, gain, physic
 
 @compiled
 def work_left(flight, stage_work, left):
-    """Write how much of its task every MD has still to do, ``(B, 3N)``.
+    """Write how much of its task every MD has still to do.
 
     First the work on the MDs' CPUs, over the whole DNN's local latency; then the bits, over the
     input's; then the server's part, over its latency for the whole DNN.
+
+    Args:
+        flight: The tasks in flight, a :class:`Flight`.
+        stage_work: Work of each MD at each partition point, ``(N, 4, S)``, as in ``Physics``.
+        left: Filled, ``(B, 3N)`` float32.
     """
     num_envs, num_devices = flight.stage.shape
     whole = np.empty((num_devices, 3))

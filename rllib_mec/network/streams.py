@@ -6,6 +6,7 @@ policies are compared on the same channels, and a batch can be stopped and resum
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -34,38 +35,69 @@ def _mix(x):
 
 @compiled
 def fold(key, part):
-    """The key ``(*key, part)``; both are whole numbers, not negative."""
+    """The key ``(*key, part)``.
+
+    Args:
+        key: uint64.
+        part: A whole number, not negative.
+    """
     # Casts, since numba makes a float of a signed and an unsigned number.
     return _mix(np.uint64(key) * _GOLDEN + np.uint64(part) + np.uint64(1))
 
 
 @compiled
 def stream(seed, episode, window):
-    """The key of one window of one episode of the world with this seed."""
+    """The key of one window of one episode of a world.
+
+    Args:
+        seed: The world's.
+        episode: Counted from 0.
+        window: Step of the episode, from 0.
+    """
     return fold(fold(_mix(np.uint64(seed) + _GOLDEN), episode), window)
 
 
 @compiled
 def uniform(key, device, purpose):
-    """A number in (0, 1) for this device and purpose."""
+    """A number in (0, 1) for this device and purpose.
+
+    Args:
+        key: Of :func:`stream`.
+        device: n.
+        purpose: What for, a whole number.
+    """
     x = fold(fold(key, device), purpose)
     return (np.float64(x >> np.uint64(11)) + 0.5) / 9007199254740992.0  # 2**53
 
 
 @compiled
 def normal(key, device, purpose):
-    """A standard normal number (Box–Muller); it uses ``purpose`` and the next one."""
+    """A standard normal number (Box–Muller).
+
+    Args:
+        key: Of :func:`stream`.
+        device: n.
+        purpose: What for, a whole number; the next one is used too.
+    """
     radius = math.sqrt(-2.0 * math.log(uniform(key, device, purpose)))
     return radius * math.cos(2.0 * math.pi * uniform(key, device, purpose + 1))
 
 
-@compiled
-def poisson(cdf, u):
-    """The Poisson variable whose distribution function ``cdf`` has reached ``u``."""
-    return np.searchsorted(cdf, u)
+def poisson(mean: float, u: np.ndarray) -> np.ndarray:
+    """Poisson variables.
+
+    Args:
+        mean: Their mean.
+        u: Numbers in (0, 1), of any shape.
+
+    Returns:
+        Whole numbers of the same shape: where the distribution function has reached ``u``.
+    """
+    return np.searchsorted(_poisson_cdf(mean), u)
 
 
-def poisson_cdf(mean: float) -> np.ndarray:
+@functools.cache
+def _poisson_cdf(mean: float) -> np.ndarray:
     """P(X ≤ i) of a Poisson variable, for i from 0 until nothing is left."""
     from scipy.stats import poisson as distribution
 

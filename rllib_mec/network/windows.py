@@ -105,7 +105,13 @@ def play_windows(partition, channel, server, power_w, gain, physics, out):
 
 @compiled
 def summarise(b, out):
-    """Work out who finished last and when, how long the others waited, and the energy."""
+    """Work out who finished last and when, how long the others waited, and the energy.
+
+    Args:
+        b: The world.
+        out: A :class:`WindowOutcome`, of whose world b ``num_tasks``, ``stage_ends`` and
+            ``task_energy_j`` are given, and the rest is filled.
+    """
     num_tasks, ends, energy_j = out.num_tasks[b], out.stage_ends[b], out.task_energy_j[b]
     num_devices, max_window = energy_j.shape
     latency = 0.0

@@ -93,7 +93,7 @@ class JointModulePolicy(Policy):
         self.module = module
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
-        """Take the most likely action of all MDs."""
+        """Take the most likely action of all MDs; see the base class."""
         import torch
         from ray.rllib.core.columns import Columns
 
@@ -130,7 +130,10 @@ class AgentModulesPolicy(Policy):
         ]
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
-        """Take the most likely action of each MD, scaled as RLlib's connectors do."""
+        """Take the most likely action of each MD, scaled as RLlib's connectors do.
+
+        See the base class.
+        """
         import torch
         from ray.rllib.core.columns import Columns
 

@@ -18,7 +18,7 @@ class LocalOnly(Policy):
     name = "local only"
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
-        """Choose the last partition point, s = S."""
+        """Choose the last partition point, s = S; see the base class."""
         return self._same_for_all(observation, partition=self.scenario.full_local, power=0.0)
 
 
@@ -45,7 +45,7 @@ class FullOffload(Policy):
             raise MecError(f"power_w must lie in [{least:g}, {most:g}], but is {power_w!r}")
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
-        """Choose the first partition point, s = 1."""
+        """Choose the first partition point, s = 1; see the base class."""
         return self._same_for_all(observation, partition=0, power=self._power)
 
 
@@ -65,7 +65,7 @@ class RandomPolicy(Policy):
         self._rng = np.random.default_rng(seed)
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
-        """Draw everything."""
+        """Draw everything; see the base class."""
         scenario = self.scenario
         shape = (len(observation), scenario.num_devices, scenario.max_window)
         draw = self._rng.integers

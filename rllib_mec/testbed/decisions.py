@@ -58,7 +58,7 @@ class Decider(Protocol):
 
 
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(Decider):
     """The same for every task.
 
     Attributes:
@@ -79,7 +79,7 @@ class Fixed:
         """Nothing to do."""
 
 
-class Scheduled:
+class Scheduled(Decider):
     """Asks the scheduler of a MEC server, which decides for all devices at once.
 
     While the scheduler cannot be asked, each task stays local.

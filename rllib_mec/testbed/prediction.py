@@ -206,6 +206,11 @@ def best_points(scenario: Scenario, candidates: Sequence[int], power_w: float) -
     seen: dict[tuple[int, ...], float] = {}
 
     def cost(points: tuple[int, ...]) -> float:
+        """A task's mean latency, ms.
+
+        Args:
+            points: Of each device.
+        """
         key = tuple(sorted(points))  # the devices are alike
         if key not in seen:
             seen[key] = predict_fixed(

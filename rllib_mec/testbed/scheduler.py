@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rllib_mec.envs.actions import power_w
+from rllib_mec.envs.episodes import usual_distance_m
 from rllib_mec.envs.observation import State
 from rllib_mec.errors import MecError
 from rllib_mec.policies import Policy
@@ -186,12 +187,12 @@ class WindowScheduler:
 
         A free place, and a device that was given up, is an MD with an empty queue.
         """
-        half_way = 0.5 * self._policy.scenario.distance_range_m[1]
+        usual_m = usual_distance_m(self._policy.scenario)
         queues, distances_m = [], []
         for place in self._places:
             is_there = place is not None and place.missed < MAX_MISSED
             queues.append(place.remaining if place and is_there else 0)
-            distances_m.append(place.distance_m if place else half_way)
+            distances_m.append(place.distance_m if place else usual_m)
         state = State(np.array([queues]), np.array([distances_m], dtype=float))
         return self._policy.mdp.observe(state)
 

@@ -56,7 +56,7 @@ class Shaping(Protocol):
         ...
 
 
-class TokenBuckets:
+class TokenBuckets(Shaping):
     """All on the loopback interface; each device's client limits its own uplink.
 
     Args:
@@ -80,7 +80,7 @@ class TokenBuckets:
         return list(argv)
 
 
-class Namespaces:
+class Namespaces(Shaping):
     """A network namespace for each device and for the server, with ``tc tbf`` in both directions.
 
     The bridge that joins them is in the server's namespace, which has all addresses to itself: it

@@ -35,6 +35,11 @@ class EMHPPOEnvRunner(TaskWindowEnvRunner):
             return {}
 
         def reward(actions: dict[str, np.ndarray]) -> np.ndarray:
+            """What the window would give, as it is learned from, ``(B,)``.
+
+            Args:
+                actions: As ``simulate`` takes them.
+            """
             return env.simulate(actions).reward / self.config.reward_scale
 
         actions = decision.played

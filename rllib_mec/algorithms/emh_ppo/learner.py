@@ -25,7 +25,11 @@ class EMHPPOTorchLearner(JointPPOTorchLearner):
     """Every task slot of every MD has its own probability ratio and its own advantage."""
 
     def imitate(self, demonstrations: SampleBatch) -> None:
-        """Warm start the module; every learner does the same, so that they stay equal."""
+        """Warm start the module; every learner does the same, so that they stay equal.
+
+        Args:
+            demonstrations: Of :func:`~rllib_mec.algorithms.emh_ppo.imitation.demonstrate`.
+        """
         config = self.config
         imitate(
             self.module[DEFAULT_MODULE_ID].unwrapped(),
@@ -37,7 +41,10 @@ class EMHPPOTorchLearner(JointPPOTorchLearner):
     def policy_terms(
         self, log_ratio: dict[str, torch.Tensor], played: torch.Tensor, batch: dict[str, Any]
     ) -> list[ClippedTerm]:
-        """Eq. (19), and the window head with the advantage of the whole window."""
+        """Eq. (19), and the window head with the advantage of the whole window.
+
+        See the base class.
+        """
         if CREDIT in batch:
             advantages = batch[CREDIT].unsqueeze(2).expand_as(played)
         else:

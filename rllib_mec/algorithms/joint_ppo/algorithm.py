@@ -306,7 +306,10 @@ class JointPPO(PPO):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """RLlib's state and the worlds of the remote env runners, so that a run resumes exactly."""
+        """RLlib's state and the worlds of the remote env runners, so that a run resumes exactly.
+
+        See the base class.
+        """
         state = super().get_state(components, not_components=not_components, **kwargs)
         if self.env_runner_group and self._check_component(
             REMOTE_WORLDS, components, not_components
@@ -318,13 +321,21 @@ class JointPPO(PPO):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`get_state`; a runner takes the worlds that were its own."""
+        """Restore :meth:`get_state`; a runner takes the worlds that were its own.
+
+        See the base class.
+        """
         remote_worlds = state.get(REMOTE_WORLDS) or []
         super().set_state({k: v for k, v in state.items() if k != REMOTE_WORLDS})
         if remote_worlds and self.env_runner_group:
             worlds = [runner_state[COMPONENT_WORLDS] for runner_state in remote_worlds]
 
             def restore(runner: TaskWindowEnvRunner) -> None:
+                """Offer a runner all worlds.
+
+                Args:
+                    runner: Takes its own of the worlds, and leaves the others.
+                """
                 for own in worlds:
                     runner.set_state({COMPONENT_WORLDS: own})
 

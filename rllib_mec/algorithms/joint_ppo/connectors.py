@@ -234,11 +234,11 @@ class PerTaskAdvantages(ConnectorV2):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """The running mean of the rewards."""
+        """The running mean of the rewards; see the base class."""
         return {"average_share": self.average_share}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`get_state`."""
+        """Continue from :meth:`get_state`; see the base class."""
         self.average_share = state["average_share"]
 
 

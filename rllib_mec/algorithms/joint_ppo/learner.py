@@ -72,7 +72,10 @@ class JointPPOTorchLearner(PPOTorchLearner):
                 self._learner_connector.remove(piece)
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """Adam over actor and critic (Table III), fused: one pass over all parameters a step."""
+        """Adam over actor and critic (Table III), fused: one pass over all parameters a step.
+
+        See the base class.
+        """
         params: Any = self.get_parameters(self.module[module_id])
         self.register_optimizer(
             module_id=module_id,
@@ -82,7 +85,10 @@ class JointPPOTorchLearner(PPOTorchLearner):
         )
 
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Make the minibatch order depend on seed and update only, so that runs resume exactly."""
+        """Make the minibatch order depend on seed and update only, so that runs resume exactly.
+
+        See the base class.
+        """
         super().before_gradient_based_update(timesteps=timesteps)
         if self.config.seed is not None:
             np.random.seed([self.config.seed, self._weights_seq_no])  # RLlib shuffles with it
@@ -107,7 +113,10 @@ class JointPPOTorchLearner(PPOTorchLearner):
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> torch.Tensor:
-        """The loss: the policy's terms of Eq. (17), the critic's of Eq. (20), an entropy bonus."""
+        """The loss: the policy's terms of Eq. (17), the critic's of Eq. (20), an entropy bonus.
+
+        See the base class.
+        """
         module = self.module[module_id].unwrapped()
         dist = HybridActionDistribution(fwd_out[Columns.ACTION_DIST_INPUTS], module.layout)
         played = batch[PLAYED]
@@ -170,7 +179,10 @@ class JointPPOTorchLearner(PPOTorchLearner):
     def postprocess_gradients_for_module(
         self, *, module_id: str, config: Any = None, module_gradients_dict: dict[Any, Any]
     ) -> dict[Any, Any]:
-        """Clip the gradients as RLlib does, all at once, where it is by their global norm."""
+        """Clip the gradients as RLlib does, all at once, where it is by their global norm.
+
+        See the base class.
+        """
         if config.grad_clip is None or config.grad_clip_by != "global_norm":
             return super().postprocess_gradients_for_module(
                 module_id=module_id, config=config, module_gradients_dict=module_gradients_dict
@@ -187,7 +199,10 @@ class JointPPOTorchLearner(PPOTorchLearner):
         return module_gradients_dict
 
     def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
-        """Step the optimizer; RLlib's way to it, which looks at each gradient twice, if need be."""
+        """Step the optimizer; RLlib's way to it, which looks at each gradient twice, if need be.
+
+        See the base class.
+        """
         config = self.config
         plain = not (config._torch_grad_scaler_class or config._torch_lr_scheduler_classes)
         gradients = [gradient for gradient in gradients_dict.values() if gradient is not None]
@@ -199,7 +214,7 @@ class JointPPOTorchLearner(PPOTorchLearner):
             super().apply_gradients(gradients_dict)
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Move what has a schedule, and the KL coefficient, along.
+        """Move what has a schedule, and the KL coefficient, along; see the base class.
 
         Raises:
             TrainingDiverged: A weight is no longer finite.
@@ -219,7 +234,10 @@ class JointPPOTorchLearner(PPOTorchLearner):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """RLlib's state, the connectors' and the KL coefficients, so that a run resumes exactly."""
+        """RLlib's state, the connectors' and the KL coefficients, so that a run resumes exactly.
+
+        See the base class.
+        """
         state = super().get_state(components, not_components=not_components, **kwargs)
         if self._check_component(COMPONENT_CONNECTOR, components, not_components):
             state[COMPONENT_CONNECTOR] = self._learner_connector.get_state()
@@ -230,7 +248,7 @@ class JointPPOTorchLearner(PPOTorchLearner):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore a state, also one older than this learner's weights.
+        """Restore a state, also one older than this learner's weights; see the base class.
 
         RLlib keeps the newer weights of the two; a restored checkpoint must win.
         """

@@ -25,6 +25,9 @@ class ModelConfig:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make the config from RLlib's ``model_config``.
 
+        Args:
+            values: Its keys are the fields; what is missing keeps its default.
+
         Raises:
             MecError: A key is unknown.
         """

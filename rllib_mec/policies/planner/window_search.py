@@ -40,25 +40,42 @@ class Plans(NamedTuple):
     power_dbm: np.ndarray
 
     def take(self, index: np.ndarray) -> Plans:
-        """Copies of the plans at ``index``."""
+        """Copies of some plans.
+
+        Args:
+            index: Rows, ``(K,)`` int.
+        """
         return Plans(*(values[index] for values in self))
 
     def put(self, index: np.ndarray, plans: Plans) -> None:
-        """Overwrite the plans at ``index``."""
+        """Overwrite some plans.
+
+        Args:
+            index: Rows, ``(K,)`` int.
+            plans: K plans.
+        """
         for own, new in zip(self, plans, strict=True):
             own[index] = new
 
     @classmethod
     def concatenate(cls, parts: list[Plans]) -> Plans:
-        """All plans of ``parts``."""
+        """All plans, in their order.
+
+        Args:
+            parts: Plans of as many MDs each.
+        """
         return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def window_shapes(num_devices: int, max_window: int) -> np.ndarray:
-    """Falling window sizes of some MDs, ``(L, num_devices)``.
+    """Falling window sizes of some MDs, ``(L, k)``.
 
     All of them where they are few; else those of at most two different sizes, and of these, if
     they still are many, ones spread evenly over the range. All ones are always there.
+
+    Args:
+        num_devices: k, the MDs that have tasks left.
+        max_window: W_max.
     """
     sizes = range(max_window, 0, -1)
     if math.comb(max_window + num_devices - 1, num_devices) <= _MAX_SHAPES:
@@ -117,7 +134,11 @@ class WindowSearch:
         self._most_dbm = scenario.max_power_dbm
 
     def run(self, budget: PlannerBudget) -> tuple[Plans, np.ndarray]:
-        """Plans for windows of every shape, and their expected costs, ``(L,)``."""
+        """Plans for windows of every shape, and their expected costs, ``(L,)``.
+
+        Args:
+            budget: How long to search.
+        """
         seed = PLANNING_SEED
         shapes = window_shapes(self.num_active, self.scenario.max_window)
         plans = self.initial(shapes, budget.samples // 2, seed)
@@ -203,11 +224,16 @@ class WindowSearch:
         return -step.reward.reshape(count, samples).mean(1)
 
     def initial(self, shapes: np.ndarray, samples: int, seed: int) -> Plans:
-        """The best structured plan for each of ``shapes`` ``(L, k)``.
+        """The best structured plan for each shape.
 
         The j MDs of the smallest windows work locally, for every j; the others offload the input
         or cut at the point that serves a lone MD best; servers and channels are dealt to the MDs
         in turn, or to the tasks as they come; one power for all.
+
+        Args:
+            shapes: Falling window sizes, ``(L, k)``.
+            samples: Shadowing samples that plans are compared on.
+            seed: Seed of the samples.
         """
         best, least = self._blank(shapes), np.full(len(shapes), np.inf)
         powers = np.linspace(_LEAST_DBM, self._most_dbm, 10)[2:7]
