@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -24,3 +25,21 @@ def ray_session():
         )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture
+def names_are_given_back():
+    """What a test registers does not outlive it, in Ray's tables neither."""
+    from rllib_mec import plugin, registry, tables
+
+    kept = [
+        (table, dict(table._entries))
+        for table in (registry.ENVIRONMENTS, registry.ALGORITHMS, registry.POLICIES, tables.DNNS)
+    ]
+    yield
+    for table, entries in kept:
+        table._entries = entries
+    if "ray.tune.registry" in sys.modules:
+        plugin._enter_envs(sys.modules["ray.tune.registry"], anew=True)
+    if "ray.rllib.algorithms.registry" in sys.modules:
+        sys.modules["ray.rllib.algorithms.registry"].ALGORITHMS.pop("PPO2", None)

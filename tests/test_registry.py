@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 
 import rllib_mec
-from rllib_mec import plugin, tables
 from rllib_mec.envs import TaskWindowMDP
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.task_window_v0 import TaskWindowEnv
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import LocalOnly, Policy
-from rllib_mec.registry import ALGORITHMS, ENVIRONMENTS, POLICIES, make_mdp, make_policy
+from rllib_mec.registry import ENVIRONMENTS, POLICIES, make_mdp, make_policy
 
 ROOT = Path(rllib_mec.__file__).parents[1]
 
@@ -53,17 +52,7 @@ def needs_an_argument(width):
     return width
 
 
-@pytest.fixture(autouse=True)
-def names_are_given_back():
-    """What a test registers does not outlive it, in Ray's tables neither."""
-    kept = [(t, dict(t._entries)) for t in (ENVIRONMENTS, ALGORITHMS, POLICIES, tables.DNNS)]
-    yield
-    for table, entries in kept:
-        table._entries = entries
-    if "ray.tune.registry" in sys.modules:
-        plugin._enter_envs(sys.modules["ray.tune.registry"], anew=True)
-    if "ray.rllib.algorithms.registry" in sys.modules:
-        sys.modules["ray.rllib.algorithms.registry"].ALGORITHMS.pop("PPO2", None)
+pytestmark = pytest.mark.usefixtures("names_are_given_back")
 
 
 def test_an_mdp_of_ones_own_is_an_environment_by_its_id():
@@ -333,15 +322,13 @@ REMOTE = """
         )
         own = EMHPPOConfig().training(demonstrations=0, num_epochs=1, minibatch_size=16)
         own.training(train_batch_size_per_learner=32)
-        for config in (stock, own):
-            for env in ("of_the_script_v0", "mec_task_window_v0"):
-                config = config.copy(copy_frozen=False)
-                config.environment(env, env_config=env_config).env_runners(
-                    num_env_runners=1, num_envs_per_env_runner=2)
-                algorithm = config.build_algo()
-                result = algorithm.train()
-                assert result["num_env_steps_sampled_lifetime"] >= 32
-                algorithm.stop()
+        for config, env in ((stock, "of_the_script_v0"), (own, "mec_task_window_v0")):
+            config.environment(env, env_config=env_config).env_runners(
+                num_env_runners=1, num_envs_per_env_runner=2)
+            algorithm = config.build_algo()
+            result = algorithm.train()
+            assert result["num_env_steps_sampled_lifetime"] >= 32
+            algorithm.stop()
         print("trained")
 """
 
