@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from rllib_mec.errors import MecError, one_line, unknown
+from rllib_mec.errors import MecError, nearest, one_line, unknown
 
 GROUP = "rllib_mec.plugins"
 """Group of the entry points by which other packages register their parts."""
@@ -224,10 +224,14 @@ def import_object(path: str, kind: str) -> Any:
     with _working_folder_on_path():
         try:
             found: Any = importlib.import_module(module_name)
-            for attribute in name.split("."):
-                found = getattr(found, attribute)
         except Exception as error:  # whatever a module of the user's does when it is imported
             raise MecError(f"cannot import {kind} {path!r}: {one_line(error)}") from None
+    for attribute in name.split("."):
+        if not hasattr(found, attribute):
+            close = nearest(attribute, dir(found))
+            hint = f": did you mean {close!r}?" if close else ""
+            raise MecError(f"{kind} {path!r}: module {module_name} has no {attribute!r}{hint}")
+        found = getattr(found, attribute)
     return found
 
 

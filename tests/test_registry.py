@@ -183,7 +183,7 @@ def test_another_input_of_a_torchvision_model_is_counted_as_such():
     [
         ({"dnn": "tiny"}, "server_latency_ms of tiny is not known"),
         ({"dnn": f"{__name__}:tiny_dnn"}, "give dnn_input"),
-        ({"dnn": f"{__name__}:tiny_dn", **DNN_FIELDS}, "cannot import DNN .*tiny_dn'"),
+        ({"dnn": f"{__name__}:tiny_dn", **DNN_FIELDS}, "DNN .*tiny_dn': .*did you mean 'tiny_dnn'"),
         ({"dnn": f"{__name__}:no_dnn", **DNN_FIELDS}, "made a int, expected a torch.nn.Module"),
         ({"dnn": f"{__name__}:needs_an_argument", **DNN_FIELDS}, "must take no arguments"),
         ({"dnn": "tiny", "dnn_input": [3, 16], "server_latency_ms": 1.0}, "cannot run"),
@@ -319,15 +319,13 @@ REMOTE = """
         )
         own = EMHPPOConfig().training(demonstrations=0, num_epochs=1, minibatch_size=16)
         own.training(train_batch_size_per_learner=32)
-        for config in (stock, own):
-            for env in ("of_the_script_v0", "mec_task_window_v0"):
-                config = config.copy(copy_frozen=False)
-                config.environment(env, env_config=env_config).env_runners(
-                    num_env_runners=1, num_envs_per_env_runner=2)
-                algorithm = config.build_algo()
-                result = algorithm.train()
-                assert result["num_env_steps_sampled_lifetime"] >= 32
-                algorithm.stop()
+        for config, env in ((stock, "of_the_script_v0"), (own, "mec_task_window_v0")):
+            config.environment(env, env_config=env_config).env_runners(
+                num_env_runners=1, num_envs_per_env_runner=2)
+            algorithm = config.build_algo()
+            result = algorithm.train()
+            assert result["num_env_steps_sampled_lifetime"] >= 32
+            algorithm.stop()
         print("trained")
 """
 

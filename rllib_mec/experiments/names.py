@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rllib_mec.envs.action_views import view_of
 from rllib_mec.errors import MecError, nearest, one_line, unknown
 from rllib_mec.experiments.documents import add_to_path
 from rllib_mec.plugin import enter_env
+from rllib_mec.tables import import_object
 
 _CLASS_PATH = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*$")
 
@@ -36,16 +36,7 @@ def load_object(kind: str, path: str) -> Any:
         MecError: The module or the name in it does not exist.
     """
     add_to_path(Path.cwd())  # a console script does not have it, `python -m` does
-    module_name, _, attribute = path.replace(":", ".").rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise MecError(f"cannot import {kind} {path!r}: {one_line(error)}") from None
-    if not hasattr(module, attribute):
-        close = nearest(attribute, dir(module))
-        hint = f": did you mean {close!r}?" if close else ""
-        raise MecError(f"{kind} {path!r}: module {module_name} has no {attribute!r}{hint}")
-    return getattr(module, attribute)
+    return import_object(":".join(path.replace(":", ".").rsplit(".", 1)), kind)
 
 
 def algorithm_class(run: Any) -> Any:

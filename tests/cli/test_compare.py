@@ -151,6 +151,36 @@ def test_what_belongs_to_a_method_is_not_taken_for_the_scenario(capsys, trained)
     assert "note" not in capsys.readouterr().err
 
 
+def test_an_environment_of_ones_own_needs_no_checkpoint(capsys):
+    command = "--policies local-only,planner --env examples.own_reward:Deadline --num-tasks 2"
+    found = numbers(
+        capsys, f"{command} --episodes 2 --scenario deadline_ms=1 num_devices=2 max_window=1"
+    )
+    # A task takes 43 ms on a device; the law is the example's: 10 for each that is late.
+    standard = numbers(capsys, f"{TINY} --policies local-only")["local only"]["reward"]["mean"]
+    assert found["local only"]["env"] == "deadline_window_v0"
+    assert found["local only"]["deadline_ms"] == 1
+    assert found["local only"]["reward"]["mean"] < standard
+    assert found["planner"]["env"] == "deadline_window_v0"
+
+
+def test_time_slots_need_no_checkpoint(capsys):
+    slots = "--env mec_time_slot_v0 --scenario slot_ms=20 num_devices=2 --num-tasks 2 --episodes 2"
+    found = numbers(capsys, f"--policies local-only,full-offload {slots}")
+    assert found["full offload"]["slot_ms"] == 20
+    assert found["local only"]["reward"]["mean"] <= -20
+
+
+def test_what_has_no_training_is_made_on_the_checkpoints_own_mdp(capsys, trained):
+    from examples.own_reward import Deadline
+
+    trained("own", Deadline(Scenario(num_devices=2, max_window=1), deadline_ms=1.0))
+    found = numbers(
+        capsys, "--checkpoint own --policies local-only,planner --num-tasks 2 --episodes 2"
+    )
+    assert {entry["env"] for entry in found.values()} == {"deadline_window_v0"}
+
+
 def test_checkpoints_of_one_algorithm_are_numbered(capsys, trained):
     for path in ("a", "b"):
         trained(path, Scenario(num_devices=2))
@@ -182,7 +212,17 @@ def test_time_slots_are_compared_to_the_planner_but_for_their_reward(capsys, tra
     [
         ("--policies local-only,planer", "unknown policy 'planer': did you mean 'planner'?"),
         ("--policies ,", "nothing to compare: give --policies or --checkpoint"),
-        ("--scenario num_device=4", "unknown scenario field 'num_device': did you mean 'num_dev"),
+        ("--scenario num_device=4", "v0 'num_device': did you mean 'num_dev"),
+        ("--scenario slot_ms=20", "unknown argument of mec_task_window_v0 'slot_ms'"),
+        ("--env mec_time_slot", "did you mean 'mec_time_slot_v0'?"),
+        ("--env examples.own_reward:Deadlin", "has no 'Deadlin': did you mean 'Deadline'?"),
+        ("--env examples.own_rewrd:Deadline", "cannot import environment"),
+        ("--env mec_time_slot_v0 --scenario max_window=2", "max_window must be 1 in a time slot"),
+        (
+            "--checkpoint two --env mec_time_slot_v0",
+            "the checkpoint two was trained on 'mec_task_window_v0', not on 'mec_time_slot_v0': "
+            "leave out --env",
+        ),
         ("--scenario num_devices=four", "num_devices must be a whole number"),
         ("--scenario num_devices", "--scenario takes key=value, got 'num_devices'"),
         ("--scenario num_devices=", "--scenario takes key=value, got 'num_devices='"),

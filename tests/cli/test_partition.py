@@ -84,7 +84,10 @@ def test_a_dnn_of_ones_own_measured_plotted_and_used_as_a_profile(own_module, ca
         ("partition resnet50 --profile a --server-latency-ms 3", "not both"),
         ("partition resnet50 --plot no/such/cut.png", "--plot: there is no folder 'no/such'"),
         ("partition --model my_dnns", "--model must be PKG.MODULE:FACTORY"),
-        ("partition --model my_dnns:mak", "'my_dnns:mak': AttributeError: module 'my_dnns' has no"),
+        (
+            "partition --model my_dnns:mak",
+            "'my_dnns:mak': module my_dnns has no 'mak': did you mean 'make'?",
+        ),
         ("partition --model no_such_module:f", "No module named 'no_such_module'"),
         ("partition --model my_dnns:broken", "made a int, expected a torch.nn.Module"),
         ("partition --model my_dnns:needs", "must take no arguments, but"),

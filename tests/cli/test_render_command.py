@@ -26,7 +26,8 @@ def test_a_policy_is_shown_as_text(capsys):
     assert main(f"render local-only {SMALL} --seed 4".split()) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == (
-        "local only: resnet50, N=2, M=2, C=2, profile 'paper', task windows of up to 2, seed 4"
+        "local only: resnet50, N=2, M=2, C=2, profile 'paper', task windows of up to 2 "
+        "(mec_task_window_v0), seed 4"
     )
     assert lines[2] == "task window 1 at 0.0 ms, left 3 · 3, latency 86.0 ms"
     assert lines[3] == f"md_0 |{'L' * 60}| 2 tasks"
