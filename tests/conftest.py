@@ -12,6 +12,8 @@ from rllib_mec.registry import ALGORITHMS, ENVIRONMENTS, POLICIES
 from rllib_mec.tables import DNNS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Else the workers of one test process, which are nice, wait for the other test process.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 @pytest.fixture(autouse=True)

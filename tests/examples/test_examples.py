@@ -115,7 +115,7 @@ def test_an_own_environment_is_trained_and_evaluated_by_its_path(
     ray_session, names_are_given_back, tmp_path, capsys
 ):
     config = """{"env_config": {"deadline_ms": 30, "num_devices": 2}, "demonstrations": 0,
-        "num_env_runners": 1, "train_batch_size_per_learner": 64, "minibatch_size": 32}"""
+        "num_env_runners": 0, "train_batch_size_per_learner": 64, "minibatch_size": 32}"""
     train = ["train", "--algo", "EMH-PPO", "--env", "examples.own_reward:Deadline"]
     train += ["--config", config, "--stop", '{"training_iteration": 1}']
     # Workers find the module below the folder in which pytest, and so Ray, was started.
