@@ -59,7 +59,10 @@ def find_checkpoint(path: str | Path) -> Path:
         return newest
     found = {child: newest for child in _folders(folder) if (newest := _newest_of_trial(child))}
     if not found:
-        raise MecError(f"{path} is not a checkpoint and holds none (no {METADATA} in it)")
+        raise MecError(
+            f"{path} is not a checkpoint and holds none: no {METADATA} in it, nor in folders named "
+            "checkpoint_* of trials"
+        )
     if len({_env_config(trial) for trial in found}) > 1:
         raise MecError(
             f"{path} holds trials of different env_config, whose returns cannot be compared: "

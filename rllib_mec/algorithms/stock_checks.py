@@ -23,7 +23,7 @@ def check_stock(config: Any) -> None:
 
     Raises:
         MecError: The algorithm does not take the view's space, or RLlib cannot evaluate greedily or
-            use an LSTM with it; says which view can.
+            use an LSTM with it, and says which view can; or it has one policy for one agent.
     """
     if config.env not in ENVIRONMENTS:
         return
@@ -39,12 +39,17 @@ def check_stock(config: Any) -> None:
     has_lstm = config.model_config.get("use_lstm")
     if name == "SAC" and has_lstm:
         raise MecError("RLlib's SAC has no networks with an LSTM: take PPO, or leave use_lstm out")
-    if view != "dict":
-        return
-    if _evaluates_greedily(config):
+    if view == "dict" and _evaluates_greedily(config):
         raise MecError(f"RLlib cannot evaluate a Dict action with explore=False: {_FLAT}")
-    if has_lstm:
+    if view == "dict" and has_lstm:
         raise MecError(f"RLlib cannot use an LSTM with a Dict action: {_FLAT}")
+    is_joint = hasattr(config, "joint_module_class")  # ours: one policy for all by itself
+    if not is_joint and not config.is_multi_agent:
+        raise MecError(
+            f"{name} must be told who acts by which policy in {config.env}: "
+            "give policies: [shared] and policy_mapping_fn: "
+            "rllib_mec.algorithms.multi_agent_env:one_policy_for_all"
+        )
 
 
 def check_restore(config: Any) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from rllib_mec.cli import scenarios
 from rllib_mec.cli.command import COUNT, OK, command, option
 from rllib_mec.envs.task_window import TaskWindowMDP
-from rllib_mec.errors import MecError, unknown
+from rllib_mec.errors import MecError
 from rllib_mec.experiments.messages import note
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.registry import POLICIES, make_policy
@@ -98,8 +98,7 @@ def compare(
 def _policy_names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in POLICIES:
-            raise unknown("policy", name, POLICIES)
+        POLICIES.load(name)
     return list(dict.fromkeys(names))
 
 

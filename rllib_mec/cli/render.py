@@ -85,7 +85,7 @@ def _target(out: str | None) -> Path | None:
 
 def _policy(name: str, env: str | None, settings: dict[str, Any]) -> tuple[Policy, MDP]:
     """The policy that the command line names, and what to run."""
-    if name in POLICIES:
+    if name in POLICIES or (":" in name and not Path(name).exists()):
         policy = make_policy(name, scenarios.make_mdp(env, settings))
         return policy, policy.mdp
     if not Path(name).expanduser().exists():

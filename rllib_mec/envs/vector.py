@@ -323,7 +323,7 @@ def _per_device(
     if np.ndim(given) == 0:
         value = whole_number(name, given) if whole else checked(name, given, kind)
         return np.full(num_devices, value)
-    values = np.asarray(given).tolist()
+    values = list(given)
     if np.ndim(given) != 1 or len(values) != num_devices:
         raise MecError(
             f"{name} must be one number, or {num_devices} (one per MD), but is {given!r}"

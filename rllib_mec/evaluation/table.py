@@ -128,14 +128,18 @@ def _placement(evaluation: Evaluation) -> str:
     scenario = evaluation.scenario
     low, high = scenario.distance_range_m
     if evaluation.num_tasks is None or evaluation.distance_m is None:
-        return (
-            f"queues and distances drawn as in training (mean {scenario.mean_tasks:g} tasks an MD, "
-            f"{low:g} to {high:g} m)"
-        )
+        tasks = _mean_tasks(evaluation)
+        return f"queues and distances drawn as in training (mean {tasks} tasks an MD)"
     tasks, where = _listed(evaluation.num_tasks), f"{_listed(evaluation.distance_m)} m"
     if low < high and evaluation.distance_m == (low + high) / 2:
         where += f" (the mean of {low:g} to {high:g} m)"
     return f"{tasks} tasks an MD, {where}"
+
+
+def _mean_tasks(evaluation: Evaluation) -> str:
+    """Mean number of tasks of an MD in an episode, as they were drawn."""
+    episodes = evaluation.episodes
+    return f"{(episodes.window_size * episodes.num_windows).mean():.1f}"
 
 
 def _listed(values: float | tuple[float, ...]) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 from rllib_mec import registry
 from rllib_mec.envs.action_views import view_of
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.parallel import MecParallelEnv
 from rllib_mec.errors import MecError, nearest, one_line, unknown
 from rllib_mec.experiments.documents import add_to_path
 from rllib_mec.plugin import enter_env
@@ -104,7 +106,10 @@ def environment(env: Any, env_config: dict[str, Any]) -> Any:
     if _global_registry.contains(ENV_CREATOR, env):
         return env
     if is_class_path(env):
-        return load_object("environment", env)
+        found = load_object("environment", env)
+        if isinstance(found, type) and issubclass(found, MDP | MecParallelEnv):
+            registry.ENVIRONMENTS.load(path)  # says what it lacks
+        return found
     _check_gymnasium(env, env_config)
     return env
 

@@ -14,6 +14,7 @@ from rllib_mec.errors import MecError, unknown
 # Strict: `True` and the text "5" are no numbers.
 Whole = Annotated[int, Field(strict=True)]
 Count = Annotated[Whole, Field(ge=1)]
+NetworkCount = Annotated[Whole, Field(ge=1, le=100_000)]
 Natural = Annotated[Whole, Field(ge=0)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]

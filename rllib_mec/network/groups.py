@@ -13,10 +13,10 @@ from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.checks import (
     Count,
     LeftOpen,
+    NetworkCount,
     NonNegative,
     Number,
     Positive,
-    Whole,
     checked,
     refuse_in_one_line,
 )
@@ -33,7 +33,7 @@ class DeviceGroup:
         MecError: A value is of the wrong type or out of its range.
     """
 
-    count: Count
+    count: NetworkCount
     """How many."""
     name: str | None = None
     """What to call them."""
@@ -67,7 +67,7 @@ class ServerGroup:
         MecError: A value is of the wrong type or out of its range.
     """
 
-    count: Count
+    count: NetworkCount
     """How many."""
     name: str | None = None
     """What to call them."""
@@ -86,7 +86,7 @@ class ChannelGroup:
         MecError: A value is of the wrong type or out of its range.
     """
 
-    count: Count
+    count: NetworkCount
     """How many."""
     name: str | None = None
     """What to call them."""
@@ -111,7 +111,9 @@ def groups_of(kind: type[_Group], field: str) -> BeforeValidator:
         if value is None or (isinstance(value, tuple) and all(isinstance(v, kind) for v in value)):
             return value
         if not isinstance(value, list | tuple):
-            return (kind(count=checked(field, value, Annotated[Whole, Field(ge=1)])),)
+            if isinstance(value, Mapping):
+                raise MecError(f"{field} must be a number or a list of groups, but is {value!r}")
+            return (kind(count=checked(field, value, NetworkCount)),)
         if not value:
             raise MecError(f"{field} must have at least one group, like {{count: 3}}")
         return tuple(_group(kind, f"{field}[{i}]", each) for i, each in enumerate(value))

@@ -15,6 +15,7 @@ from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.checks import (
     Count,
     LeftOpen,
+    NetworkCount,
     NonNegative,
     Number,
     Positive,
@@ -69,11 +70,11 @@ class Scenario:
     was registered with, or torchvision's 3x224x224)."""
     partition: Literal["pareto", "operator", "vertical", "layer"] = "pareto"
     """Partition points on offer."""
-    num_devices: Annotated[Count, LeftOpen] = None  # type: ignore[assignment]
+    num_devices: Annotated[NetworkCount, LeftOpen] = None  # type: ignore[assignment]
     """N, the MDs (default: those of ``devices``, or 3)."""
-    num_servers: Annotated[Count, LeftOpen] = None  # type: ignore[assignment]
+    num_servers: Annotated[NetworkCount, LeftOpen] = None  # type: ignore[assignment]
     """M, the MEC servers (default: those of ``servers``, or 2)."""
-    num_channels: Annotated[Count, LeftOpen] = None  # type: ignore[assignment]
+    num_channels: Annotated[NetworkCount, LeftOpen] = None  # type: ignore[assignment]
     """C, the channels (default: those of ``channels``, or 2)."""
     devices: Annotated[tuple[DeviceGroup, ...] | None, groups_of(DeviceGroup, "devices")] = None
     """Groups of equal MDs, or their number."""

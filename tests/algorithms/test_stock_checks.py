@@ -60,7 +60,14 @@ def test_what_would_fail_inside_ray_is_refused(config, message):
     ],
 )
 def test_what_works_passes(config):
-    check_stock(config)
+    check_stock(config.multi_agent(policies={"shared"}, policy_mapping_fn=one_policy_for_all))
+
+
+def test_who_acts_by_which_policy_must_be_said():
+    with pytest.raises(MecError, match=r"PPO must be told who acts.*one_policy_for_all"):
+        check_stock(PPOConfig().environment(ENV))
+    check_stock(PPOConfig().environment("CartPole-v1"))
+    check_stock(EMHPPOConfig().environment(ENV))
 
 
 @pytest.mark.parametrize(

@@ -130,14 +130,23 @@ def test_class_paths_for_run_and_env():
         assert checked.config.callbacks_class.__name__ == "RLlibCallback"
 
 
-@pytest.mark.parametrize("run", ["EMH-PPO", "EMHPPO", "PPO"])
-def test_our_environment_with_every_algorithm(run):
+ONE_POLICY = {
+    "policies": ["shared"],
+    "policy_mapping_fn": "rllib_mec.algorithms.multi_agent_env:one_policy_for_all",
+}
+
+
+@pytest.mark.parametrize(("run", "own"), [("EMH-PPO", {}), ("EMHPPO", {}), ("PPO", ONE_POLICY)])
+def test_our_environment_with_every_algorithm(run, own):
     checked = experiment.check(
         "name",
         {
             "run": run,
             "env": "mec_task_window_v0",
-            "config": {"env_config": {"num_devices": 2, "energy_weight": {"grid_search": [1, 2]}}},
+            "config": {
+                "env_config": {"num_devices": 2, "energy_weight": {"grid_search": [1, 2]}},
+                **own,
+            },
         },
         [].append,
     )
