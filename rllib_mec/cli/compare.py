@@ -3,6 +3,7 @@
 rllib-mec compare
 rllib-mec compare --policies local-only,planner --scenario num_devices=4 profile=si
 rllib-mec compare --policies full-offload,planner --num-tasks 20 --distance 80
+rllib-mec compare --policies local-only,planner --env my_package.my_module:MyMDP
 rllib-mec compare --checkpoint ~/ray_results/emh-ppo ~/ray_results/mahppo --json table.json
 
 Of a folder of results the newest checkpoint of the best trial is taken. All policies face the same
@@ -12,6 +13,7 @@ says how many times the planner's reward, Eq. (4), latency or energy a policy ha
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -20,12 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_mec.cli import scenarios
 from rllib_mec.cli.command import COUNT, OK, command, option
+from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.errors import MecError, unknown
+from rllib_mec.experiments.messages import note
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.registry import POLICIES, make_policy
 from rllib_mec.viz.plotting import check_target
 
 if TYPE_CHECKING:
+    from rllib_mec.envs.mdp import MDP
     from rllib_mec.evaluation import Evaluation
     from rllib_mec.policies import Policy
 
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
 def compare(
     policies: str,
     checkpoints: tuple[str, ...],
+    env: str | None,
     scenario: dict[str, Any],
     seed: int,
     placement: dict[str, Any],
@@ -56,18 +62,25 @@ def compare(
     if json_file and json_file != "-":
         check_target(json_file, (".json",))
     trained = [scenarios.load_trained(path) for path in checkpoints]
-    where = _common_scenario(trained).replace(**scenario)
+    for policy, path in zip(trained, checkpoints, strict=True):
+        scenarios.check_env(env, policy, path)
+    mdps = [policy.mdp for policy in trained] or [scenarios.make_mdp(env, scenario)]
+    own, of_scenario = mdps[0].split(scenario)
+    common = _common_scenario(mdps).replace(**of_scenario)
     # Checked before the planner searches.
-    scenarios.check_placement(placement, where.num_devices)
+    scenarios.check_placement(placement, common.num_devices)
     places = [
-        scenarios.mdp_for(policy, where.replace(**{**_own_method(policy), **scenario}), path)
+        scenarios.mdp_for(
+            policy, common.replace(**{**_own_method(policy), **of_scenario}), own, path
+        )
         for policy, path in zip(trained, checkpoints, strict=True)
     ]
     for policy, name in zip(trained, _distinct_names(trained), strict=True):
         policy.name = name
     from rllib_mec.evaluation import comparison_table, evaluate
 
-    untrained = [make_policy(name, where) for name in names]
+    where = dataclasses.replace(mdps[0], scenario=common, **own)
+    untrained = [_make_untrained(name, where, common) for name in names]
     places = [policy.mdp for policy in untrained] + places
     evaluations = [
         evaluate(policy, place, episodes=episodes, seed=seed, **placement)
@@ -90,16 +103,26 @@ def _policy_names(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _common_scenario(trained: Sequence[Policy]) -> Scenario:
-    """The first checkpoint's scenario; Table III without one.
+def _common_scenario(mdps: Sequence[MDP]) -> Scenario:
+    """The first MDP's scenario, without what belongs to a method.
 
-    In time slots W_max is 1, so it is taken from the first that decides task windows.
+    In time slots W_max is 1, so it is taken from the first that has task windows.
     """
-    if not trained:
-        return Scenario()
-    windows = (p.scenario.max_window for p in trained if p.mdp.waits_for_all)
+    windows = (mdp.scenario.max_window for mdp in mdps if mdp.waits_for_all)
     usual = {name: getattr(Scenario, name) for name in scenarios.OF_THE_METHOD}
-    return trained[0].scenario.replace(max_window=next(windows, Scenario.max_window), **usual)
+    return mdps[0].scenario.replace(max_window=next(windows, Scenario.max_window), **usual)
+
+
+def _make_untrained(name: str, mdp: MDP, common: Scenario) -> Policy:
+    """A policy without training; the planner in task windows where it cannot simulate the MDP."""
+    if name == "planner" and not mdp.can_simulate:
+        windows = TaskWindowMDP(common)
+        note(
+            f"the planner cannot simulate a {mdp.step_name}: it decides {windows} instead, "
+            "with another reward"
+        )
+        return make_policy(name, windows)
+    return make_policy(name, mdp)
 
 
 def _own_method(policy: Policy) -> dict[str, Any]:

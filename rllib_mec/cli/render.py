@@ -3,6 +3,7 @@
 rllib-mec render planner                                     # as text
 rllib-mec render ~/ray_results/emh-ppo --out episode.gif     # an animation
 rllib-mec render full-offload --scenario num_devices=4 --out episode.png
+rllib-mec render local-only --env mec_time_slot_v0 --scenario slot_ms=20
 
 The episode is that of `rllib-mec compare` with the same seed: 50 tasks a device at 50 m.
 """
@@ -20,7 +21,6 @@ from rllib_mec.cli.command import COUNT, OK, command, option
 from rllib_mec.envs.episodes import usual_distance_m
 from rllib_mec.envs.recording import record_episode
 from rllib_mec.errors import MecError, unknown
-from rllib_mec.network.scenario import Scenario
 from rllib_mec.registry import POLICIES, make_policy
 from rllib_mec.viz import episode_chart, episode_film, plotting
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 def render(
     policy_name: str,
     out: str | None,
+    env: str | None,
     scenario: dict[str, Any],
     seed: int,
     num_tasks: int | None,
@@ -47,7 +48,7 @@ def render(
     """Run the episode and draw it."""
     episode_film.check_fps(fps)
     target = _target(out)
-    policy, mdp = _policy(policy_name, scenario)
+    policy, mdp = _policy(policy_name, env, scenario)
     where = mdp.scenario
     recording = record_episode(
         policy.decide,
@@ -57,10 +58,7 @@ def render(
         distance_m=usual_distance_m(where),
         max_steps=max_windows,
     )
-    title = (
-        f"{policy.name}: {where.dnn}, N={where.num_devices}, M={where.num_servers}, "
-        f"C={where.num_channels}, profile {where.profile!r}, {mdp}, seed {seed}"
-    )
+    title = f"{policy.name}: {mdp.title}, seed {seed}"
     text = f"{title}\n\n{episode_chart.episode_text(recording)}"
     if target is None:
         print(text)
@@ -85,12 +83,14 @@ def _target(out: str | None) -> Path | None:
     return target
 
 
-def _policy(name: str, changes: dict[str, Any]) -> tuple[Policy, MDP]:
+def _policy(name: str, env: str | None, settings: dict[str, Any]) -> tuple[Policy, MDP]:
     """The policy that the command line names, and what to run."""
     if name in POLICIES:
-        policy = make_policy(name, Scenario(**changes))
+        policy = make_policy(name, scenarios.make_mdp(env, settings))
         return policy, policy.mdp
     if not Path(name).expanduser().exists():
         raise MecError(f"{unknown('policy', name, POLICIES)}, or the path of a checkpoint")
     policy = scenarios.load_trained(name)
-    return policy, scenarios.mdp_for(policy, policy.scenario.replace(**changes), name)
+    scenarios.check_env(env, policy, name)
+    own, of_scenario = policy.mdp.split(settings)
+    return policy, scenarios.mdp_for(policy, policy.scenario.replace(**of_scenario), own, name)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rllib_mec.cli.command import NATURAL, option
 from rllib_mec.envs.mdp import MDP
-from rllib_mec.errors import MecError, unknown
+from rllib_mec.envs.task_window import TaskWindowMDP
+from rllib_mec.errors import MecError
 from rllib_mec.experiments.documents import read_settings
 from rllib_mec.experiments.messages import note
 from rllib_mec.experiments.restore import check_shape, read_here
 from rllib_mec.network.checks import Count, Natural, Positive, checked
 from rllib_mec.network.scenario import Scenario
+from rllib_mec.registry import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from rllib_mec.policies import Policy
@@ -104,7 +106,7 @@ def check_placement(placement: Mapping[str, Any], num_devices: int) -> None:
 
 
 def scenario_options(function: Any) -> Any:
-    """Give a command ``--scenario``, ``--seed`` and ``--num-tasks``.
+    """Give a command ``--env``, ``--scenario``, ``--seed`` and ``--num-tasks``.
 
     Args:
         function: The command's function.
@@ -116,23 +118,50 @@ def scenario_options(function: Any) -> Any:
             "--scenario",
             multiple=True,
             metavar="KEY=VALUE...",
-            callback=lambda ctx, flag, pairs: _settings(pairs),
-            help="fields of the scenario, e.g. num_devices=4 profile=si (default: the "
+            callback=lambda ctx, flag, pairs: read_settings("--scenario", pairs),
+            help="arguments of the environment, e.g. num_devices=4 profile=si (default: the "
             "checkpoint's, or else Table III)",
+        ),
+        option(
+            "--env",
+            metavar="ENV",
+            help=f"{', '.join(ENVIRONMENTS.known())}, or a class path (default: the checkpoint's, "
+            "or else the first)",
         ),
     ):
         function = add(function)
     return function
 
 
-def _settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """What ``--scenario`` sets; whether the values fit is for the scenario to say."""
-    settings = read_settings("--scenario", pairs)
-    fields = [field.name for field in dataclasses.fields(Scenario)]
-    for key in settings:
-        if key not in fields:
-            raise unknown("scenario field", key, fields)
-    return settings
+def make_mdp(env: str | None, settings: Mapping[str, Any]) -> MDP:
+    """The MDP of what the command line says, where no checkpoint says it.
+
+    Args:
+        env: What ``--env`` gave; default: task windows.
+        settings: What ``--scenario`` gave.
+
+    Raises:
+        MecError: There is no such environment, or it does not take the settings.
+    """
+    return ENVIRONMENTS.load(env or TaskWindowMDP.env_id).mdp_class.from_dict(settings)
+
+
+def check_env(env: str | None, policy: Policy, path: str) -> None:
+    """Check that ``--env``, if it is given, is what a checkpoint was trained on.
+
+    Args:
+        env: What it gave.
+        policy: The checkpoint's.
+        path: The checkpoint, for the message.
+
+    Raises:
+        MecError: It is another one, whose laws and settings the checkpoint does not have.
+    """
+    if env is not None and ENVIRONMENTS.load(env).mdp_class is not type(policy.mdp):
+        raise MecError(
+            f"the checkpoint {path} was trained on {policy.mdp.env_id!r}, not on {env!r}: "
+            "leave out --env"
+        )
 
 
 def load_trained(path: str) -> Policy:
@@ -149,22 +178,24 @@ def load_trained(path: str) -> Policy:
     return load_policy(read_here(path).path)
 
 
-def mdp_for(policy: Policy, scenario: Scenario, path: str) -> MDP:
+def mdp_for(policy: Policy, scenario: Scenario, own: Mapping[str, Any], path: str) -> MDP:
     """The MDP that a trained policy decides in, on a scenario.
 
     Args:
         policy: The policy.
         scenario: Where it is to decide.
+        own: Fields of MDPs' own to be changed; those that its MDP does not have do not matter.
         path: Its checkpoint, for the messages.
 
     Raises:
         MecError: The networks' shapes depend on a field in which the scenario differs from the one
             that the policy was trained on.
     """
-    own = policy.mdp
-    mdp = dataclasses.replace(own, scenario=scenario)
-    check_shape(path, own, mdp)
-    before, after = own.scenario.to_dict(), mdp.scenario.to_dict()
+    trained = policy.mdp
+    changes = {name: value for name, value in own.items() if name in trained.settings}
+    mdp = dataclasses.replace(trained, scenario=scenario, **changes)
+    check_shape(path, trained, mdp)
+    before, after = ({**m.scenario.to_dict(), **m.settings} for m in (trained, mdp))
     changed = [f"{k}={v!r} (here {after[k]!r})" for k, v in before.items() if after[k] != v]
     if changed:
         note(f"the checkpoint {path} was trained with {', '.join(changed)}")

@@ -59,6 +59,19 @@ class MDP(abc.ABC):
         Raises:
             MecError: A key is unknown, with the nearest one suggested, or a value is bad.
         """
+        own, of_scenario = cls.split(env_config)
+        return cls(Scenario.from_dict(of_scenario), **own)
+
+    @classmethod
+    def split(cls, env_config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Fields of the MDP's own, and those of its scenario.
+
+        Args:
+            env_config: Field names and values.
+
+        Raises:
+            MecError: A key is unknown, with the nearest one suggested.
+        """
         if not isinstance(env_config, Mapping):
             raise MecError(f"env_config must be a mapping, but is {env_config!r}")
         own = cls._own_fields()
@@ -66,8 +79,10 @@ class MDP(abc.ABC):
         for key in env_config:
             if key not in own and key not in of_scenario:
                 raise unknown(f"argument of {cls.env_id}", key, [*own, *of_scenario])
-        scenario = Scenario.from_dict({k: v for k, v in env_config.items() if k not in own})
-        return cls(scenario, **{k: v for k, v in env_config.items() if k in own})
+        return (
+            {key: value for key, value in env_config.items() if key in own},
+            {key: value for key, value in env_config.items() if key not in own},
+        )
 
     @classmethod
     def _own_fields(cls) -> list[str]:
@@ -163,6 +178,15 @@ class MDP(abc.ABC):
         """Everything that the shapes of observations, actions and networks depend on."""
         fields = {name: getattr(self.scenario, name) for name in SHAPE_FIELDS}
         return {**fields, "observation_size": self.observation_size}
+
+    @property
+    def title(self) -> str:
+        """What ran, for under a table or over a chart."""
+        scenario = self.scenario
+        return (
+            f"{scenario.dnn}, N={scenario.num_devices}, M={scenario.num_servers}, "
+            f"C={scenario.num_channels}, profile {scenario.profile!r}, {self} ({self.env_id})"
+        )
 
     def make(self, num_envs: int, seed: Any = 0, **fixed: Any) -> Any:
         """Make worlds.

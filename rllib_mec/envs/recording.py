@@ -81,7 +81,7 @@ class Recording:
         A stage that goes on from one slot to the next is one.
         """
         # In time slots nobody waits for anybody: who has nothing to do has no tasks left.
-        waits = self.mdp.env_id == "mec_task_window_v0"
+        waits = self.mdp.waits_for_all
         first = self.steps[0].queues
         found: list[list[Block]] = [[] for _ in range(self.num_devices)]
         for step in self.steps:

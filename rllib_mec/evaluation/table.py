@@ -116,13 +116,10 @@ def _notes(
                 "here there may be far better ones"
             )
     first = evaluations[0]
-    scenario = first.scenario
     return [
         *notes,
-        f"{scenario.dnn}, N={scenario.num_devices}, M={scenario.num_servers}, "
-        f"C={scenario.num_channels}, profile {scenario.profile!r}, {first.mdp}: "
-        f"mean ± 95 % interval over {len(first.episodes)} episodes (seed {first.seed}), "
-        f"{_placement(first)}; % against local only{ratio}",
+        f"{first.mdp.title}: mean ± 95 % interval over {len(first.episodes)} episodes "
+        f"(seed {first.seed}), {_placement(first)}; % against local only{ratio}",
     ]
 
 
