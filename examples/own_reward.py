@@ -31,6 +31,10 @@ class Deadline(TaskWindowMDP):
         late_ms = (outcome.latency_ms - self.deadline_ms).clip(min=0.0)
         return super().task_rewards(outcome) - late_ms[:, None] / self.scenario.max_window
 
+    def __str__(self):
+        """What a table says of it, besides the scenario."""
+        return f"{super().__str__()} due in {self.deadline_ms:g} ms"
+
 
 if __name__ == "__main__":
     config = EMHPPOConfig().environment("deadline_window_v0", env_config={"deadline_ms": 30.0})

@@ -8,7 +8,8 @@ rllib-mec compare --checkpoint ~/ray_results/emh-ppo ~/ray_results/mahppo --json
 
 Of a folder of results the newest checkpoint of the best trial is taken. All policies face the same
 channels. "Eq. (4)" is the total latency and β/N times the total energy of an episode. "/planner"
-says how many times the planner's reward, Eq. (4), latency or energy a policy has.
+says how many times the planner's reward, Eq. (4), latency or energy a policy has. Partition points
+have the index of `rllib-mec partition`; those with the most tasks are named.
 """
 
 from __future__ import annotations

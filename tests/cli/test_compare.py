@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from own_mdp import Deadline
 
 from rllib_mec.cli import scenarios
 from rllib_mec.cli.mec import main
@@ -151,36 +152,6 @@ def test_what_belongs_to_a_method_is_not_taken_for_the_scenario(capsys, trained)
     assert "note" not in capsys.readouterr().err
 
 
-def test_an_environment_of_ones_own_needs_no_checkpoint(capsys):
-    command = "--policies local-only,planner --env examples.own_reward:Deadline --num-tasks 2"
-    found = numbers(
-        capsys, f"{command} --episodes 2 --scenario deadline_ms=1 num_devices=2 max_window=1"
-    )
-    # A task takes 43 ms on a device; the law is the example's: 10 for each that is late.
-    standard = numbers(capsys, f"{TINY} --policies local-only")["local only"]["reward"]["mean"]
-    assert found["local only"]["env"] == "deadline_window_v0"
-    assert found["local only"]["deadline_ms"] == 1
-    assert found["local only"]["reward"]["mean"] < standard
-    assert found["planner"]["env"] == "deadline_window_v0"
-
-
-def test_time_slots_need_no_checkpoint(capsys):
-    slots = "--env mec_time_slot_v0 --scenario slot_ms=20 num_devices=2 --num-tasks 2 --episodes 2"
-    found = numbers(capsys, f"--policies local-only,full-offload {slots}")
-    assert found["full offload"]["slot_ms"] == 20
-    assert found["local only"]["reward"]["mean"] <= -20
-
-
-def test_what_has_no_training_is_made_on_the_checkpoints_own_mdp(capsys, trained):
-    from examples.own_reward import Deadline
-
-    trained("own", Deadline(Scenario(num_devices=2, max_window=1), deadline_ms=1.0))
-    found = numbers(
-        capsys, "--checkpoint own --policies local-only,planner --num-tasks 2 --episodes 2"
-    )
-    assert {entry["env"] for entry in found.values()} == {"deadline_window_v0"}
-
-
 def test_checkpoints_of_one_algorithm_are_numbered(capsys, trained):
     for path in ("a", "b"):
         trained(path, Scenario(num_devices=2))
@@ -207,21 +178,68 @@ def test_time_slots_are_compared_to_the_planner_but_for_their_reward(capsys, tra
     assert row.count("×") == 3
 
 
+OWN = "--env own_mdp:Deadline"
+LOCAL_REWARD = -(43.015 + 50 * 0.04089184256)
+"""Of local only in task windows, by Eq. (8): ms of a task, and β times its J."""
+
+
+def test_an_mdp_of_the_users_is_compared_without_a_checkpoint(capsys):
+    command = f"--policies local-only,planner {OWN} {TINY}".replace("=2 ", "=2 deadline_ms=40 ")
+    found = numbers(capsys, command)
+    local, planner = found["local only"], found["planner"]
+    assert local["env"] == planner["env"] == "deadline_test_v0" and local["deadline_ms"] == 40
+    assert local["reward"]["mean"] == pytest.approx(LOCAL_REWARD - 3.015)
+    assert set(local["of_planner"]) == set(COSTS)
+    assert main(["compare", *command.split()]) == 0
+    assert "due in 40 ms (deadline_test_v0)" in capsys.readouterr().out
+
+
+def test_in_time_slots_the_planner_decides_task_windows(capsys):
+    command = "--env mec_time_slot_v0 --scenario slot_ms=20 num_devices=2 --num-tasks 2"
+    assert main(f"compare --policies local-only,planner --episodes 2 {command}".split()) == 0
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "rllib-mec: note: the planner cannot simulate a time slot: it decides task windows of up "
+        "to 5 instead, with another reward\n"
+    )
+    row = next(line for line in captured.out.splitlines() if line.startswith("local only"))
+    assert row.count("×") == 3 and "time slots of 20 ms" in captured.out
+
+
+def test_beside_a_checkpoint_its_own_mdp_holds_for_all(capsys, trained):
+    trained("own", Deadline(Scenario(num_devices=2, max_window=1), deadline_ms=40.0))
+    command = "--checkpoint own --policies local-only,planner --episodes 2 --num-tasks 2"
+    found = numbers(capsys, f"{command} {OWN}")
+    assert {entry["env"] for entry in found.values()} == {"deadline_test_v0"}
+    assert found["local only"]["reward"]["mean"] == pytest.approx(LOCAL_REWARD - 3.015)
+    assert "reward" in found["EMH-PPO"]["of_planner"]
+    assert main(f"compare {command} --scenario deadline_ms=42".split()) == 0
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "rllib-mec: note: the checkpoint own was trained with deadline_ms=40.0 (here 42)\n"
+    )
+    assert f"{LOCAL_REWARD - 1.015:.2f}" in captured.out
+    trained("slots", TimeSlotMDP(Scenario(num_devices=2), slot_ms=20.0))
+    found = numbers(capsys, "--checkpoint slots --policies local-only --episodes 2 --num-tasks 2")
+    assert found["local only"]["env"] == "mec_time_slot_v0"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("--policies local-only,planer", "unknown policy 'planer': did you mean 'planner'?"),
         ("--policies ,", "nothing to compare: give --policies or --checkpoint"),
-        ("--scenario num_device=4", "v0 'num_device': did you mean 'num_dev"),
-        ("--scenario slot_ms=20", "unknown argument of mec_task_window_v0 'slot_ms'"),
-        ("--env mec_time_slot", "did you mean 'mec_time_slot_v0'?"),
         ("--env examples.own_reward:Deadlin", "has no 'Deadlin': did you mean 'Deadline'?"),
-        ("--env examples.own_rewrd:Deadline", "cannot import environment"),
+        ("--scenario num_device=4", "'num_device': did you mean 'num_devices'?"),
+        ("--env mec_time_slot_v", "unknown environment 'mec_time_slot_v': did you mean 'mec_time"),
+        ("--env no.such:MDP", "cannot import environment 'no.such:MDP'"),
+        ("--env mec_time_slot_v0 --scenario slot_m=9", "'slot_m': did you mean 'slot_ms'?"),
         ("--env mec_time_slot_v0 --scenario max_window=2", "max_window must be 1 in a time slot"),
+        ("--env mec_task_window_v0 --scenario slot_ms=9", "of mec_task_window_v0 'slot_ms'"),
+        ("--checkpoint two --scenario slot_ms=9", "of mec_task_window_v0 'slot_ms'"),
         (
-            "--checkpoint two --env mec_time_slot_v0",
-            "the checkpoint two was trained on 'mec_task_window_v0', not on 'mec_time_slot_v0': "
-            "leave out --env",
+            "--checkpoint two slots --env mec_task_window_v0",
+            "the checkpoint slots was trained on 'mec_time_slot_v0', not on 'mec_task_window_v0'",
         ),
         ("--scenario num_devices=four", "num_devices must be a whole number"),
         ("--scenario num_devices", "--scenario takes key=value, got 'num_devices'"),

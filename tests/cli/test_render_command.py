@@ -26,8 +26,8 @@ def test_a_policy_is_shown_as_text(capsys):
     assert main(f"render local-only {SMALL} --seed 4".split()) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == (
-        "local only: resnet50, N=2, M=2, C=2, profile 'paper', task windows of up to 2 "
-        "(mec_task_window_v0), seed 4"
+        "local only: resnet50, N=2, M=2, C=2, profile 'paper', "
+        "task windows of up to 2 (mec_task_window_v0), seed 4"
     )
     assert lines[2] == "task window 1 at 0.0 ms, left 3 · 3, latency 86.0 ms"
     assert lines[3] == f"md_0 |{'L' * 60}| 2 tasks"
@@ -62,6 +62,15 @@ def test_an_episode_in_time_slots_is_shown_as_well(checkpoint, monkeypatch, caps
     assert "beginning of an episode: 1 time slot, " in out
 
 
+def test_an_env_is_shown_with_arguments_of_its_own(capsys):
+    command = "render local-only --env own_mdp:Deadline --scenario num_devices=1"
+    assert main(f"{command} deadline_ms=40 --num-tasks 1".split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "task windows of up to 5 due in 40 ms (deadline_test_v0)" in lines[0]
+    # One task takes 43.015 ms and 0.04089184256 J, at a β of 50; 3.015 ms of it are late.
+    assert "reward -48.07" in lines[-1]
+
+
 def test_a_checkpoint_may_be_shown_where_it_was_not_trained(checkpoint, capsys):
     assert main("render trained --num-tasks 1 --scenario profile=si".split()) == 0
     captured = capsys.readouterr()
@@ -81,6 +90,9 @@ def test_a_checkpoint_may_be_shown_where_it_was_not_trained(checkpoint, capsys):
         ),
         ("trained --scenario num_device=2", "did you mean 'num_devices'?"),
         ("local-only --scenario num_devices=0", "num_devices must be at least 1, but is 0"),
+        ("local-only --env mec_timeslot_v0", "did you mean 'mec_time_slot_v0'?"),
+        ("planner --env mec_time_slot_v0", "the planner plans what can be simulated"),
+        ("trained --env mec_time_slot_v0", "trained on 'mec_task_window_v0', not on 'mec_time_sl"),
         ("local-only --out e.mp4", "'e.mp4' must end with one of .gif, .png"),
         ("local-only --out no/e.gif", "there is no folder 'no'"),
         ("local-only --out e.gif --fps 0", "fps must be positive"),
