@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from rllib_mec import registry
 from rllib_mec.checkpoints import CheckpointInfo
 from rllib_mec.cli import scenarios
 from rllib_mec.cli.command import COUNT, JSON_OBJECT, NATURAL, OK, command, option, verbosity_option
@@ -57,7 +58,7 @@ def evaluate(
     quiet.quieten(verbosity)
     info = read_here(checkpoint)
     if algo is not None and names.algorithm_class(algo) is not info.algorithm:
-        own = names.algorithm_name(info.algorithm)
+        own = registry.algorithm_name(info.algorithm)
         raise MecError(f"the checkpoint is of algorithm {own!r}, not {algo!r}")
     env = env or info.config.env
     merged = {**(info.config.env_config or {}), **(env_config or {})}
@@ -102,7 +103,7 @@ def _greedy(
 
     returns, lengths = greedy_episodes(info, env, env_config, count, seed)
     return {
-        "algorithm": names.algorithm_name(info.algorithm),
+        "algorithm": registry.algorithm_name(info.algorithm),
         "env": getattr(env, "__name__", env),
         "checkpoint": str(info.path),
         "episodes": len(returns),

@@ -68,17 +68,6 @@ def algorithm_class(run: Any) -> Any:
     return found
 
 
-def algorithm_name(algorithm: type) -> str:
-    """The first registered name of an algorithm class, else its class name.
-
-    Args:
-        algorithm: The class.
-    """
-    own = f"{algorithm.__module__}:{algorithm.__name__}"
-    ours = [name for name, path in registry.ALGORITHMS.items() if path == own]
-    return ours[0] if ours else algorithm.__name__
-
-
 def environment(env: Any, env_config: dict[str, Any]) -> Any:
     """What to pass to ``config.environment(env=...)``, after checking that it exists.
 

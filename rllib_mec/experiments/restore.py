@@ -10,7 +10,7 @@ from rllib_mec.algorithms.stock_checks import check_restore
 from rllib_mec.checkpoints import CheckpointInfo, read_info
 from rllib_mec.errors import MecError
 from rllib_mec.experiments.documents import add_to_path
-from rllib_mec.experiments.names import algorithm_name, check_mdp
+from rllib_mec.experiments.names import check_mdp
 
 if TYPE_CHECKING:
     from rllib_mec.envs.mdp import MDP
@@ -45,8 +45,8 @@ def check_fits(path: str | Path, algorithm: Any, config: Any) -> Path:
     info = read_here(path)
     if info.algorithm is not algorithm:
         raise MecError(
-            f"the checkpoint {path} is of {algorithm_name(info.algorithm)}, "
-            f"not of {algorithm_name(algorithm)}"
+            f"the checkpoint {path} is of {registry.algorithm_name(info.algorithm)}, "
+            f"not of {registry.algorithm_name(algorithm)}"
         )
     if config.env in registry.ENVIRONMENTS and info.config.env in registry.ENVIRONMENTS:
         check_shape(path, *(check_mdp(c.env, c.env_config) for c in (info.config, config)))

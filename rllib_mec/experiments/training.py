@@ -16,13 +16,13 @@ from ray.tune.schedulers import create_scheduler
 from ray.tune.stopper import Stopper
 from ray.tune.tune_config import ResumeConfig
 
+from rllib_mec import registry
 from rllib_mec.algorithms.stock_checks import check_restore
 from rllib_mec.errors import one_line
 from rllib_mec.experiments import ray_session, storage
 from rllib_mec.experiments.experiment import Experiment
 from rllib_mec.experiments.interruption import CheckpointKeeper
 from rllib_mec.experiments.messages import error, note
-from rllib_mec.experiments.names import algorithm_name
 from rllib_mec.experiments.progress import Progress
 from rllib_mec.experiments.report import print_summary
 from rllib_mec.experiments.stop_criteria import is_met
@@ -165,7 +165,7 @@ def _resume_config(folder: str, experiment: Experiment) -> ResumeConfig:
 def _print_start(experiment: Experiment, folder: str, resume: bool) -> None:
     env = experiment.config.env
     env = getattr(env, "__name__", env) or "offline data"
-    what = f"{algorithm_name(experiment.algorithm)} on {env}"
+    what = f"{registry.algorithm_name(experiment.algorithm)} on {env}"
     print(f"{'Resuming' if resume else 'Training'} {what}  ->  {folder}", flush=True)
     if resume:
         note("the config is the saved one; of the file or the flags only `stop` is read anew")
