@@ -24,19 +24,25 @@ from rllib_mec.network.checks import (
 _CONFIG = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
 
+@dataclass(frozen=True, config=_CONFIG)
+class Group:
+    """Equal parts of a network."""
+
+    count: NetworkCount
+    """How many."""
+    name: str | None = None
+    """What to call them."""
+
+
 @refuse_in_one_line
 @dataclass(frozen=True, config=_CONFIG)
-class DeviceGroup:
+class DeviceGroup(Group):
     """Equal mobile devices; what is left open is as the scenario has it.
 
     Raises:
         MecError: A value is of the wrong type or out of its range.
     """
 
-    count: NetworkCount
-    """How many."""
-    name: str | None = None
-    """What to call them."""
     dnn: Annotated[str, LeftOpen] = None  # type: ignore[assignment]
     """Their DNN; they have its partition points, up to their own full local."""
     dnn_input: Annotated[tuple[Count, ...], LeftOpen] = None  # type: ignore[assignment]
@@ -60,17 +66,13 @@ class DeviceGroup:
 
 @refuse_in_one_line
 @dataclass(frozen=True, config=_CONFIG)
-class ServerGroup:
+class ServerGroup(Group):
     """Equal MEC servers.
 
     Raises:
         MecError: A value is of the wrong type or out of its range.
     """
 
-    count: NetworkCount
-    """How many."""
-    name: str | None = None
-    """What to call them."""
     speed: Positive = 1.0
     """How many times as fast as the server that ``server_latency_ms`` speaks of."""
     latency_ms: NonNegative = 0.0
@@ -79,24 +81,20 @@ class ServerGroup:
 
 @refuse_in_one_line
 @dataclass(frozen=True, config=_CONFIG)
-class ChannelGroup:
+class ChannelGroup(Group):
     """Equal channels; what is left open is as the scenario has it.
 
     Raises:
         MecError: A value is of the wrong type or out of its range.
     """
 
-    count: NetworkCount
-    """How many."""
-    name: str | None = None
-    """What to call them."""
     bandwidth_hz: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
     """B_c."""
     noise_w: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
     """σ_c, noise power."""
 
 
-_Group = TypeVar("_Group", DeviceGroup, ServerGroup, ChannelGroup)
+_Group = TypeVar("_Group", bound=Group)
 
 
 def groups_of(kind: type[_Group], field: str) -> BeforeValidator:
