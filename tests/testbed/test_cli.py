@@ -82,6 +82,15 @@ def test_a_fixed_point_and_codec_are_used(server, capsys, tmp_path):
     assert all(record.bytes_sent == 0 for record in read_json(table))
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C counts, also where the tests run in the background, which shells let ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_device_reports_what_it_did(server, capsys, tmp_path):
     def interrupts_instead_of_the_third(handler, reply):
         if len(server.request_ids) < 3:
