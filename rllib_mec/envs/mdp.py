@@ -182,10 +182,11 @@ class MDP(abc.ABC):
     def shape(self) -> dict[str, Any]:
         """Everything that the shapes of observations, actions and networks depend on."""
         fields = {name: getattr(self.scenario, name) for name in SHAPE_FIELDS}
-        dnns = tuple(device.dnn for device in self.scenario.mobile_devices)
-        if len(set(dnns)) > 1:
-            fields["dnn"] = dnns
-        return {**fields, "observation_size": self.observation_size}
+        # Of the MDs, not of the scenario: groups may have DNNs of their own.
+        for name in ("dnn", "dnn_input"):
+            own = tuple(getattr(device, name) for device in self.scenario.mobile_devices)
+            fields[name] = own if len(set(own)) > 1 else own[0]
+        return {**fields, "observation": dict(self.observation_layout.sizes)}
 
     @property
     def title(self) -> str:

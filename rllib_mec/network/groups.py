@@ -106,7 +106,9 @@ def groups_of(kind: type[_Group], field: str) -> BeforeValidator:
     """
 
     def _groups(value: Any) -> Any:
-        if value is None or (isinstance(value, tuple) and all(isinstance(v, kind) for v in value)):
+        if value is None or (
+            value and isinstance(value, tuple) and all(isinstance(v, kind) for v in value)
+        ):
             return value
         if not isinstance(value, list | tuple):
             if isinstance(value, Mapping):

@@ -241,7 +241,7 @@ class Scenario:
         """A group that has a DNN of its own with that DNN's latency on a server."""
         if group.dnn is None and group.dnn_input is None:
             return group
-        dnn = group.dnn or self.dnn
+        dnn = self.dnn if group.dnn is None else group.dnn
         latency_ms = server_latency_of(
             f"devices[{index}].", dnn, group.dnn_input, group.server_latency_ms
         )

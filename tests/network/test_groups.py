@@ -52,6 +52,8 @@ def test_a_scenario_survives_its_dict():
     ("fields", "message"),
     [
         ({"devices": []}, "devices must have at least one group"),
+        ({"servers": ()}, "servers must have at least one group"),
+        ({"devices": [{"count": 1, "dnn": ""}]}, r"devices\[0\].dnn: unknown dnn ''"),
         ({"devices": 0}, "devices must be at least 1, but is 0"),
         ({"devices": "three"}, "devices must be a whole number"),
         ({"devices": [{"dnn": "resnet50"}]}, r"devices\[0\].count is missing"),
@@ -151,6 +153,18 @@ def test_equal_groups_are_one_group_and_their_order_is_that_of_the_results():
     turned = play(Scenario.from_dict({**both, "devices": [fast, slow, slow]}), 2)
     assert turned.stage_ends[0] == pytest.approx(once.stage_ends[0][[2, 0, 1]])
     assert turned.reward == pytest.approx(once.reward)
+
+
+def test_what_networks_depend_on_is_what_the_devices_have():
+    def shape(**fields):
+        return TaskWindowMDP(Scenario.from_dict(fields)).shape
+
+    other = shape(devices=[{"count": 3, "dnn": "mobilenet_v2"}])
+    assert (other["dnn"], shape()["dnn"]) == ("mobilenet_v2", "resnet50")
+    # Of one size, but other parts.
+    servers = shape(servers=[{"count": 1}, {"count": 1, "speed": 3}])
+    channels = shape(channels=[{"count": 1}, {"count": 1, "bandwidth_hz": 5e6}])
+    assert servers["observation"] != channels["observation"]
 
 
 def test_agents_see_what_tells_unlike_ones_apart_and_nothing_more():
