@@ -20,15 +20,18 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 def names_are_given_back():
     """What a test registers does not outlive it, in Ray's tables neither."""
     kept = [(table, dict(table._entries)) for table in (ENVIRONMENTS, ALGORITHMS, POLICIES, DNNS)]
+    algorithms = set(ALGORITHMS._entries)
     yield
     if all(table._entries == entries for table, entries in kept):
         return
+    added = set(ALGORITHMS._entries) - algorithms
     for table, entries in kept:
         table._entries = entries
     if "ray.tune.registry" in sys.modules:
         plugin._enter_envs(sys.modules["ray.tune.registry"], anew=True)
     if "ray.rllib.algorithms.registry" in sys.modules:
-        sys.modules["ray.rllib.algorithms.registry"].ALGORITHMS.pop("PPO2", None)
+        for name in added:
+            sys.modules["ray.rllib.algorithms.registry"].ALGORITHMS.pop(name, None)
 
 
 @pytest.fixture(scope="session")

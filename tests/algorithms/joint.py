@@ -8,7 +8,20 @@ import numpy as np
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
+from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
 from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
+
+
+def small(config_class: Any = EMHPPOConfig, **env_config: Any) -> Any:
+    """A config of two devices whose episodes and batches are short."""
+    scenario = {"num_devices": 2, "mean_tasks": 6, **env_config}
+    return (
+        config_class()
+        .environment("mec_task_window_v0", env_config=scenario)
+        .env_runners(num_envs_per_env_runner=8)
+        .training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=1)
+        .debugging(seed=3)
+    )
 
 
 def make_runner(config: Any, **kwargs: Any) -> TaskWindowEnvRunner:

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from joint import make_learner, make_runner, train_batch
+from joint import make_learner, make_runner, small, train_batch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.connectors.connector_v2 import ConnectorV2
@@ -20,17 +20,6 @@ from rllib_mec.algorithms.mahppo import MAHPPOConfig
 from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.errors import MecError
 from rllib_mec.policies import load_policy
-
-
-def small(config_class=EMHPPOConfig, **env_config):
-    scenario = {"num_devices": 2, "mean_tasks": 6, **env_config}
-    return (
-        config_class()
-        .environment("mec_task_window_v0", env_config=scenario)
-        .env_runners(num_envs_per_env_runner=8)
-        .training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=1)
-        .debugging(seed=3)
-    )
 
 
 def nothing(**kwargs) -> None:
@@ -300,31 +289,6 @@ def test_metrics_of_windows_exist_before_an_episode_has_ended(num_devices):
     }  # fmt: skip
 
 
-@pytest.fixture
-def evaluating():
-    config = small().copy(copy_frozen=False)
-    config.in_evaluation = True
-    return make_runner(config)
-
-
-def test_evaluation_for_a_number_of_steps_runs_whole_episodes_each_once(evaluating):
-    episodes = evaluating.sample(num_timesteps=30.5)
-    assert sum(map(len, episodes)) >= 31 and all(e.is_terminated for e in episodes)
-    assert len({episode.get_rewards().tobytes() for episode in episodes}) == len(episodes)
-    assert evaluating.get_metrics()["num_episodes"].peek() == len(episodes)
-
-
-def test_further_rounds_of_an_evaluation_run_other_episodes_and_new_weights_begin_anew(evaluating):
-    def rewards():
-        episodes = evaluating.sample(num_timesteps=30, explore=False)
-        return [episode.get_rewards().tobytes() for episode in episodes]
-
-    first, second = rewards(), rewards()
-    assert not set(first) & set(second)
-    evaluating.set_state(evaluating.get_state(components="rl_module"))
-    assert rewards() == first
-
-
 @pytest.mark.slow
 def test_sampled_steps_are_recorded(tmp_path, ray_session):
     import pandas as pd
@@ -374,29 +338,5 @@ def test_callbacks_and_custom_metrics_reach_the_result_and_a_filter_the_checkpoi
             mine, theirs = (r["learners"][DEFAULT_MODULE_ID][key] for r in (first, second))
             assert mine == theirs, key
         restored.stop()
-    finally:
-        algorithm.stop()
-
-
-@pytest.mark.slow
-def test_an_evaluation_of_automatic_duration_has_results(ray_session):
-    algorithm = (
-        small()
-        .evaluation(
-            evaluation_interval=1,
-            evaluation_duration="auto",
-            evaluation_parallel_to_training=True,
-            evaluation_num_env_runners=1,
-            evaluation_config={"explore": False, "num_cpus_per_env_runner": 0.25},
-        )
-        .training(train_batch_size_per_learner=2048, num_epochs=4)
-        .build_algo()
-    )
-    try:
-        for _ in range(5):  # a result that comes after the training step is not waited for
-            evaluation = algorithm.train()["evaluation"]
-            if "env_runners" in evaluation:
-                break
-        assert np.isfinite(evaluation["env_runners"]["reward"])
     finally:
         algorithm.stop()

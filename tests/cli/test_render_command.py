@@ -63,10 +63,10 @@ def test_an_episode_in_time_slots_is_shown_as_well(checkpoint, monkeypatch, caps
 
 
 def test_an_env_is_shown_with_arguments_of_its_own(capsys):
-    command = "render local-only --env own_mdp:Deadline --scenario num_devices=1"
+    command = "render local-only --env examples.own_reward:Deadline --scenario num_devices=1"
     assert main(f"{command} deadline_ms=40 --num-tasks 1".split()) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "task windows of up to 5 due in 40 ms (deadline_test_v0)" in lines[0]
+    assert "task windows of up to 5 due in 40 ms (deadline_window_v0)" in lines[0]
     # One task takes 43.015 ms and 0.04089184256 J, at a β of 50; 3.015 ms of it are late.
     assert "reward -48.07" in lines[-1]
 
