@@ -172,7 +172,7 @@ def _write(rates: dict[str, list[float]], repeats: int) -> None:
         writer.writerows([name, *(f"{v:.1f}" for v in values)] for name, values in rates.items())
     lines = [
         f"Windows (env steps) per second, mean ± 95 % interval of {repeats} runs. "
-        "Command: `python benchmarks/throughput.py`. "
+        f"Command: `python benchmarks/throughput.py --repeats {repeats}`. "
         f"Machine: {describe_machine()}, one torch thread unless a row says otherwise.",
         "",
         "| what | per second | EMH-PPO is … times as fast |",

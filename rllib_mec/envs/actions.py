@@ -188,4 +188,13 @@ def action_of_w(power: float, scenario: Scenario) -> np.ndarray:
     """
     if scenario.power_scale == "dbm":
         return 10.0 * math.log10(max(power, 1e-300) * 1000.0) / _limits_dbm(scenario)
-    return power / (10.0 ** (_limits_dbm(scenario) / 10.0) / 1000.0)
+    return power / w_of_dbm(_limits_dbm(scenario))
+
+
+def w_of_dbm(power_dbm: np.ndarray) -> np.ndarray:
+    """Powers in W.
+
+    Args:
+        power_dbm: In dBm, any shape.
+    """
+    return 10.0 ** (power_dbm / 10.0) / 1000.0

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
+from rllib_mec.envs.actions import w_of_dbm
 from rllib_mec.errors import MecError, unknown
-from rllib_mec.network.physics import Physics
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.slots import Flight
 
@@ -70,7 +69,6 @@ class ObservationLayout:
         return ObservationLayout({**self.sizes, **sizes})
 
 
-@functools.lru_cache(maxsize=64)
 def specification(scenario: Scenario) -> Mapping[str, np.ndarray]:
     """What tells unlike MDs, servers and channels apart; nothing of those that are equal.
 
@@ -84,20 +82,20 @@ def specification(scenario: Scenario) -> Mapping[str, np.ndarray]:
         ``server_delay`` (s); of the channels ``bandwidth`` (10 MHz) and ``noise`` (nW).
     """
     parts: dict[str, np.ndarray] = {}
-    physics = Physics.of(scenario)
-    if len(set(scenario.mobile_devices)) > 1:
+    physics, unlike = scenario.physics, scenario.unlike
+    if "devices" in unlike:
         parts |= {
             "local_latency": physics.stage_work[:, 0, -1] / 1e3,
             "server_latency": scenario.of_devices("server_latency_ms") / 1e3,
             "input_bits": physics.stage_work[:, 1, 0] / 1e6,
             "local_energy": physics.local_energy_j[:, -1],
-            "max_power": 10.0 ** (scenario.of_devices("max_power_dbm") / 10.0) / 1e3,
+            "max_power": w_of_dbm(scenario.of_devices("max_power_dbm")),
             "max_window": scenario.of_devices("max_window") / scenario.max_window,
         }
-    if len(set(scenario.mec_servers)) > 1:
+    if "servers" in unlike:
         servers = physics.servers
         parts |= {"server_speed": servers.speed, "server_delay": servers.delay_ms / 1e3}
-    if len(set(scenario.radio_channels)) > 1:
+    if "channels" in unlike:
         radio = physics.radio
         parts |= {"bandwidth": radio.bandwidth_hz / 1e7, "noise": radio.noise_w * 1e9}
     return parts

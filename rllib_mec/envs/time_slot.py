@@ -16,7 +16,6 @@ from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.envs.vector import Seed, VectorEnv, VectorStep
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import positive_number
-from rllib_mec.network.physics import Physics
 from rllib_mec.network.slots import Flight, SlotOutcome, most_tasks, play_slots, work_left
 
 
@@ -135,7 +134,7 @@ class TimeSlotMDP(MDP):
         if not self.observe_progress or state.flight is None:
             return observation
         progress = np.empty((len(observation), 3 * self.scenario.num_devices), dtype=np.float32)
-        work_left(state.flight, Physics.of(self.scenario).stage_work, progress)
+        work_left(state.flight, self.scenario.physics.stage_work, progress)
         return np.concatenate([observation, progress], axis=1)
 
     def task_rewards(self, outcome: SlotOutcome) -> np.ndarray:

@@ -15,7 +15,6 @@ from rllib_mec.envs.observation import State
 from rllib_mec.envs.reward import total_rewards
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import Natural, Positive, checked, whole_number
-from rllib_mec.network.physics import Physics
 from rllib_mec.network.slots import SlotOutcome
 from rllib_mec.network.streams import world_seeds
 from rllib_mec.network.windows import WindowOutcome
@@ -107,7 +106,7 @@ class VectorEnv(abc.ABC):
         self.num_devices = mdp.scenario.num_devices
         self.max_window = mdp.scenario.max_window
         self._max_windows = mdp.scenario.of_devices("max_window")
-        self._physics = Physics.of(mdp.scenario)
+        self._physics = mdp.scenario.physics
         self.num_points = self._physics.num_points
         self._observation_shape = (self.num_envs, mdp.observation_size)
         self._fixed_tasks = _per_device("num_tasks", num_tasks, self.num_devices, whole=True)

@@ -23,6 +23,9 @@ NonNegative = Annotated[Number, Field(ge=0)]
 LeftOpen = WrapValidator(lambda value, check: None if value is None else check(value))
 """Lets a field be ``None`` until its own class fills it in."""
 
+OPEN: Any = None
+"""Default of such a field; no type, since who reads it later finds it filled in."""
+
 _WORDS = {
     "a valid integer": "a whole number",
     "a valid boolean": "true or false",

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.checks import (
+    OPEN,
     Count,
     LeftOpen,
     NetworkCount,
@@ -43,24 +44,24 @@ class DeviceGroup(Group):
         MecError: A value is of the wrong type or out of its range.
     """
 
-    dnn: Annotated[str, LeftOpen] = None  # type: ignore[assignment]
+    dnn: Annotated[str, LeftOpen] = OPEN
     """Their DNN; they have its partition points, up to their own full local."""
-    dnn_input: Annotated[tuple[Count, ...], LeftOpen] = None  # type: ignore[assignment]
+    dnn_input: Annotated[tuple[Count, ...], LeftOpen] = OPEN
     """Shape of its input without the batch."""
-    server_latency_ms: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
+    server_latency_ms: Annotated[Positive, LeftOpen] = OPEN
     """L0, the latency of their whole DNN on a server of speed 1 (default: the paper's for a DNN
     that it has)."""
-    local_slowdown: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
+    local_slowdown: Annotated[Positive, LeftOpen] = OPEN
     """How many times slower than a server of speed 1 they are."""
-    device_profile: Annotated[str, LeftOpen] = None  # type: ignore[assignment]
+    device_profile: Annotated[str, LeftOpen] = OPEN
     """Absolute path of a JSON file of latencies measured on them."""
-    max_power_dbm: Annotated[Number, Field(le=200), LeftOpen] = None  # type: ignore[assignment]
+    max_power_dbm: Annotated[Number, Field(le=200), LeftOpen] = OPEN
     """P_limit."""
-    energy_per_mmac_j: Annotated[NonNegative, LeftOpen] = None  # type: ignore[assignment]
+    energy_per_mmac_j: Annotated[NonNegative, LeftOpen] = OPEN
     """ζ, energy of a million MACs."""
-    mean_tasks: Annotated[Positive, Field(le=1e5), LeftOpen] = None  # type: ignore[assignment]
+    mean_tasks: Annotated[Positive, Field(le=1e5), LeftOpen] = OPEN
     """λ of the Poisson distribution of their tasks."""
-    max_window: Annotated[Count, LeftOpen] = None  # type: ignore[assignment]
+    max_window: Annotated[Count, LeftOpen] = OPEN
     """The most tasks in a window of theirs, at most the scenario's; a larger choice means this."""
 
 
@@ -88,9 +89,9 @@ class ChannelGroup(Group):
         MecError: A value is of the wrong type or out of its range.
     """
 
-    bandwidth_hz: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
+    bandwidth_hz: Annotated[Positive, LeftOpen] = OPEN
     """B_c."""
-    noise_w: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
+    noise_w: Annotated[Positive, LeftOpen] = OPEN
     """σ_c, noise power."""
 
 

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rllib_mec.network.scenario import Scenario
-
 if TYPE_CHECKING:
     from rllib_mec.dnn import PartitionTable
+    from rllib_mec.network.scenario import Scenario
 
 
 class Radio(NamedTuple):
@@ -66,7 +65,7 @@ class Physics(NamedTuple):
 
     @classmethod
     def of(cls, scenario: Scenario) -> Physics:
-        """The numbers of a scenario.
+        """The numbers of a scenario, which keeps them as its ``physics``.
 
         Args:
             scenario: Its DNNs are traced on the first use.

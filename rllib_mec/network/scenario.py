@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.checks import (
+    OPEN,
     Count,
     LeftOpen,
     NetworkCount,
@@ -23,6 +24,7 @@ from rllib_mec.network.checks import (
 )
 from rllib_mec.network.defaults import PROFILES, SERVER_LATENCY_MS, check_profile, server_latency_of
 from rllib_mec.network.groups import ChannelGroup, DeviceGroup, ServerGroup, each, groups_of
+from rllib_mec.network.physics import Physics
 
 if TYPE_CHECKING:
     from rllib_mec.dnn import PartitionTable
@@ -70,11 +72,11 @@ class Scenario:
     was registered with, or torchvision's 3x224x224)."""
     partition: Literal["pareto", "operator", "vertical", "layer"] = "pareto"
     """Partition points on offer."""
-    num_devices: Annotated[NetworkCount, LeftOpen] = None  # type: ignore[assignment]
+    num_devices: Annotated[NetworkCount, LeftOpen] = OPEN
     """N, the MDs (default: those of ``devices``, or 3)."""
-    num_servers: Annotated[NetworkCount, LeftOpen] = None  # type: ignore[assignment]
+    num_servers: Annotated[NetworkCount, LeftOpen] = OPEN
     """M, the MEC servers (default: those of ``servers``, or 2)."""
-    num_channels: Annotated[NetworkCount, LeftOpen] = None  # type: ignore[assignment]
+    num_channels: Annotated[NetworkCount, LeftOpen] = OPEN
     """C, the channels (default: those of ``channels``, or 2)."""
     devices: Annotated[tuple[DeviceGroup, ...] | None, groups_of(DeviceGroup, "devices")] = None
     """Groups of equal MDs, or their number."""
@@ -88,7 +90,7 @@ class Scenario:
     """λ of the Poisson distribution of an MD's tasks, at least one each."""
     distance_range_m: tuple[Positive, Positive] = (1.0, 100.0)
     """Least and largest distance to the base station, in metres."""
-    bandwidth_hz: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
+    bandwidth_hz: Annotated[Positive, LeftOpen] = OPEN
     """B_c, bandwidth of a channel (default: the profile's)."""
     noise_w: Positive = 1e-9
     """σ_c, noise power of a channel."""
@@ -98,14 +100,14 @@ class Scenario:
     """Distance at which the path loss is 1."""
     shadowing_std_db: Annotated[NonNegative, Field(le=100)] = 8.0
     """Standard deviation of the log-normal shadowing."""
-    max_power_dbm: Annotated[Number, Field(le=200), LeftOpen] = None  # type: ignore[assignment]
+    max_power_dbm: Annotated[Number, Field(le=200), LeftOpen] = OPEN
     """P_limit (default: the profile's)."""
     power_scale: Literal["dbm", "linear"] = "dbm"
     """``"dbm"`` maps an action in [0, 1] to 0 dBm … P_limit in dB, ``"linear"`` to (0, P_limit] in
     W."""
     min_spectral_efficiency: Annotated[NonNegative, Field(le=100)] = 0.1523
     """The rate's floor in bit/s/Hz, the lowest CQI of 3GPP TS 36.213."""
-    feature_bits: Annotated[Count, LeftOpen] = None  # type: ignore[assignment]
+    feature_bits: Annotated[Count, LeftOpen] = OPEN
     """Bits of an element of a feature tensor (default: the profile's)."""
     energy_per_mmac_j: NonNegative = 1e-5
     """ζ, energy of a million MACs."""
@@ -113,11 +115,11 @@ class Scenario:
     """β of Eq. (5)."""
     waiting_weight: NonNegative = 0.05
     """α of Eq. (5)."""
-    server_latency_ms: Annotated[Positive, LeftOpen] = None  # type: ignore[assignment]
+    server_latency_ms: Annotated[Positive, LeftOpen] = OPEN
     """L0, a server's latency for the whole DNN (default: the DNN's, if the paper has it)."""
     local_slowdown: Positive = 5.0
     """How many times slower an MD is than a server."""
-    server_model: Annotated[Literal["constant", "share"], LeftOpen] = None  # type: ignore[assignment]
+    server_model: Annotated[Literal["constant", "share"], LeftOpen] = OPEN
     """``"constant"``: a server takes L0 whatever the cut (Eq. 2); ``"share"``: L0 times the share
     of MACs left to do (default: the profile's)."""
     remote_feature_share: Annotated[Positive, Field(le=1)] = 1.0
@@ -258,6 +260,21 @@ class Scenario:
         return each(self.channels or (ChannelGroup(count=self.num_channels),), self)
 
     @cached_property
+    def unlike(self) -> frozenset[str]:
+        """Which of ``devices``, ``servers`` and ``channels`` are not all equal."""
+        members = {
+            "devices": self.mobile_devices,
+            "servers": self.mec_servers,
+            "channels": self.radio_channels,
+        }
+        return frozenset(name for name, each_of in members.items() if len(set(each_of)) > 1)
+
+    @cached_property
+    def physics(self) -> Physics:
+        """Its numbers as the compiled kernels take them."""
+        return Physics.of(self)
+
+    @cached_property
     def tables(self) -> tuple[PartitionTable, ...]:
         """Partition points of every MD's DNN, with their latencies, N of them."""
         made = {device: self._table_of(device) for device in dict.fromkeys(self.mobile_devices)}
@@ -270,7 +287,7 @@ class Scenario:
         Raises:
             MecError: They differ: see :attr:`tables`.
         """
-        if len(set(self.mobile_devices)) > 1:
+        if "devices" in self.unlike:
             raise MecError("the devices of this scenario differ: each has a table of its own")
         return self.tables[0]
 

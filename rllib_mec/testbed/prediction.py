@@ -18,7 +18,6 @@ from rllib_mec.network.engine import (
     advance,
     make_scratch,
 )
-from rllib_mec.network.physics import Physics
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import Policy
 
@@ -103,7 +102,7 @@ def predict_fixed(
         starts: How many starts to average over.
         seed: Of the starts.
     """
-    physics = Physics.of(scenario)
+    physics = scenario.physics
     num_devices = len(points)
     partition = np.repeat(np.array(points, dtype=np.int64)[:, None], num_tasks, axis=1)
     own = np.repeat(np.arange(num_devices)[:, None], num_tasks, axis=1)
@@ -237,7 +236,7 @@ def alone_ms(scenario: Scenario) -> np.ndarray:
     Args:
         scenario: The testbed as the simulator sees it.
     """
-    physics = Physics.of(scenario)
+    physics = scenario.physics
     radio = physics.radio
     local_ms, bits, server_ms = physics.stage_work[0, :SERVER]
     rate_bps = radio.bandwidth_hz[0] * radio.min_efficiency

@@ -18,7 +18,6 @@ from rllib_mec.envs.actions import action_of_dbm
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError
-from rllib_mec.network.physics import Physics
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.episode_search import WindowCosts, best_windows
@@ -100,10 +99,15 @@ class Planner(Policy):
         sources += [file for room in rooms for file in package.glob(f"{room}/*.py")]
         # A user's laws are part of the question: their classes and where they are written.
         sources += [Path(file) for law in type(self.mdp).__mro__ if (file := _source(law))]
-        physics = Physics.of(self.scenario)
         fields = {**self.scenario.to_dict(), **self.mdp.settings}
         budget = dataclasses.replace(self._budget, beam=0)  # it has no part in the search
-        asked = [type(self.mdp).__qualname__, physics, fields, seed, dataclasses.astuple(budget)]
+        asked = [
+            type(self.mdp).__qualname__,
+            self.scenario.physics,
+            fields,
+            seed,
+            dataclasses.astuple(budget),
+        ]
         key = json.dumps(asked, default=lambda v: getattr(v, "tolist", v.__str__)())
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         return cache_folder("plans", set(sources)) / f"{name}.npz"
@@ -175,7 +179,7 @@ def check_plannable(mdp: MDP) -> None:
         raise MecError(
             f"the planner plans what can be simulated, as task windows can, not a {mdp.step_name}"
         )
-    if len(set(mdp.scenario.mobile_devices)) > 1:
+    if "devices" in mdp.scenario.unlike:
         raise MecError("the planner plans for equal devices, but those of this scenario differ")
 
 
