@@ -134,6 +134,7 @@ def evaluate(
     if not draw:
         num_tasks = mdp.scenario.usual_tasks if num_tasks is None else num_tasks
         distance_m = usual_distance_m(mdp.scenario) if distance_m is None else distance_m
+    policy.expect_distances(distance_m)
     metrics = run_episodes(
         policy.decide, mdp, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -27,6 +28,17 @@ class Policy(abc.ABC):
     def __init__(self, where: MDP | Scenario):
         """Keep the MDP."""
         self.mdp = as_mdp(where)
+
+    report: Callable[[str, float], None] = staticmethod(lambda text, share: None)
+    """Told what takes long, and the share of it that is done."""
+
+    def expect_distances(self, distance_m: float | Sequence[float] | None) -> None:
+        """Told before an evaluation where the MDs will stay; most policies do not mind.
+
+        Args:
+            distance_m: Of every MD to the base station, or of each, ``(N,)``, m; ``None`` where
+                distances are drawn in every step, which a policy takes for granted if not told.
+        """
 
     @property
     def scenario(self) -> Scenario:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rllib_mec.policies.planner.episode_search import WindowCosts, best_windows
 
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
 from rllib_mec.algorithms.emh_ppo.imitation import demonstrate
@@ -15,10 +16,9 @@ from rllib_mec.errors import MecError
 from rllib_mec.evaluation import evaluate
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, LocalOnly, Planner, PlannerBudget
-from rllib_mec.policies.planner.episode_search import WindowCosts, best_windows
 from rllib_mec.policies.planner.window_search import Plans, WindowSearch, window_shapes
 
-QUICK = PlannerBudget(refined=4, rounds=20, proposals=4, samples=32, final_samples=64, beam=8)
+QUICK = PlannerBudget(refined=4, rounds=20, proposals=4, samples=32, final_samples=64)
 
 
 def all_plans(search: WindowSearch, sizes: tuple[int, ...], powers_dbm: np.ndarray) -> Plans:

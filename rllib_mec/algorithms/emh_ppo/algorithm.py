@@ -15,7 +15,7 @@ from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPOModelConfig, EMHPPORLMo
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import whole_number
-from rllib_mec.policies import Planner, PlannerBudget, check_plannable
+from rllib_mec.policies import Planner, check_plannable
 from rllib_mec.registry import ENVIRONMENTS, make_mdp
 
 
@@ -137,9 +137,7 @@ class EMHPPO(JointPPO):
 
     def _imitate_planner(self) -> None:
         config = self.config
-        # A narrow search: demonstrations are many, and it loses no more than 0.3 %.
-        budget = PlannerBudget(beam=16)
-        planner = Planner(make_mdp(str(config.env), config.env_config), budget=budget)
+        planner = Planner(make_mdp(str(config.env), config.env_config))
         batch = demonstrate(planner, config.demonstrations, config)
         self.learner_group.foreach_learner(lambda learner: learner.imitate(batch))
         self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group)

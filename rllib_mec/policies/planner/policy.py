@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import inspect
-import json
-import os
-import tempfile
-import zipfile
-from pathlib import Path
+import functools
+from collections.abc import Sequence
 
 import numpy as np
 
-from rllib_mec.cache import cache_folder
-from rllib_mec.envs.actions import action_of_dbm
-from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import PLANNING_SEED
-from rllib_mec.policies.planner.episode_search import WindowCosts, best_windows
-from rllib_mec.policies.planner.window_search import (
-    PlannerBudget,
-    Plans,
-    WindowSearch,
-)
+from rllib_mec.policies.planner.episode_values import row_of
+from rllib_mec.policies.planner.library import Library, followed_to
+from rllib_mec.policies.planner.plans import Plans
+from rllib_mec.policies.planner.stored import searched
+from rllib_mec.policies.planner.trials import tried
+from rllib_mec.policies.planner.window_search import PlannerBudget, actions_of
 from rllib_mec.policies.policy import Policy
-
-_TIE = 0.004
-"""Of windows that cost the same up to this share, larger ones are taken, for steady decisions."""
 
 _FOLLOWED = np.linspace(0.0, 1.0, 6)  # shares of the path loss that the power may make up for
 
@@ -38,12 +26,16 @@ class Planner(Policy):
     """Decides task windows by search in the simulator; near-optimal, slow to make, fast to ask.
 
     It knows the model (Eq. 1 to 8) but, like every policy, not the shadowing of the window to come.
-    It is made in two steps. For each number of MDs with tasks left and each combination of window
-    sizes, a random local search looks for the partition points, channels, servers and powers of
-    least expected cost −r_k over sampled shadowing, at 50 m. Asked for a decision, it then looks
-    for the sequence of window sizes, down to empty queues, of least mean cost (the paper's average
-    reward is the mean over windows), larger windows going to longer queues. MDs nearer or farther
-    than 50 m make up for part of their path loss by power; which part is searched as well.
+    For each set of MDs with tasks left and each combination of window sizes, a random local search
+    looks for the partition points, channels, servers and powers of least expected cost −r_k over
+    sampled shadowing. Dynamic programming over queues then says what each state still costs (the
+    paper's average reward is the mean over windows), and a decision is the plan of least cost of
+    its window and of what is left after it.
+
+    Where MDs stay, as in the paper's protocol (:meth:`expect_distances`), plans are searched for
+    these distances. Where they are drawn, plans are searched at several draws, and the best ones of
+    each are tried in the simulator where the MDs are, their powers making up for part of the
+    difference in path loss.
 
     On small cases it can be compared to an enumeration of all decisions: see
     ``tests/policies/test_planner.py``.
@@ -51,11 +43,11 @@ class Planner(Policy):
     Args:
         where: The scenario, or its task-window MDP.
         seed: Seed of the search.
-        budget: How long to search; about 10 s for N = 3 and a minute for N = 6 by default.
+        budget: How long to search.
         cache: Whether to keep the plans in the user's cache folder, and to take them from there.
 
     Raises:
-        MecError: ``where`` is the time-slot MDP, or its devices differ.
+        MecError: The MDP's steps cannot be simulated.
     """
 
     name = "planner"
@@ -68,102 +60,97 @@ class Planner(Policy):
         *,
         cache: bool = True,
     ):
-        """Search, or load what an equal search has found."""
+        """Nothing is searched before a decision is asked for."""
         super().__init__(where)
         check_plannable(self.mdp)
-        scenario = self.scenario
+        self._seed, self._cache = seed, cache
         self._budget = budget or PlannerBudget()
-        file = self._cache_file(seed)
-        found = _load(file) if cache else None
-        if found is None:
-            rng = np.random.default_rng(seed)
-            found = [
-                WindowSearch(self.mdp, num_active, EVALUATION_DISTANCE_M, rng).run(self._budget)
-                for num_active in range(1, scenario.num_devices + 1)
-            ]
-            if cache:
-                _save(file, found)
-        self._plans = [plans for plans, _ in found]
-        self._costs = WindowCosts(
-            [plans.sizes for plans in self._plans],
-            [cost * _preference(plans, scenario.max_window) for plans, cost in found],
-        )
-        self._chosen: dict[tuple[int, ...], int] = {}  # falling queues -> row of the plans
-        self._followed = self._search_followed()
+        self._libraries: dict[bytes, Library] = {}
+        self._expected: np.ndarray | None = None
+        self._chosen: dict[tuple[int, ...], int] = {}  # queues of the MDs where they stay -> plan
+        self._followed = 0.0
 
-    def _cache_file(self, seed: int) -> Path:
-        """Where the plans of an equal search are kept."""
-        package = Path(__file__).parents[2]
-        rooms = ("network", "envs")
-        sources = [Path(__file__).with_name("window_search.py")]
-        sources += [file for room in rooms for file in package.glob(f"{room}/*.py")]
-        # A user's laws are part of the question: their classes and where they are written.
-        sources += [Path(file) for law in type(self.mdp).__mro__ if (file := _source(law))]
-        fields = {**self.scenario.to_dict(), **self.mdp.settings}
-        budget = dataclasses.replace(self._budget, beam=0)  # it has no part in the search
-        asked = [
-            type(self.mdp).__qualname__,
-            self.scenario.physics,
-            fields,
-            seed,
-            dataclasses.astuple(budget),
-        ]
-        key = json.dumps(asked, default=lambda v: getattr(v, "tolist", v.__str__)())
-        name = hashlib.sha256(key.encode()).hexdigest()[:24]
-        return cache_folder("plans", set(sources)) / f"{name}.npz"
+    def expect_distances(self, distance_m: float | Sequence[float] | None) -> None:
+        """Plan for distances that stay as they are; see the base class."""
+        self._expected = None
+        if distance_m is not None:
+            self._expected = np.broadcast_to(
+                np.asarray(distance_m, dtype=float), (self.scenario.num_devices,)
+            )
+        self._chosen = {}
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
         """Plan one window in each of B worlds; see the base class."""
-        scenario = self.scenario
         state = self.mdp.decode(observation)
-        queues, distances = state.queues, state.distances_m
-        order = np.argsort(-queues, axis=1, kind="stable")  # MDs by falling queue
-        falling = np.take_along_axis(queues, order, axis=1)
-
+        library = self._library()
         actions = self._same_for_all(observation, partition=0, power=0.0)
         actions["window"][:] = 0
-        power_dbm = np.zeros(actions["power"].shape)
-        distinct, world_state = np.unique(falling, axis=0, return_inverse=True)
-        for index, own in enumerate(distinct):
-            num_active = np.count_nonzero(own)
-            if not num_active:
-                continue
-            worlds = np.flatnonzero(world_state.ravel() == index)[:, None]
-            devices = order[worlds[:, 0], :num_active]
-            plans, row = self._plans[num_active - 1], self._choose(own)
-            for head in ("partition", "channel", "server"):
-                actions[head][worlds, devices] = getattr(plans, head)[row]
-            power_dbm[worlds, devices] = plans.power_dbm[row]
-            actions["window"][worlds, devices] = plans.sizes[row] - 1
-        power_dbm = power_dbm + self._compensation_db(distances)
-        actions["power"] = action_of_dbm(power_dbm, scenario).clip(0.0, 1.0)
+        order = self._order(library, state.queues, state.distances_m)
+        queues = np.take_along_axis(state.queues, order, axis=1)
+        distances_m = np.take_along_axis(state.distances_m, order, axis=1)
+        sets = row_of(queues > 0, library.kinds)
+        for index in np.unique(sets[queues.any(1)]):
+            worlds = np.flatnonzero((sets == index) & queues.any(1))
+            seats = library.positions[index]
+            plans = self._choose(library, index, queues[worlds], distances_m[worlds])
+            devices = library.devices[seats]  # MDs like those of each world
+            for head, values in actions_of(plans, devices, self.scenario).items():
+                actions[head][worlds[:, None], order[worlds][:, seats]] = values[:, devices]
         return actions
 
-    def _choose(self, falling: np.ndarray) -> int:
-        """Row of the plan for these queues."""
-        key = tuple(falling.tolist())
+    def _library(self) -> Library:
+        """The plans for where the MDs are expected, searched on the first use."""
+        key = b"" if self._expected is None else self._expected.tobytes()
+        if key not in self._libraries:
+            library = Library(
+                self.mdp,
+                self._expected,
+                self._budget,
+                functools.partial(searched, seed=self._seed, cache=self._cache),
+                self.report,
+            )
+            self._libraries[key] = library
+            if library.moves:
+                self._search_followed()
+        return self._libraries[key]
+
+    @staticmethod
+    def _order(library: Library, queues: np.ndarray, distances_m: np.ndarray) -> np.ndarray:
+        """Which MD takes which position, ``(B, N)``: of those with tasks, see :class:`Library`."""
+        queues, distances_m = queues[:, library.devices], distances_m[:, library.devices]
+        first = np.where(queues > 0, distances_m, np.inf) if library.moves else -queues
+        kinds = np.broadcast_to(library.kinds, queues.shape)
+        return library.devices[np.lexsort((first, kinds), axis=1)]
+
+    def _choose(
+        self, library: Library, index: int, queues: np.ndarray, distances_m: np.ndarray
+    ) -> Plans:
+        """A plan for each of B worlds with one set of MDs with tasks left."""
+        if len(library.places[index]) > 1:
+            return tried(self.mdp, library, index, queues, distances_m, self._followed)
+        place = library.places[index][0]
+        plans = place.plans.take(np.array([self._row(library, index, own) for own in queues]))
+        if not library.moves:
+            return plans
+        where = distances_m[:, library.positions[index]]
+        return followed_to(plans, place.distances_m, where, self.scenario, self._followed)
+
+    def _row(self, library: Library, index: int, queues: np.ndarray) -> int:
+        """The plan at the only place that costs least with what comes after it."""
+        key = tuple(queues.tolist())
         if key not in self._chosen:
-            path = best_windows(falling, self._costs, self._budget.beam)
-            for state, row in path:
-                self._chosen.setdefault(state, row)
+            self._chosen[key] = int(library.totals(index, 0, queues).argmin())
         return self._chosen[key]
 
-    def _compensation_db(self, distances_m: np.ndarray) -> np.ndarray:
-        """What the powers found at 50 m change by at other distances, ``(B, N, 1)``, dB."""
-        scenario = self.scenario
-        loss = 10 * scenario.path_loss_exponent * np.log10(distances_m / EVALUATION_DISTANCE_M)
-        return self._followed * loss[..., None]
-
-    def _search_followed(self) -> float:
+    def _search_followed(self) -> None:
         """The share of the path loss to make up for, best where distances are drawn."""
-        self._followed = 0.0
         worlds = self.mdp.make(
             self._budget.final_samples, PLANNING_SEED, num_tasks=4 * self.scenario.max_window
         )
         rewards = []
         for self._followed in _FOLLOWED:
             rewards.append(worlds.simulate(self.decide(worlds.observation())).reward.mean())
-        return float(_FOLLOWED[int(np.argmax(rewards))])
+        self._followed = float(_FOLLOWED[int(np.argmax(rewards))])
 
 
 def check_plannable(mdp: MDP) -> None:
@@ -173,53 +160,9 @@ def check_plannable(mdp: MDP) -> None:
         mdp: What is to be planned.
 
     Raises:
-        MecError: Its steps cannot be simulated, or its devices differ.
+        MecError: Its steps cannot be simulated, or there are too many MDs.
     """
     if not mdp.can_simulate:
         raise MecError(
             f"the planner plans what can be simulated, as task windows can, not a {mdp.step_name}"
         )
-    if "devices" in mdp.scenario.unlike:
-        raise MecError("the planner plans for equal devices, but those of this scenario differ")
-
-
-def _preference(plans: Plans, max_window: int) -> np.ndarray:
-    """Factors of the plans' costs that decide between equals, ``(L,)``."""
-    most = plans.sizes.shape[1] * max_window
-    return 1.0 + _TIE * (1.0 - plans.sizes.sum(1) / most)
-
-
-def _save(file: Path, found: list[tuple[Plans, np.ndarray]]) -> None:
-    """Write plans at once or not at all; without a place to write, do nothing."""
-    arrays = {}
-    for index, (plans, cost) in enumerate(found):
-        arrays |= {f"{index}_{name}": values for name, values in plans._asdict().items()}
-        arrays[f"{index}_cost"] = cost
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as draft:
-            np.savez_compressed(draft, **arrays)
-        os.replace(draft.name, file)
-    except OSError:
-        return
-
-
-def _load(file: Path) -> list[tuple[Plans, np.ndarray]] | None:
-    """Read plans; ``None`` where there are none."""
-    try:
-        with np.load(file) as arrays:
-            count = len(arrays.files) // (len(Plans._fields) + 1)
-            return [
-                (Plans(*(arrays[f"{i}_{name}"] for name in Plans._fields)), arrays[f"{i}_cost"])
-                for i in range(count)
-            ]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
-
-
-def _source(law: type) -> str | None:
-    """The file that a class of a user's is written in; ``None`` where there is none to read."""
-    try:
-        return inspect.getsourcefile(law)
-    except (OSError, TypeError):
-        return None

@@ -1,92 +1,27 @@
-"""Offline search of the best decision of one task window, for every choice of window sizes."""
+"""Offline search of the best decisions of the task windows of some MDs, where they are."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
-from typing import NamedTuple
 
 import numpy as np
 
 from rllib_mec.envs.actions import action_of_dbm
 from rllib_mec.envs.mdp import MDP
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import PLANNING_SEED
+from rllib_mec.policies.planner.plans import Plans
 
-_MAX_SHAPES = 260  # window sizes searched for one number of MDs; 6 MDs with W_max = 5 have 210
 _WORLDS_A_CALL = 20_000
 _LEAST_DBM = 0.0
 _POWER_SHIFTS_DBM = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 _POWER_STEPS_DBM = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
+_POWER_LEVELS = np.linspace(0.0, 1.0, 10)[2:7]  # of an MD's most, where a search begins
+_STARTS = 4  # plans of each shape that are refined at first,
+_TRIED = 4  # for this part of the rounds
 _HEATS = 8  # proposals first race on this part of the samples
 _HEAT_MARGIN = 0.01  # and go on if they lose by no more than this share
-
-
-class Plans(NamedTuple):
-    """L decisions of a window of k MDs, in the order of falling window sizes.
-
-    Attributes:
-        sizes: W_n, tasks of each MD, ``(L, k)`` int, falling along the MDs.
-        partition: Partition point of each task, ``(L, k, W_max)`` int; so ``channel``, ``server``.
-        channel: See ``partition``.
-        server: See ``partition``.
-        power_dbm: Transmit power of each task, ``(L, k, W_max)``, dBm.
-    """
-
-    sizes: np.ndarray
-    partition: np.ndarray
-    channel: np.ndarray
-    server: np.ndarray
-    power_dbm: np.ndarray
-
-    def take(self, index: np.ndarray) -> Plans:
-        """Copies of some plans.
-
-        Args:
-            index: Rows, ``(K,)`` int.
-        """
-        return Plans(*(values[index] for values in self))
-
-    def put(self, index: np.ndarray, plans: Plans) -> None:
-        """Overwrite some plans.
-
-        Args:
-            index: Rows, ``(K,)`` int.
-            plans: K plans.
-        """
-        for own, new in zip(self, plans, strict=True):
-            own[index] = new
-
-    @classmethod
-    def concatenate(cls, parts: list[Plans]) -> Plans:
-        """All plans, in their order.
-
-        Args:
-            parts: Plans of as many MDs each.
-        """
-        return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-
-
-def window_shapes(num_devices: int, max_window: int) -> np.ndarray:
-    """Falling window sizes of some MDs, ``(L, k)``.
-
-    All of them where they are few; else those of at most two different sizes, and of these, if
-    they still are many, ones spread evenly over the range. All ones are always there.
-
-    Args:
-        num_devices: k, the MDs that have tasks left.
-        max_window: W_max.
-    """
-    sizes = range(max_window, 0, -1)
-    if math.comb(max_window + num_devices - 1, num_devices) <= _MAX_SHAPES:
-        return np.array(list(itertools.combinations_with_replacement(sizes, num_devices)))
-    shapes = [(size,) * num_devices for size in sizes]
-    for large, small in itertools.combinations(sizes, 2):
-        for count in range(1, num_devices):
-            shapes.append((large,) * count + (small,) * (num_devices - count))
-    keep = np.unique(np.linspace(0, len(shapes) - 1, _MAX_SHAPES).astype(int))
-    ones = (1,) * num_devices
-    return np.array([ones] + [shapes[i] for i in keep if shapes[i] != ones])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +29,13 @@ class PlannerBudget:
     """How long the planner searches.
 
     Attributes:
-        refined: Window shapes whose plan is refined, the best ones of each number of MDs.
+        refined: Window shapes whose plan is refined, the best ones of each set of MDs.
         rounds: Rounds of refinement.
         proposals: Changed copies of each plan in a round.
         samples: Shadowing samples that plans are compared on.
         final_samples: Fresh samples that the plans' costs are estimated on, so that the luckiest
             of many plans is not taken for the best.
-        beam: Queue states kept for each number of windows by the search over the episode.
+        places: Where MDs move, the most distances that plans are searched at.
     """
 
     refined: int = 40
@@ -108,45 +43,62 @@ class PlannerBudget:
     proposals: int = 8
     samples: int = 128
     final_samples: int = 2048
-    beam: int = 64
+    places: int = 12
 
 
 @dataclasses.dataclass
 class WindowSearch:
-    """Searches plans for windows of some MDs at one distance.
+    """Searches plans for windows of some MDs at given distances.
 
     Args:
         mdp: Task windows of N MDs.
-        num_active: k, the MDs that have tasks left.
-        distance_m: Distance of every MD to the base station.
+        devices: The k MDs that have tasks left, ``(k,)`` int.
+        distances_m: Where they are, ``(k,)``, m.
         rng: Where proposals are drawn from.
+
+    Attributes:
+        alike: For each of these MDs the first one like it at the same distance.
     """
 
     mdp: MDP
-    num_active: int
-    distance_m: float
-    rng: np.random.Generator
+    devices: np.ndarray
+    distances_m: np.ndarray
+    rng: np.random.Generator = dataclasses.field(default_factory=np.random.default_rng)
 
     def __post_init__(self) -> None:
         """Shorten names."""
         self.scenario = scenario = self.mdp.scenario
+        self.num_active = len(self.devices)
         self._local = scenario.full_local
-        self._most_dbm = scenario.max_power_dbm
+        self._most_dbm = scenario.of_devices("max_power_dbm")[self.devices][:, None]
+        alike = [
+            (scenario.mobile_devices[n], float(d))
+            for n, d in zip(self.devices, self.distances_m, strict=True)
+        ]
+        self.alike = [alike.index(each) for each in alike]
 
-    def run(self, budget: PlannerBudget) -> tuple[Plans, np.ndarray]:
-        """Plans for windows of every shape, and their expected costs, ``(L,)``.
+    def run(
+        self, shapes: np.ndarray, budget: PlannerBudget, known: Plans | None = None
+    ) -> tuple[Plans, np.ndarray]:
+        """Plans for windows of some shapes, and their expected costs, ``(L,)``.
 
         Args:
+            shapes: Window sizes, ``(L, k)``.
             budget: How long to search.
+            known: Plans of these shapes, to begin with where they are better.
         """
         seed = PLANNING_SEED
-        shapes = window_shapes(self.num_active, self.scenario.max_window)
-        plans = self.initial(shapes, budget.samples // 2, seed)
-        cost = self.cost(plans, budget.samples, seed)
-        best = np.argsort(cost)[: budget.refined]
-        refined, _ = self.refine(
-            plans.take(best), budget.rounds, budget.proposals, budget.samples, seed
-        )
+        starts = self.initial(shapes, budget.samples // 2, seed) + ([known] if known else [])
+        costs = np.stack([self.cost(plans, budget.samples, seed) for plans in starts])
+        plans = _best_of(starts, costs)
+        best = np.argsort(costs.min(0))[: budget.refined]
+        # From several starts at first, since a search from one often ends where it began.
+        tried = [
+            self.refine(start.take(best), budget.rounds // _TRIED, budget, seed)
+            for start in _ranked(starts, costs)[:_STARTS]
+        ]
+        promising = _best_of([found for found, _ in tried], np.stack([cost for _, cost in tried]))
+        refined, _ = self.refine(promising, budget.rounds - budget.rounds // _TRIED, budget, seed)
         plans.put(best, refined)
         # Fresh samples: the luckiest of many plans must not be taken for the best.
         return self.adjust_power(plans, best, budget.final_samples, seed + budget.samples)
@@ -197,62 +149,57 @@ class WindowSearch:
         return np.concatenate(costs)
 
     def _cost(self, plans: Plans, samples: int, seed: int) -> np.ndarray:
-        scenario, count = self.scenario, len(plans.sizes)
-        idle = scenario.num_devices - self.num_active
-        worlds = self.mdp.make(
-            count * samples,
-            np.tile(seed + np.arange(samples, dtype=np.uint64), count),
-            num_tasks=(scenario.max_window,) * self.num_active + (0,) * idle,
-            distance_m=self.distance_m,
-        )
+        count = len(plans.sizes)
+        num_tasks = np.zeros((count, self.scenario.num_devices), dtype=np.int64)
+        num_tasks[:, self.devices] = self.scenario.max_window
+        distances_m = np.full(num_tasks.shape, self.distances_m[0])
+        distances_m[:, self.devices] = self.distances_m
+        actions = actions_of(plans, self.devices, self.scenario)
+        return expected_cost(self.mdp, actions, num_tasks, distances_m, samples, seed)
 
-        def of_all(values: np.ndarray) -> np.ndarray:
-            """For all N MDs and all samples, ``(L * samples, N, ...)``."""
-            padding = [(0, 0), (0, idle)] + [(0, 0)] * (values.ndim - 2)
-            return np.repeat(np.pad(values, padding), samples, axis=0)
+    def initial(self, shapes: np.ndarray, samples: int, seed: int) -> list[Plans]:
+        """Structured plans for each shape, the best ones of each number j of MDs that work locally.
 
-        power = action_of_dbm(plans.power_dbm, scenario).clip(0.0, 1.0)
-        step = worlds.simulate(
-            {
-                "partition": of_all(plans.partition),
-                "channel": of_all(plans.channel),
-                "server": of_all(plans.server),
-                "power": of_all(power),
-                "window": of_all(plans.sizes - 1),
-            }
-        )
-        return -step.reward.reshape(count, samples).mean(1)
-
-    def initial(self, shapes: np.ndarray, samples: int, seed: int) -> Plans:
-        """The best structured plan for each shape.
-
-        The j MDs of the smallest windows work locally, for every j; the others offload the input
-        or cut at the point that serves a lone MD best; servers and channels are dealt to the MDs
-        in turn, or to the tasks as they come; one power for all.
+        Those j MDs that lose least by it work locally, for every j; the others offload the input or
+        cut at the point that serves each one best when alone; servers and channels are dealt to the
+        MDs in turn, or to the tasks as they come; one power for all, or more for those farther off.
 
         Args:
-            shapes: Falling window sizes, ``(L, k)``.
+            shapes: Window sizes, ``(L, k)``.
             samples: Shadowing samples that plans are compared on.
             seed: Seed of the samples.
         """
-        best, least = self._blank(shapes), np.full(len(shapes), np.inf)
-        powers = np.linspace(_LEAST_DBM, self._most_dbm, 10)[2:7]
-        points = sorted({0, self._lone_point(samples, seed)} - {self._local})
+        found = []
+        points, gain = self._alone(samples, seed)
+        # MDs by what they gain from a server: the last ones work locally first.
+        order = np.argsort(-(shapes * gain), axis=1, kind="stable")
+        powers = [
+            np.broadcast_to(level * self._most_dbm, (len(gain), 1)) for level in _POWER_LEVELS
+        ]
+        if np.ptp(self.distances_m):
+            loss_db = 10 * self.scenario.path_loss_exponent * np.log10(self.distances_m)[:, None]
+            extra = 0.5 * (loss_db - loss_db.mean())
+            powers += [(power + extra).clip(_LEAST_DBM, self._most_dbm) for power in powers]
         for num_local in range(self.num_active + 1):
-            deals = (False, True) if num_local < self.num_active else (False,)
-            for point, by_task, power in itertools.product(points, deals, powers):
-                plans = self._blank(shapes)
-                offloading = self.num_active - num_local
-                plans.partition[:, :offloading] = point
-                plans.power_dbm[:] = power
-                self._deal(plans, offloading, by_task)
-                cost = self.cost(plans, samples, seed)
-                better = np.flatnonzero(cost < least)
-                best.put(better, plans.take(better))
-                least[better] = cost[better]
-                if num_local == self.num_active:
-                    break  # power means nothing
-        return best
+            offloading = self.num_active - num_local
+            best, least = self._blank(shapes), np.full(len(shapes), np.inf)
+            for by_task in (False, True) if offloading else (False,):
+                dealt = self._blank(shapes)
+                self._deal(dealt, order, offloading, by_task)
+                sends = np.argsort(order, axis=1)[..., None] < offloading
+                for point, power in itertools.product(points, powers if offloading else powers[:1]):
+                    partition = np.where(sends, point[:, None], dealt.partition)
+                    plans = dealt._replace(
+                        partition=partition, power_dbm=dealt.power_dbm * 0 + power
+                    )
+                    cost = self.cost(plans, samples, seed)
+                    better = np.flatnonzero(cost < least)
+                    best.put(better, plans.take(better))
+                    least[better] = cost[better]
+                if not offloading:
+                    break
+            found.append(best)
+        return found
 
     def _blank(self, shapes: np.ndarray) -> Plans:
         """Everything local."""
@@ -262,49 +209,65 @@ class WindowSearch:
             shapes.copy(), np.full(shape, self._local), zeros, zeros.copy(), np.full(shape, 10.0)
         )
 
-    def _lone_point(self, samples: int, seed: int) -> int:
-        """The partition point, but full local, that is best for an MD alone."""
-        lone = WindowSearch(self.mdp, 1, self.distance_m, self.rng)
-        plans = lone._blank(np.ones((max(self._local, 1), 1), dtype=np.int64))
-        plans.partition[:] = np.arange(max(self._local, 1))[:, None, None]
-        plans.power_dbm[:] = 0.4 * self._most_dbm
-        return int(lone.cost(plans, samples, seed).argmin())
+    def _alone(self, samples: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Points to try, ``(k,)`` each, and what each MD gains a task by a server, ``(k,)``."""
+        if not self._local:
+            return [np.zeros(self.num_active, dtype=np.int64)], np.ones(self.num_active)
+        best, gain = np.zeros(self.num_active, dtype=np.int64), np.zeros(self.num_active)
+        for n in range(self.num_active):
+            if (first := self.alike[n]) < n:
+                best[n], gain[n] = best[first], gain[first]
+                continue
+            own = slice(n, n + 1)
+            lone = WindowSearch(self.mdp, self.devices[own], self.distances_m[own])
+            plans = lone._blank(np.ones((self._local + 1, 1), dtype=np.int64))
+            plans.partition[:] = np.arange(self._local + 1)[:, None, None]
+            plans.power_dbm[:] = 0.4 * lone._most_dbm
+            cost = lone.cost(plans, samples, seed)
+            best[n] = cost[:-1].argmin()
+            gain[n] = cost[-1] - cost[best[n]]
+        points = [np.zeros_like(best), best] if best.any() else [best]
+        # Who gains nothing alone still is in the order of sizes, those of MDs alike falling.
+        return points, np.maximum(gain, 1e-9)
 
-    def _deal(self, plans: Plans, offloading: int, by_task: bool) -> None:
-        """Deal servers and channels to the first MDs, or to their tasks in order of start."""
+    def _deal(self, plans: Plans, order: np.ndarray, offloading: int, by_task: bool) -> None:
+        """Deal servers and channels to the first MDs in order, or to their tasks as they start."""
         scenario = self.scenario
-        device = np.arange(self.num_active)[:, None]
-        plans.channel[:] = device % scenario.num_channels
-        plans.server[:] = device % scenario.num_servers
+        place = np.argsort(order, axis=1)[..., None]
+        plans.channel[:] = place % scenario.num_channels
+        plans.server[:] = place % scenario.num_servers
         if not by_task:
             return
+        speed = scenario.physics.servers.speed
         for index, sizes in enumerate(plans.sizes):
-            ready = np.where(np.arange(self.num_active) < offloading, 0.0, np.inf)
+            ready = np.where(place[index, :, 0] < offloading, 0.0, np.inf)
             free = np.zeros(scenario.num_servers)
             done = np.zeros(self.num_active, dtype=int)
-            for _ in range(int(sizes[:offloading].sum())):
-                n, m = int(ready.argmin()), int(free.argmin())
+            first = order[index]
+            for _ in range(int(sizes[first[:offloading]].sum())):
+                n = int(first[ready[first].argmin()])
+                m = int((free + 1.0 / speed).argmin())
                 plans.server[index, n, done[n]] = m
-                free[m] = ready[n] = max(free[m], ready[n]) + 1.0
+                free[m] = ready[n] = max(free[m], ready[n]) + 1.0 / speed[m]
                 done[n] += 1
                 if done[n] == sizes[n]:
                     ready[n] = np.inf
 
     def refine(
-        self, plans: Plans, rounds: int, proposals: int, samples: int, seed: int
+        self, plans: Plans, rounds: int, budget: PlannerBudget, seed: int
     ) -> tuple[Plans, np.ndarray]:
         """Improve each plan by random changes, the best of which is kept where it is better.
 
         Args:
             plans: Where to start, L plans.
             rounds: Number of rounds.
-            proposals: Changed copies of each plan in a round.
-            samples: Shadowing samples, common to all.
+            budget: How many changed copies of each plan in a round, and how many samples.
             seed: Seed of the samples.
 
         Returns:
             The plans and their expected costs on these samples, ``(L,)``.
         """
+        proposals, samples = budget.proposals, budget.samples
         plans = plans.take(np.arange(len(plans.sizes)))
         heat = max(samples // _HEATS, 1)
         cost, first = self.cost(plans, samples, seed), self.cost(plans, heat, seed)
@@ -370,3 +333,75 @@ class WindowSearch:
         else:
             shift = rng.integers(1, scenario.num_servers, size=shape)
             np.copyto(plans.server, (plans.server + shift) % scenario.num_servers, where=mask)
+
+
+def _ranked(starts: list[Plans], costs: np.ndarray) -> list[Plans]:
+    """Plans of equal shapes, sorted by cost: the best one of each shape, the second, and so on."""
+    order = np.argsort(costs, axis=0, kind="stable")
+    everything = Plans.concatenate(starts)
+    columns = np.arange(costs.shape[1])
+    return [everything.take(rank * costs.shape[1] + columns) for rank in order]
+
+
+def _best_of(starts: list[Plans], costs: np.ndarray) -> Plans:
+    """The cheapest plan of each shape; costs ``(K, L)`` of K times L plans."""
+    return _ranked(starts, costs)[0]
+
+
+def actions_of(plans: Plans, devices: np.ndarray, scenario: Scenario) -> dict[str, np.ndarray]:
+    """What plans say, as actions of all N MDs in L worlds.
+
+    Args:
+        plans: L plans of k MDs.
+        devices: These MDs, ``(k,)`` int.
+        scenario: Gives N and the power scale.
+    """
+
+    def of_all(values: np.ndarray) -> np.ndarray:
+        """For all N MDs, ``(L, N, ...)``; 0 for the others.
+
+        Args:
+            values: ``(L, k, ...)``.
+        """
+        shape = (len(values), scenario.num_devices, *values.shape[2:])
+        everyone = np.zeros(shape, dtype=values.dtype)
+        everyone[:, devices] = values
+        return everyone
+
+    return {
+        "partition": of_all(plans.partition),
+        "channel": of_all(plans.channel),
+        "server": of_all(plans.server),
+        "power": action_of_dbm(of_all(plans.power_dbm), scenario).clip(0.0, 1.0),
+        "window": of_all(plans.sizes - 1),
+    }
+
+
+def expected_cost(
+    mdp: MDP,
+    actions: dict[str, np.ndarray],
+    queues: np.ndarray,
+    distances_m: np.ndarray,
+    samples: int,
+    seed: int,
+) -> np.ndarray:
+    """Expected −r_k of a window in each of L worlds, ``(L,)``, over common shadowing samples.
+
+    Args:
+        mdp: Task windows.
+        actions: Of all MDs, ``(L, N, ...)``.
+        queues: Tasks left, ``(L, N)`` int.
+        distances_m: Distances of the MDs, ``(L, N)``, m.
+        samples: Number of shadowing samples, the same for each world.
+        seed: Seed of the samples.
+    """
+    count = len(queues)
+    seeds = np.tile(seed + np.arange(samples, dtype=np.uint64), count)
+    worlds = mdp.make(len(seeds), seeds, num_tasks=1, distance_m=1.0)
+    state = worlds.get_state()
+    state["queues"], state["distances_m"] = (
+        values.repeat(samples, axis=0) for values in (queues, distances_m)
+    )
+    worlds.set_state(state)
+    step = worlds.simulate({head: v.repeat(samples, axis=0) for head, v in actions.items()})
+    return -step.reward.reshape(count, samples).mean(1)
