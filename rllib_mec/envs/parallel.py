@@ -57,8 +57,7 @@ class MecParallelEnv(ParallelEnv):
         **mdp: Any,
     ):
         """Make the spaces; the world is made by the first :meth:`reset`."""
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise unknown("render_mode", render_mode, self.metadata["render_modes"])
+        self.check_render_mode(render_mode)
         self.mdp = self.mdp_class.from_dict(mdp)
         self.scenario = scenario = self.mdp.scenario
         self.view = action_view(scenario, actions, power_levels, fixed_partition)
@@ -78,6 +77,20 @@ class MecParallelEnv(ParallelEnv):
         self._fixed: tuple[Any, Any] = (None, None)
         self._state = np.zeros(state_size, dtype=np.float32)
         self._last_step: VectorStep | None = None
+
+    @classmethod
+    def check_render_mode(cls, render_mode: Any) -> None:
+        """Check how episodes are to be drawn.
+
+        Args:
+            render_mode: What was given for it.
+
+        Raises:
+            MecError: There is no such mode.
+        """
+        modes = cls.metadata["render_modes"]
+        if render_mode is not None and render_mode not in modes:
+            raise unknown("render_mode", render_mode, modes)
 
     def observation_space(self, agent: str) -> spaces.Box:
         """The agent's observation space, always the same object.

@@ -151,9 +151,6 @@ def _check_config(
     settings = translate_config(settings, notify)
     if env is not None:
         settings["env"] = env
-    env_config = settings.get("env_config")
-    if env_config is not None and not isinstance(env_config, dict):
-        raise MecError(f"env_config must be a mapping, got {env_config!r}")
     settings = search_space.resolve(settings)
     configs = [
         config_schema.build_config(algorithm, variant)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_mec import registry
+from rllib_mec.algorithms.env_config import check_mdp
 from rllib_mec.algorithms.stock_checks import check_restore
 from rllib_mec.checkpoints import CheckpointInfo, read_info
 from rllib_mec.errors import MecError
 from rllib_mec.experiments.documents import add_to_path
-from rllib_mec.experiments.names import check_mdp
 
 if TYPE_CHECKING:
     from rllib_mec.envs.mdp import MDP

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.utils.from_config import NotProvided
@@ -14,7 +15,7 @@ from rllib_mec.algorithms.emh_ppo.learner import EMHPPOTorchLearner
 from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPOModelConfig, EMHPPORLModule
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
 from rllib_mec.errors import MecError
-from rllib_mec.network.checks import whole_number
+from rllib_mec.network.checks import Count, Natural, Switch
 from rllib_mec.policies import Planner, PlannerBudget, check_plannable
 from rllib_mec.registry import ENVIRONMENTS, make_mdp
 
@@ -35,7 +36,13 @@ class EMHPPOConfig(JointPPOConfig):
         print(algorithm.train()["env_runners"]["reward"])
     """
 
-    switches = (*JointPPOConfig.switches, "per_task_advantages")
+    bounds: ClassVar[Mapping[str, Any]] = {
+        **JointPPOConfig.bounds,
+        "per_task_advantages": Switch,
+        "counterfactuals": Natural,
+        "demonstrations": Natural,
+        "imitation_epochs": Count,
+    }
 
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults."""
@@ -93,7 +100,6 @@ class EMHPPOConfig(JointPPOConfig):
     def validate(self) -> None:
         """Check the configuration; see the base class."""
         super().validate()
-        whole_number("imitation_epochs", self.imitation_epochs)
         mdp = make_mdp(str(self.env), self.env_config)
         sizes, num_devices = mdp.observation_layout.sizes, mdp.scenario.num_devices
         model = EMHPPOModelConfig.from_dict(self.model_config)
@@ -103,7 +109,7 @@ class EMHPPOConfig(JointPPOConfig):
                 f"{num_devices} numbers, but {self.env} has {dict(sizes)}; set it to false"
             )
         for name in ("counterfactuals", "demonstrations"):
-            value = whole_number(name, getattr(self, name), least=0)
+            value = getattr(self, name)
             if value and not mdp.can_simulate:
                 raise MecError(
                     f"{name} need steps that can be simulated by themselves, as task windows can: "
