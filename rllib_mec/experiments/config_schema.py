@@ -8,6 +8,7 @@ arguments of each algorithm, also the user's own.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import typing
@@ -180,14 +181,15 @@ def _check_bound(key: str, value: Any, bound: Any) -> Any:
     """Reject a value out of its bound; whole floats become ints where a whole number is wanted."""
     from rllib_mec.algorithms.bounds import check_bound
 
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
     try:
         check_bound(key, value, bound)
         return value
     except MecError:
-        if not (isinstance(value, float) and value.is_integer()):
-            raise
-    check_bound(key, int(value), bound)  # `4e3` is a float to YAML
-    return int(value)
+        with contextlib.suppress(MecError):
+            check_bound(key, whole, bound)  # `4e3` is a float to YAML
+            return whole
+        raise
 
 
 def _check_value(key: str, value: Any, kind: Any) -> Any:
