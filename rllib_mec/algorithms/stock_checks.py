@@ -18,13 +18,20 @@ def check_stock(config: Any) -> None:
     """Refuse a setting that would fail inside Ray with a traceback.
 
     Args:
-        config: The ``AlgorithmConfig`` of an algorithm of RLlib's; configs of other environments
-            pass.
+        config: The ``AlgorithmConfig``; only what RLlib ignores is refused for other environments.
 
     Raises:
         MecError: The algorithm does not take the view's space, or RLlib cannot evaluate greedily or
-            use an LSTM with it, and says which view can; or it has one policy for one agent.
+            use an LSTM with it, and says which view can; or it has one policy for one agent; or
+            RLlib would ignore an ``observation_filter``.
     """
+    is_joint = hasattr(config, "joint_module_class")  # ours: one policy for all by itself
+    if not is_joint and config.observation_filter not in (None, "NoFilter"):
+        raise MecError(
+            f"RLlib's new API stack ignores observation_filter={config.observation_filter!r}: give "
+            "an env_to_module_connector that returns ray.rllib.connectors.env_to_module's "
+            "MeanStdFilter"
+        )
     if config.env not in ENVIRONMENTS:
         return
     view = (config.env_config or {}).get("actions", "dict")
@@ -43,7 +50,6 @@ def check_stock(config: Any) -> None:
         raise MecError(f"RLlib cannot evaluate a Dict action with explore=False: {_FLAT}")
     if view == "dict" and has_lstm:
         raise MecError(f"RLlib cannot use an LSTM with a Dict action: {_FLAT}")
-    is_joint = hasattr(config, "joint_module_class")  # ours: one policy for all by itself
     if not is_joint and not config.is_multi_agent:
         raise MecError(
             f"{name} must be told who acts by which policy in {config.env}: "
