@@ -19,15 +19,24 @@ def check_stock(config: Any) -> None:
     """Refuse a setting that would fail inside Ray with a traceback.
 
     Args:
-        config: The ``AlgorithmConfig`` of an algorithm of RLlib's; those of ours, which check
-            themselves, and of other environments pass.
+        config: The ``AlgorithmConfig`` of an algorithm of RLlib's; those of ours check themselves
+            and pass, and of other environments only what RLlib ignores is refused.
 
     Raises:
-        MecError: The environment does not take its ``env_config``; the algorithm does not take the
-            view's space, or RLlib cannot evaluate greedily or use an LSTM with it, and says which
-            view can; or it has one policy for one agent.
+        MecError: RLlib would ignore an ``observation_filter``; the environment does not take its
+            ``env_config``; the algorithm does not take the view's space, or RLlib cannot evaluate
+            greedily or use an LSTM with it, and says which view can; or it has one policy for one
+            agent.
     """
-    if config.env not in ENVIRONMENTS or decides_for_all(config):
+    if decides_for_all(config):
+        return
+    if config.observation_filter not in (None, "NoFilter"):
+        raise MecError(
+            f"RLlib's new API stack ignores observation_filter={config.observation_filter!r}: give "
+            "an env_to_module_connector that returns ray.rllib.connectors.env_to_module's "
+            "MeanStdFilter"
+        )
+    if config.env not in ENVIRONMENTS:
         return
     check_env_config(config)
     view = config.env_config.get("actions", "dict")

@@ -225,6 +225,36 @@ def test_beside_a_checkpoint_its_own_mdp_holds_for_all(capsys, trained):
     assert found["local only"]["env"] == "mec_time_slot_v0"
 
 
+UNLIKE = "devices=[{count: 1}, {count: 1, dnn: googlenet}]"
+REFUSALS = {  # a scenario that a policy cannot decide in: who, and why
+    UNLIKE: ("planner", "the planner plans for equal devices, but those of this scenario differ"),
+    "max_power_dbm=10": ("full-offload", "power_w must lie in [0.001, 0.01], but is 0.02"),
+}
+
+
+@pytest.mark.parametrize("scenario", REFUSALS)
+@pytest.mark.parametrize("env", [[], ["--env", "mec_time_slot_v0"]])
+def test_who_cannot_decide_there_is_left_out_unless_asked_for(scenario, env, capsys):
+    name, reason = REFUSALS[scenario]
+    devices = ["num_devices=2"] if scenario != UNLIKE else []
+    command = ["compare", *env, *"--episodes 2 --num-tasks 2 --json - --scenario".split(), scenario]
+    command += devices
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    found = [entry["policy"] for entry in json.loads(captured.out)]
+    assert len(found) == 3 and name.replace("-", " ") not in found
+    assert captured.err.splitlines()[0] == f"rllib-mec: note: {name} is left out: {reason}"
+    assert main([*command, "--policies", f"local-only,{name}"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"rllib-mec: error: {reason}\n" and captured.out == ""
+
+
+def test_beside_a_checkpoint_too(capsys, trained):
+    trained("unlike", Scenario(devices=[{"count": 1}, {"count": 1, "dnn": "googlenet"}]))
+    found = numbers(capsys, "--checkpoint unlike --episodes 2 --num-tasks 2")
+    assert list(found) == ["local only", "full offload", "random", "EMH-PPO"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

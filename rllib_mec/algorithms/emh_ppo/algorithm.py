@@ -108,6 +108,7 @@ class EMHPPOConfig(JointPPOConfig):
                 f"compare_queues in model_config needs an observation with a part 'queues' of "
                 f"{num_devices} numbers, but {self.env} has {dict(sizes)}; set it to false"
             )
+        self._check_seen(model.compare_queues)
         for name in ("counterfactuals", "demonstrations"):
             value = getattr(self, name)
             if value and not mdp.can_simulate:
@@ -120,6 +121,31 @@ class EMHPPOConfig(JointPPOConfig):
                 check_plannable(mdp)
             except MecError as error:
                 raise MecError(f"demonstrations must be 0 here: {error}") from None
+
+    def _check_seen(self, compare_queues: bool) -> None:
+        """Refuse what takes the networks to see the MDP's observation, where they do not.
+
+        Counterfactuals do not: they are simulated from the worlds' own state.
+
+        Raises:
+            MecError: Queues, each standardised by itself, are to be compared; or demonstrations,
+                which pass by the connectors, are to be imitated.
+        """
+        changes = {
+            "observation_filter": self.observation_filter != "NoFilter",
+            "env_to_module_connector": bool(self._env_to_module_connector),  # Ray's only name
+        }
+        for name in (name for name, is_set in changes.items() if is_set):
+            if self.demonstrations:
+                raise MecError(
+                    f"demonstrations must be 0 with an {name}, which they do not pass through, "
+                    f"but is {self.demonstrations}"
+                )
+            if name == "observation_filter" and compare_queues:
+                raise MecError(
+                    "compare_queues in model_config must be false with an observation_filter, "
+                    "which gives every queue a scale of its own"
+                )
 
     def joint_module_class(self) -> type[EMHPPORLModule]:
         """EMH-PPO's networks."""
