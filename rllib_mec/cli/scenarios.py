@@ -200,7 +200,7 @@ def mdp_for(policy: Policy, scenario: Scenario, own: Mapping[str, Any], path: st
     mdp = dataclasses.replace(trained, scenario=scenario, **changes)
     check_shape(path, trained, mdp)
     before, after = ({**m.scenario.to_dict(), **m.settings} for m in (trained, mdp))
-    members = trained.scenario.members, scenario.members
+    members = trained.scenario.members, mdp.scenario.members
     same = {name for name in members[0] if members[0][name] == members[1][name]}
     changed = [
         f"{k}={v!r} (here {after[k]!r})"

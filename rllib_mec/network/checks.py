@@ -39,7 +39,7 @@ _WORDS = {
     "a valid dictionary": "a mapping",
     "a valid string": "a text",
     "a valid ": "a ",
-    "greater than or equal to 1e-20": "positive, at least 1e-20",
+    "greater than or equal to 0.00000000000000000001": "positive, at least 1e-20",
     "greater than or equal to": "at least",
     "less than or equal to": "at most",
     "greater than 0": "positive",

@@ -137,6 +137,19 @@ def test_another_physics_than_in_training_is_a_note(capsys, trained):
     )
 
 
+def test_a_note_on_groups_tells_what_is_set_and_nothing_of_names(capsys, trained):
+    groups = [{"count": 1, "name": "phone"}, {"count": 1, "local_slowdown": 8.0}]
+    trained("a", Scenario.from_dict({"devices": groups}))
+    command = "compare --checkpoint a --policies local-only --episodes 2 --num-tasks 3 --scenario"
+    renamed = json.dumps([{"count": 1}, {"count": 1, "local_slowdown": 8.0, "name": "pi"}])
+    assert main([*command.split(), f"devices={renamed}"]) == 0
+    assert capsys.readouterr().err == ""
+    faster = json.dumps([{"count": 1}, {"count": 1, "local_slowdown": 7.0}])
+    assert main([*command.split(), f"devices={faster}"]) == 0
+    told = capsys.readouterr().err
+    assert "{'count': 1, 'local_slowdown': 8.0}) (here (" in told and "None" not in told
+
+
 def test_what_belongs_to_a_method_is_not_taken_for_the_scenario(capsys, trained):
     scenario = Scenario(num_devices=2)
     trained("agile", scenario.replace(remote_feature_share=0.5), name="AgileNN")
