@@ -21,6 +21,13 @@ Positive = Annotated[Number, Field(gt=0)]
 Switch = Annotated[bool, Field(strict=True)]
 NonNegative = Annotated[Number, Field(ge=0)]
 
+MOST_TASKS, LEAST_METRES, MOST_METRES = 10**9, 1e-3, 1e9
+# Of a network, far beyond what makes sense, but no product of them leaves the arithmetic.
+Tasks = Annotated[Natural, Field(le=MOST_TASKS)]
+Metres = Annotated[Number, Field(ge=LEAST_METRES, le=MOST_METRES)]
+Quantity = Annotated[Number, Field(ge=1e-20, le=1e15)]
+QuantityOrZero = Annotated[NonNegative, Field(le=1e15)]
+
 LeftOpen = WrapValidator(lambda value, check: None if value is None else check(value))
 """Lets a field be ``None`` until its own class fills it in."""
 
@@ -33,6 +40,7 @@ _WORDS = {
     "a valid dictionary": "a mapping",
     "a valid string": "a text",
     "a valid ": "a ",
+    "greater than or equal to 0.00000000000000000001": "positive, at least 1e-20",
     "greater than or equal to": "at least",
     "less than or equal to": "at most",
     "greater than 0": "positive",

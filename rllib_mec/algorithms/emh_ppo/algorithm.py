@@ -14,6 +14,7 @@ from rllib_mec.algorithms.emh_ppo.imitation import demonstrate
 from rllib_mec.algorithms.emh_ppo.learner import EMHPPOTorchLearner
 from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPOModelConfig, EMHPPORLModule
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
+from rllib_mec.envs import laws
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import Count, Natural, Switch
 from rllib_mec.policies import Planner, PlannerBudget, check_plannable
@@ -94,14 +95,14 @@ class EMHPPOConfig(JointPPOConfig):
     def _model_config_auto_includes(self) -> dict[str, Any]:
         if self.env not in ENVIRONMENTS:  # not set yet, or to be refused by `validate`
             return {}
-        layout = make_mdp(str(self.env), self.env_config).observation_layout
+        layout = laws.layout_of(make_mdp(str(self.env), self.env_config))
         return {"first_queue": layout["queues"].start} if "queues" in layout.sizes else {}
 
     def validate(self) -> None:
         """Check the configuration; see the base class."""
         super().validate()
         mdp = make_mdp(str(self.env), self.env_config)
-        sizes, num_devices = mdp.observation_layout.sizes, mdp.scenario.num_devices
+        sizes, num_devices = laws.layout_of(mdp).sizes, mdp.scenario.num_devices
         model = EMHPPOModelConfig.from_dict(self.model_config)
         if model.compare_queues and sizes.get("queues") != num_devices:
             raise MecError(

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from rllib_mec.cache import cache_folder
+from rllib_mec.envs import laws
 from rllib_mec.envs.actions import action_of_dbm
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M
 from rllib_mec.envs.mdp import MDP
@@ -115,7 +116,7 @@ class Planner(Policy):
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
         """Plan one window in each of B worlds; see the base class."""
         scenario = self.scenario
-        state = self.mdp.decode(observation)
+        state = laws.decoded(self.mdp, observation)
         queues, distances = state.queues, state.distances_m
         order = np.argsort(-queues, axis=1, kind="stable")  # MDs by falling queue
         falling = np.take_along_axis(queues, order, axis=1)
