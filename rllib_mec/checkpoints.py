@@ -1,4 +1,8 @@
-"""Finding an algorithm's checkpoint below a path, and reading what it holds without Ray running."""
+"""Finding an algorithm's checkpoint below a path, and reading what it holds without Ray running.
+
+RLlib passes over parts and weights that a checkpoint lacks, and goes on with random ones: here that
+is an error.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,19 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rllib_mec.errors import MecError, one_line
 
 METADATA = "rllib_checkpoint.json"
 CLASS_FILE = "class_and_ctor_args.pkl"
+LEARNED = Path("learner_group", "learner", "rl_module")
+"""The part of a checkpoint with the networks."""
+
 _NUMBERED = re.compile(r"^checkpoint_\d+$")
 
 
@@ -73,7 +82,10 @@ def find_checkpoint(path: str | Path) -> Path:
 
 def _env_config(trial: Path) -> str:
     file = trial / "params.json"
-    params = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        params = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise MecError(f"{file} cannot be read: {one_line(error)}") from None
     return json.dumps(params.get("env_config"), sort_keys=True)
 
 
@@ -108,7 +120,7 @@ def results(trial: Path) -> Iterator[dict[str, Any]]:
     """
     file = trial / "result.json"
     if file.is_file():
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 yield json.loads(line)
             except json.JSONDecodeError:  # cut off by a kill
@@ -136,15 +148,13 @@ def read_info(path: str | Path) -> CheckpointInfo:
             that cannot be imported from here.
     """
     folder = find_checkpoint(path)
-    import ray.cloudpickle as pickle
     from ray.rllib.algorithms.algorithm import Algorithm
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-    file = folder / CLASS_FILE
-    if not file.is_file():
+    if not (folder / CLASS_FILE).is_file():
         raise MecError(f"{path} is not a checkpoint of RLlib's new API stack (no {CLASS_FILE})")
+    content = _unpickle(folder, Path(CLASS_FILE))
     try:
-        content = pickle.loads(file.read_bytes())
         # Tune trains a subclass of its own making, which knows what it was made from.
         algorithm = getattr(content["class"], "__ray_actor_class__", content["class"])
         positional, keywords = content["ctor_args_and_kwargs"]
@@ -166,3 +176,104 @@ def read_info(path: str | Path) -> CheckpointInfo:
     if not isinstance(config, AlgorithmConfig):
         raise MecError(f"checkpoint {path} holds no config")
     return CheckpointInfo(folder, algorithm, config)
+
+
+def read_state(checkpoint: Path, part: str | Path, name: str = "state") -> dict[str, Any]:
+    """The state that a part of a checkpoint has written, from the file that RLlib would read.
+
+    Args:
+        checkpoint: Its folder.
+        part: Folder of the part in it.
+        name: Of the file, without its ending.
+
+    Raises:
+        MecError: There is none, or it cannot be read.
+    """
+    file = Path(part, f"{name}.msgpack")
+    if not (checkpoint / file).is_file():
+        return _unpickle(checkpoint, file.with_suffix(".pkl"))
+    return _read(checkpoint, file, _unpack)
+
+
+def _unpack(data: bytes) -> Any:
+    from ray.rllib.utils.checkpoints import try_import_msgpack
+
+    msgpack: Any = try_import_msgpack(error=True)
+    return msgpack.unpackb(data, strict_map_key=False)
+
+
+def _unpickle(checkpoint: Path, file: Path) -> dict[str, Any]:
+    import ray.cloudpickle as pickle
+
+    return _read(checkpoint, file, pickle.loads)
+
+
+def _read(checkpoint: Path, file: Path, decode: Callable[[bytes], Any]) -> dict[str, Any]:
+    part = next((p for p in [*file.parents][-2::-1] if not (checkpoint / p).is_dir()), file)
+    if part != file or not (checkpoint / file).is_file():
+        raise MecError(f"the checkpoint {checkpoint} is incomplete: there is no {part} in it")
+    try:
+        content = decode((checkpoint / file).read_bytes())
+        if not isinstance(content, dict):
+            raise TypeError(f"expected a dict, got {type(content).__name__}")
+        return content
+    except Exception as error:
+        raise MecError(
+            f"the checkpoint {checkpoint} cannot be read: {file}: {one_line(error)}"
+        ) from None
+
+
+def load_modules(checkpoint: Path) -> Any:
+    """The networks of a checkpoint, a ``MultiRLModule``.
+
+    Args:
+        checkpoint: Its folder.
+
+    Raises:
+        MecError: They are not all there, cannot be read, or are not what this version has.
+    """
+    made_from = _unpickle(checkpoint, LEARNED / CLASS_FILE)
+    try:
+        positional, keywords = made_from["ctor_args_and_kwargs"]
+        modules = made_from["class"](*positional, **keywords)
+        names = list(modules.keys())
+    except Exception as error:
+        raise MecError(
+            f"the checkpoint {checkpoint} does not fit this version of rllib_mec: {one_line(error)}"
+        ) from None
+    for name in names:
+        modules[name].set_state(read_weights(checkpoint, name, modules[name]))
+    return modules
+
+
+def read_weights(
+    checkpoint: Path, name: str, module: Any, *, exactly: bool = False
+) -> dict[str, Any]:
+    """The weights of one network of a checkpoint, once it is sure that a module takes them.
+
+    Args:
+        checkpoint: Its folder.
+        name: The network's.
+        module: The ``RLModule`` that they are for; not changed.
+        exactly: Whether it must take all of them.
+
+    Raises:
+        MecError: They cannot be read, or differ from the module's in a name or a shape.
+    """
+    state = read_state(checkpoint, LEARNED / name, "module_state")
+    read, taken = (
+        {key: np.shape(value) for key, value in each.items()}
+        for each in (state, module.get_state())
+    )
+    for key in {**taken, **read}:
+        if key not in taken and not exactly:
+            continue
+        if read.get(key) != taken.get(key):
+            has, needs = (
+                f"with shape {each[key]}" if key in each else "none" for each in (read, taken)
+            )
+            raise MecError(
+                f"the networks of the checkpoint {checkpoint} do not fit: of weights {key!r} of "
+                f"{name} it has {has}, where {needs} is expected"
+            )
+    return state

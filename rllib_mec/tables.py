@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from rllib_mec.errors import MecError, nearest, one_line, unknown
+from rllib_mec.errors import MecError, named, nearest, unknown, users_code
 
 GROUP = "rllib_mec.plugins"
 """Group of the entry points by which other packages register their parts."""
@@ -222,10 +222,8 @@ def import_object(path: str, kind: str) -> Any:
     """
     module_name, _, name = path.partition(":")
     with _working_folder_on_path():
-        try:
+        with users_code(f"cannot import {kind} {path!r}"):
             found: Any = importlib.import_module(module_name)
-        except Exception as error:  # whatever a module of the user's does when it is imported
-            raise MecError(f"cannot import {kind} {path!r}: {one_line(error)}") from None
     for attribute in name.split("."):
         if not hasattr(found, attribute):
             close = nearest(attribute, dir(found))
@@ -249,14 +247,8 @@ def load_plugins() -> None:
                 entry_point.name,
                 entry_point.value,
                 _where(error, entry_point),
-                one_line(error) if isinstance(error, MecError) else _named(error),
+                named(error),
             )
-
-
-def _named(error: BaseException) -> str:
-    text = one_line(error)
-    name = type(error).__name__
-    return text if text.startswith(name) else f"{name}: {text}"
 
 
 def _where(error: BaseException, entry_point: importlib.metadata.EntryPoint) -> str:

@@ -34,6 +34,7 @@ from rllib_mec.algorithms.episodes import BulkEpisodes, LiveEpisodes, Spaces
 from rllib_mec.algorithms.recording import EpisodeRecorder
 from rllib_mec.algorithms.sampler import Decide, Sampler
 from rllib_mec.algorithms.sampling_metrics import SamplingMetrics
+from rllib_mec.envs import laws
 from rllib_mec.envs.episodes import usual_distance_m
 from rllib_mec.envs.observation import state_space
 from rllib_mec.envs.vector import VectorEnv
@@ -108,7 +109,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             num_servers=self.scenario.num_servers,
             num_decisions=self.scenario.max_window if config.decision_per_task else 1,
         )
-        self._spaces = Spaces(state_space(self.mdp.observation_size), self.layout.joint_space())
+        self._spaces = Spaces(state_space(laws.size_of(self.mdp)), self.layout.joint_space())
         spaces = {INPUT_ENV_SPACES: self._spaces, INPUT_ENV_SINGLE_SPACES: self._spaces}
         # Under these names Ray's EnvRunnerGroup looks for them.
         self._env_to_module = config.build_env_to_module_connector(spaces=spaces)

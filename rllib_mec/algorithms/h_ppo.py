@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
+from pydantic.dataclasses import dataclass
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.learner.learner import POLICY_LOSS_KEY
 from ray.rllib.utils.from_config import NotProvided
@@ -22,7 +22,8 @@ from rllib_mec.algorithms.joint_ppo import (
     JointRLModule,
     ModelConfig,
 )
-from rllib_mec.algorithms.networks import HEADS_GAIN, mlp, start_log_std
+from rllib_mec.algorithms.networks import HEADS_GAIN, Layers, mlp, start_log_std
+from rllib_mec.network.checks import Switch, refuse_in_one_line
 
 DISCRETE_HEADS = ("partition", "channel", "server", "window")
 POWER_LOSS = "power_loss"
@@ -49,7 +50,7 @@ class HPPOConfig(JointPPOConfig):
         print(algorithm.train()["env_runners"]["reward"])
     """
 
-    switches = (*JointPPOConfig.switches, "separate_ratios")
+    bounds: ClassVar[Mapping[str, Any]] = {**JointPPOConfig.bounds, "separate_ratios": Switch}
 
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults."""
@@ -107,7 +108,8 @@ class HPPOTorchLearner(JointPPOTorchLearner):
         return [ClippedTerm(POLICY_LOSS_KEY, discrete + joint["power"], advantages, everything)]
 
 
-@dataclasses.dataclass(frozen=True)
+@refuse_in_one_line
+@dataclass(frozen=True)
 class HPPOModelConfig(ModelConfig):
     """Sizes of the networks: as many layers and units as EMH-PPO has for one MD.
 
@@ -116,8 +118,8 @@ class HPPOModelConfig(ModelConfig):
         critic_hiddens: ReLU layers of the critic.
     """
 
-    actor_hiddens: Sequence[int] = (512, 256, 256, 128, 64)
-    critic_hiddens: Sequence[int] = (256, 128, 64)
+    actor_hiddens: Layers = (512, 256, 256, 128, 64)
+    critic_hiddens: Layers = (256, 128, 64)
 
 
 class HPPORLModule(JointRLModule):

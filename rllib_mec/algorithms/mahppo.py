@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic.dataclasses import dataclass
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.learner.learner import POLICY_LOSS_KEY
 from ray.rllib.utils.from_config import NotProvided
@@ -26,7 +26,9 @@ from rllib_mec.algorithms.joint_ppo import (
     ModelConfig,
 )
 from rllib_mec.algorithms.joint_ppo.connectors import PerTaskAdvantages
-from rllib_mec.algorithms.networks import agent_heads, agent_layers, mlp
+from rllib_mec.algorithms.networks import Layers, agent_heads, agent_layers, mlp
+from rllib_mec.errors import MecError
+from rllib_mec.network.checks import Switch, refuse_in_one_line
 
 
 class MAHPPO(JointPPO):
@@ -56,13 +58,13 @@ class MAHPPOConfig(JointPPOConfig):
     draws actions (``evaluation_config={"explore": True}``).
     """
 
-    switches = (
-        *JointPPOConfig.switches,
-        "ratio_per_head",
-        "gae_without_gamma",
-        "one_step_targets",
-        "cut_ends_episode",
-    )
+    bounds: ClassVar[Mapping[str, Any]] = {
+        **JointPPOConfig.bounds,
+        "ratio_per_head": Switch,
+        "gae_without_gamma": Switch,
+        "one_step_targets": Switch,
+        "cut_ends_episode": Switch,
+    }
 
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults."""
@@ -105,6 +107,12 @@ class MAHPPOConfig(JointPPOConfig):
             cut_ends_episode=cut_ends_episode,
         )
         return self
+
+    def validate(self) -> None:
+        """Check the configuration; see the base class."""
+        super().validate()
+        if self.gae_without_gamma and not self.gamma:
+            raise MecError("gae_without_gamma needs a gamma above 0, but it is 0: leave it false")
 
     def advantages_class(self) -> type[MAHPPOAdvantages]:
         """How advantages are estimated."""
@@ -160,7 +168,8 @@ class MAHPPOTorchLearner(JointPPOTorchLearner):
         return [ClippedTerm(POLICY_LOSS_KEY, heads.sum(-1), advantages, played.squeeze(-1))]
 
 
-@dataclasses.dataclass(frozen=True)
+@refuse_in_one_line
+@dataclass(frozen=True)
 class MAHPPOModelConfig(ModelConfig):
     """Sizes of the networks, those of Hao et al.
 
@@ -169,8 +178,8 @@ class MAHPPOModelConfig(ModelConfig):
         critic_hiddens: ReLU layers of the critic.
     """
 
-    agent_hiddens: Sequence[int] = (256, 128, 64)
-    critic_hiddens: Sequence[int] = (256, 128, 64)
+    agent_hiddens: Layers = (256, 128, 64)
+    critic_hiddens: Layers = (256, 128, 64)
 
 
 class MAHPPORLModule(JointRLModule):

@@ -5,17 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from rllib_mec.algorithms.distributions import HybridActionLayout
+from rllib_mec.network.checks import Count
 
 HEADS_GAIN = 0.01
 """Every decision starts near uniform, the power near mid-scale."""
 
 FIRST_LOG_STD = -1.0
 """The power's log std at the start: neighbouring powers are told apart from then on."""
+
+
+Layers = Annotated[Sequence[Count], Field(min_length=1)]
+"""Units of each hidden layer."""
 
 
 class AgentLinear(nn.Module):

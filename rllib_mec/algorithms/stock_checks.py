@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rllib_mec.algorithms.env_config import check_env_config, decides_for_all
 from rllib_mec.errors import MecError
 from rllib_mec.registry import ENVIRONMENTS
 
@@ -18,16 +19,27 @@ def check_stock(config: Any) -> None:
     """Refuse a setting that would fail inside Ray with a traceback.
 
     Args:
-        config: The ``AlgorithmConfig`` of an algorithm of RLlib's; configs of other environments
-            pass.
+        config: The ``AlgorithmConfig`` of an algorithm of RLlib's; those of ours check themselves
+            and pass, and of other environments only what RLlib ignores is refused.
 
     Raises:
-        MecError: The algorithm does not take the view's space, or RLlib cannot evaluate greedily or
-            use an LSTM with it, and says which view can; or it has one policy for one agent.
+        MecError: RLlib would ignore an ``observation_filter``; the environment does not take its
+            ``env_config``; the algorithm does not take the view's space, or RLlib cannot evaluate
+            greedily or use an LSTM with it, and says which view can; or it has one policy for one
+            agent.
     """
+    if decides_for_all(config):
+        return
+    if config.observation_filter not in (None, "NoFilter"):
+        raise MecError(
+            f"RLlib's new API stack ignores observation_filter={config.observation_filter!r}: give "
+            "an env_to_module_connector that returns ray.rllib.connectors.env_to_module's "
+            "MeanStdFilter"
+        )
     if config.env not in ENVIRONMENTS:
         return
-    view = (config.env_config or {}).get("actions", "dict")
+    check_env_config(config)
+    view = config.env_config.get("actions", "dict")
     name = config.algo_class.__name__
     if name == "DQN":
         raise MecError(
@@ -43,8 +55,7 @@ def check_stock(config: Any) -> None:
         raise MecError(f"RLlib cannot evaluate a Dict action with explore=False: {_FLAT}")
     if view == "dict" and has_lstm:
         raise MecError(f"RLlib cannot use an LSTM with a Dict action: {_FLAT}")
-    is_joint = hasattr(config, "joint_module_class")  # ours: one policy for all by itself
-    if not is_joint and not config.is_multi_agent:
+    if not config.is_multi_agent:
         raise MecError(
             f"{name} must be told who acts by which policy in {config.env}: "
             "give policies: [shared] and policy_mapping_fn: "

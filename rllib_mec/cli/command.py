@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import click
 from pydantic import AfterValidator, Json
 
-from rllib_mec.errors import MecError, unknown
+from rllib_mec.errors import MecError, one_line, unknown
 from rllib_mec.experiments import messages
 from rllib_mec.network.checks import Count, Natural, Positive, checked
 
@@ -170,7 +170,10 @@ def run(group: Group, argv: Sequence[str] | None = None) -> int:
         messages.error("interrupted")
         return INTERRUPTED
     except SystemExit as end:  # a broken pipe, of `... | head`
-        return int(end.code or OK)
+        if isinstance(end.code, int | None):
+            return end.code or OK
+        messages.error(one_line(end))  # what code of the user's has to say
+        return FAILED
     return BAD_INPUT
 
 

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 
 @command(help=__doc__)
-@option("--policies", default=",".join(POLICIES), metavar="NAME,...", help="those without training")
+@option(
+    "--policies", metavar="NAME,...",
+    help=f"those without training (default: all of {','.join(POLICIES)} that can decide there)",
+)  # fmt: skip
 @option(
     "--checkpoint", "checkpoints", multiple=True, metavar="PATH...",
     help="of a trained policy; or the folder of a trial or experiment",
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
 @option("--episodes", type=COUNT, default=200)
 @option("--json", "json_file", metavar="FILE", help="write the numbers there; - prints them")
 def compare(
-    policies: str,
+    policies: str | None,
     checkpoints: tuple[str, ...],
     env: str | None,
     scenario: dict[str, Any],
@@ -57,7 +60,7 @@ def compare(
     json_file: str | None,
 ) -> int:
     """Print the table."""
-    names = _policy_names(policies)
+    names = list(POLICIES) if policies is None else _policy_names(policies)
     if not names and not checkpoints:
         raise MecError("nothing to compare: give --policies or --checkpoint")
     if json_file and json_file != "-":
@@ -81,7 +84,7 @@ def compare(
     from rllib_mec.evaluation import comparison_table, evaluate
 
     where = dataclasses.replace(mdps[0], scenario=common, **own)
-    untrained = [_make_untrained(name, where, common) for name in names]
+    untrained = _make_untrained(names, where, common, may_leave_out=policies is None)
     places = [policy.mdp for policy in untrained] + places
     evaluations = [
         evaluate(policy, place, episodes=episodes, seed=seed, **placement)
@@ -113,16 +116,36 @@ def _common_scenario(mdps: Sequence[MDP]) -> Scenario:
     return mdps[0].scenario.replace(max_window=next(windows, Scenario.max_window), **usual)
 
 
-def _make_untrained(name: str, mdp: MDP, common: Scenario) -> Policy:
-    """A policy without training; the planner in task windows where it cannot simulate the MDP."""
-    if name == "planner" and not mdp.can_simulate:
-        windows = TaskWindowMDP(common)
-        note(
-            f"the planner cannot simulate a {mdp.step_name}: it decides {windows} instead, "
-            "with another reward"
-        )
-        return make_policy(name, windows)
-    return make_policy(name, mdp)
+def _make_untrained(
+    names: Sequence[str], mdp: MDP, common: Scenario, *, may_leave_out: bool
+) -> list[Policy]:
+    """Policies without training.
+
+    Args:
+        names: Theirs.
+        mdp: Where they are to decide; the planner does in task windows if it cannot simulate it.
+        common: The scenario of those.
+        may_leave_out: Whether to leave out those that cannot decide there, and say so.
+
+    Raises:
+        MecError: One cannot decide there.
+    """
+    made = []
+    for name in names:
+        windows = name == "planner" and not mdp.can_simulate
+        try:
+            made.append(make_policy(name, TaskWindowMDP(common) if windows else mdp))
+        except MecError as error:
+            if not may_leave_out:
+                raise
+            note(f"{name} is left out: {error}")
+            continue
+        if windows:
+            note(
+                f"the planner cannot simulate a {mdp.step_name}: it decides {made[-1].mdp} "
+                "instead, with another reward"
+            )
+    return made
 
 
 def _own_method(policy: Policy) -> dict[str, Any]:

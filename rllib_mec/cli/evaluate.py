@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from rllib_mec import registry
+from rllib_mec.algorithms.env_config import check_mdp
 from rllib_mec.checkpoints import CheckpointInfo
 from rllib_mec.cli import scenarios
 from rllib_mec.cli.command import COUNT, JSON_OBJECT, NATURAL, OK, command, option, verbosity_option
@@ -77,7 +78,7 @@ def evaluate(
         return OK
     if info.config.env != env:  # its settings and shapes are those of its own MDP
         raise MecError(f"the checkpoint was trained on {info.config.env!r}, not on {env!r}")
-    mdp = names.check_mdp(str(env), merged)
+    mdp = check_mdp(str(env), merged)
     scenarios.check_placement(placement, mdp.scenario.num_devices)
     from rllib_mec import evaluation
     from rllib_mec.policies import LocalOnly, load_policy

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
+from pydantic import Field
 
 from rllib_mec.cli.command import NATURAL, option
 from rllib_mec.envs.mdp import MDP
@@ -16,7 +17,7 @@ from rllib_mec.errors import MecError
 from rllib_mec.experiments.documents import read_settings
 from rllib_mec.experiments.messages import note
 from rllib_mec.experiments.restore import check_shape, read_here
-from rllib_mec.network.checks import Count, Natural, Positive, checked
+from rllib_mec.network.checks import Metres, Tasks, checked
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.registry import ENVIRONMENTS
 
@@ -52,7 +53,7 @@ class PerDevice(click.ParamType):
 
 num_tasks_option = option(
     "--num-tasks",
-    type=PerDevice(Count, Natural, "N[,N...]"),
+    type=PerDevice(Annotated[Tasks, Field(ge=1)], Tasks, "N[,N...]"),
     help="tasks of every device, or of each (default: the mean, 50)",
 )
 
@@ -79,7 +80,7 @@ def placement_options(function: Any) -> Any:
     draw = option("--draw", is_flag=True, help="draw queues and distances as in training")
     distance = option(
         "--distance",
-        type=PerDevice(Positive, Positive, "X[,X...]"),
+        type=PerDevice(Metres, Metres, "X[,X...]"),
         help="metres of every device to the base station, or of each (default: 50 on the paper's "
         "range, else the range's mean)",
     )
@@ -199,7 +200,13 @@ def mdp_for(policy: Policy, scenario: Scenario, own: Mapping[str, Any], path: st
     mdp = dataclasses.replace(trained, scenario=scenario, **changes)
     check_shape(path, trained, mdp)
     before, after = ({**m.scenario.to_dict(), **m.settings} for m in (trained, mdp))
-    changed = [f"{k}={v!r} (here {after[k]!r})" for k, v in before.items() if after[k] != v]
+    members = trained.scenario.members, mdp.scenario.members
+    same = {name for name in members[0] if members[0][name] == members[1][name]}
+    changed = [
+        f"{k}={v!r} (here {after[k]!r})"
+        for k, v in before.items()
+        if after[k] != v and k not in same
+    ]
     if changed:
         note(f"the checkpoint {path} was trained with {', '.join(changed)}")
     return mdp

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from rllib_mec.dnn.graph import OperatorGraph
-from rllib_mec.errors import MecError, one_line, unknown
+from rllib_mec.errors import MecError, unknown, users_code
 from rllib_mec.tables import DNNS
 
 if TYPE_CHECKING:
@@ -82,10 +82,8 @@ def model_from_factory(name: str) -> nn.Module:
     from torch import nn
 
     factory = DNNS.load(name)
-    try:
+    with users_code(f"the factory of DNN {name!r} failed"):
         made = factory()
-    except Exception as error:  # whatever a factory of the user's does
-        raise MecError(f"the factory of DNN {name!r} failed: {one_line(error)}") from None
     if not isinstance(made, nn.Module):
         raise MecError(
             f"the factory of DNN {name!r} made a {type(made).__name__}, expected a torch.nn.Module"

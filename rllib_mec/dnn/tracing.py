@@ -129,7 +129,7 @@ def _capture_fx(module: nn.Module, arguments: dict[str, Value]) -> fx.GraphModul
     try:
         with torch.device(device):
             graph = tracer.trace(module, concrete_args=constants or None)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise MecError(_at_fault(module, error)) from error
     traced = fx.GraphModule(tracer.root, graph, type(module).__name__)
     return _plain(traced, arguments)
@@ -140,7 +140,7 @@ def _capture_export(module: nn.Module, arguments: dict[str, Value]) -> fx.GraphM
     try:
         exported = torch.export.export(module, tuple(arguments.values()), strict=False)
         traced = exported.run_decompositions({}).module(check_guards=False)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise MecError(_at_fault(module, error)) from error
     assert isinstance(traced, fx.GraphModule)
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}

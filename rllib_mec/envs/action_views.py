@@ -273,12 +273,14 @@ def action_view(
         if fixed_partition is not None:
             raise MecError("fixed_partition is for actions='flat' or 'continuous', not for 'dict'")
         return DictView(scenario)
+    # Of unlike DNNs the one that has fewest says at which points all can be cut.
+    fewest = min(scenario.tables, key=lambda table: table.num_points)
+    dnn, last = fewest.dnn, fewest.num_points - 2
     if fixed_partition is not None:
-        last = scenario.num_points - 2
         is_whole = isinstance(fixed_partition, int) and not isinstance(fixed_partition, bool)
         if not is_whole or not 0 <= fixed_partition <= last:
             raise MecError(
-                f"fixed_partition must be a partition point of {scenario.dnn} but full local, "
+                f"fixed_partition must be a partition point of {dnn} but full local, "
                 f"0..{last}, but is {fixed_partition!r}"
             )
     if actions == "flat":
@@ -286,6 +288,6 @@ def action_view(
     if fixed_partition is None:
         raise MecError(
             "actions='continuous' needs fixed_partition, the partition point of all tasks "
-            f"(0..{scenario.num_points - 2}): a cut is no continuous choice"
+            f"(0..{last} of {dnn}): a cut is no continuous choice"
         )
     return ContinuousView(scenario, fixed_partition)

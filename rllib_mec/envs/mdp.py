@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rllib_mec.envs import draws, observation
+from rllib_mec.envs import draws, laws, observation
 from rllib_mec.envs.draws import Draw
 from rllib_mec.envs.observation import ObservationLayout, State
-from rllib_mec.errors import MecError, unknown
+from rllib_mec.errors import MecError, unknown, users_fault
 from rllib_mec.network.scenario import SHAPE_FIELDS, Scenario
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class MDP(abc.ABC):
 
     Its laws are the methods from :attr:`observation_layout` to :meth:`task_rewards`. Each works on
     arrays of B worlds, row by row; a subclass may have its own, which then hold everywhere: in
-    every environment, for the planner, in training and in evaluation.
+    every environment, for the planner, in training and in evaluation. A law of a subclass is given
+    copies, into which it may write; what it returns is checked by :mod:`rllib_mec.envs.laws`.
 
     Attributes:
         scenario: The network, the DNN and the radio.
@@ -60,7 +61,13 @@ class MDP(abc.ABC):
             MecError: A key is unknown, with the nearest one suggested, or a value is bad.
         """
         own, of_scenario = cls.split(env_config)
-        return cls(Scenario.from_dict(of_scenario), **own)
+        scenario = Scenario.from_dict(of_scenario)
+        try:
+            return cls(scenario, **own)
+        except MecError:
+            raise
+        except Exception as error:
+            raise users_fault(f"{cls.__name__} failed", error) from error
 
     @classmethod
     def split(cls, env_config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -129,7 +136,7 @@ class MDP(abc.ABC):
         Raises:
             MecError: The layout has no ``queues`` or no ``distances``.
         """
-        return observation.decode(seen, self.observation_layout, self.scenario)
+        return observation.decode(seen, laws.layout_of(self), self.scenario)
 
     def draw_tasks(self, draw: Draw) -> np.ndarray:
         """X_0, the tasks of every MD in an episode: Poisson, at least one each.
@@ -186,7 +193,7 @@ class MDP(abc.ABC):
         for name in ("dnn", "dnn_input"):
             own = tuple(getattr(device, name) for device in self.scenario.mobile_devices)
             fields[name] = own if len(set(own)) > 1 else own[0]
-        return {**fields, "observation": dict(self.observation_layout.sizes)}
+        return {**fields, "observation": dict(laws.layout_of(self).sizes)}
 
     @property
     def title(self) -> str:

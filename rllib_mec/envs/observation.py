@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
+from pydantic import Field
 
 from rllib_mec.envs.actions import w_of_dbm
 from rllib_mec.errors import MecError, unknown
+from rllib_mec.network.checks import Natural, checked
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.slots import Flight
+
+PartSize = Annotated[Natural, Field(le=10**7)]
 
 
 class State(NamedTuple):
@@ -35,9 +39,25 @@ class ObservationLayout:
 
     Attributes:
         sizes: Name and length of each part, in their order.
+
+    Raises:
+        MecError: It is no mapping of names to whole numbers.
     """
 
     sizes: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        if not isinstance(self.sizes, Mapping):
+            raise MecError(
+                "the sizes of an ObservationLayout must be a mapping such as {'queues': 3}, "
+                f"but are {self.sizes!r}"
+            )
+        for name in self.sizes:
+            if not isinstance(name, str) or not name:
+                raise MecError(f"a part of an observation must have a name, but has {name!r}")
+        sizes = {n: checked(f"size of {n!r}", size, PartSize) for n, size in self.sizes.items()}
+        object.__setattr__(self, "sizes", sizes)
 
     @property
     def size(self) -> int:

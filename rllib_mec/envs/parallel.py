@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,12 +10,16 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
+from rllib_mec.envs import laws
 from rllib_mec.envs.action_views import action_view
 from rllib_mec.envs.actions import ACTION_KEYS
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.observation import for_agent, observation_space, state_space
-from rllib_mec.envs.vector import VectorEnv, VectorStep
+from rllib_mec.envs.vector import VectorEnv, VectorStep, per_device
 from rllib_mec.errors import MecError, unknown
+
+_OPTIONS = {"num_tasks": True, "distance_m": False}
+"""What an episode's options may fix, and whether it is in whole numbers."""
 
 
 class MecParallelEnv(ParallelEnv):
@@ -57,14 +61,13 @@ class MecParallelEnv(ParallelEnv):
         **mdp: Any,
     ):
         """Make the spaces; the world is made by the first :meth:`reset`."""
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise unknown("render_mode", render_mode, self.metadata["render_modes"])
+        self.check_render_mode(render_mode)
         self.mdp = self.mdp_class.from_dict(mdp)
         self.scenario = scenario = self.mdp.scenario
         self.view = action_view(scenario, actions, power_levels, fixed_partition)
         self.render_mode = render_mode
         num_devices = scenario.num_devices
-        state_size = self.mdp.observation_size
+        state_size = laws.size_of(self.mdp)
         self.possible_agents = [f"md_{n}" for n in range(num_devices)]
         self.agents: list[str] = []
         self.observation_spaces: dict[str, Any] = {
@@ -75,9 +78,23 @@ class MecParallelEnv(ParallelEnv):
         }
         self.state_space = state_space(state_size)
         self._worlds: VectorEnv | None = None
-        self._fixed: tuple[Any, Any] = (None, None)
+        self._fixed: dict[str, Any] = {}
         self._state = np.zeros(state_size, dtype=np.float32)
         self._last_step: VectorStep | None = None
+
+    @classmethod
+    def check_render_mode(cls, render_mode: Any) -> None:
+        """Check how episodes are to be drawn.
+
+        Args:
+            render_mode: What was given for it.
+
+        Raises:
+            MecError: There is no such mode.
+        """
+        modes = cls.metadata["render_modes"]
+        if render_mode is not None and render_mode not in modes:
+            raise unknown("render_mode", render_mode, modes)
 
     def observation_space(self, agent: str) -> spaces.Box:
         """The agent's observation space, always the same object.
@@ -108,21 +125,19 @@ class MecParallelEnv(ParallelEnv):
             seed: Seed of this and the following episodes; ``None`` goes on with the last one's, or
                 draws one.
             options: ``num_tasks`` fixes the tasks of every MD, ``distance_m`` the distances, each
-                by one number or one per MD; other keys are ignored, as PettingZoo's test suite
+                by one number or one per MD; ``options`` is ignored, as PettingZoo's test suite
                 demands.
 
         Returns:
             Observations and infos of all agents.
 
         Raises:
-            MecError: An option is bad.
+            MecError: An option is unknown or bad.
         """
-        options = options or {}
-        num_tasks, distance_m = options.get("num_tasks"), options.get("distance_m")
-        fixed = repr(num_tasks), repr(distance_m)
+        fixed = self._fixed_by({} if options is None else options)
         worlds = self._worlds
         if worlds is None or fixed != self._fixed:
-            worlds = self.mdp.make(1, num_tasks=num_tasks, distance_m=distance_m)
+            worlds = self.mdp.make(1, **fixed)
             if self._worlds is not None:  # other options, but the same streams of episodes
                 worlds.set_state(self._worlds.get_state())
             elif seed is None:
@@ -211,6 +226,22 @@ class MecParallelEnv(ParallelEnv):
 
     def close(self) -> None:
         """Nothing to release."""
+
+    def _fixed_by(self, options: Any) -> dict[str, Any]:
+        """What options fix, as :meth:`MDP.make` takes it."""
+        if not isinstance(options, Mapping):
+            raise MecError(
+                "options must be a mapping such as {'num_tasks': 50, 'distance_m': 50.0}, "
+                f"but is {options!r}"
+            )
+        for key in options:
+            if key not in (*_OPTIONS, "options"):
+                raise unknown("option", key, _OPTIONS)
+        fixed = {
+            name: per_device(name, options.get(name), self.scenario.num_devices, whole=whole)
+            for name, whole in _OPTIONS.items()
+        }
+        return {name: values.tolist() for name, values in fixed.items() if values is not None}
 
     def _observations(self) -> dict[str, np.ndarray]:
         return {

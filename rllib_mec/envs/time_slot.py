@@ -16,6 +16,7 @@ from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.envs.vector import Seed, VectorEnv, VectorStep
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import positive_number
+from rllib_mec.network.groups import DeviceGroup
 from rllib_mec.network.slots import Flight, SlotOutcome, most_tasks, play_slots, work_left
 
 
@@ -107,17 +108,28 @@ class TimeSlotMDP(MDP):
                 f"observe_progress must be true or false, but is {self.observe_progress!r}"
             )
         if self.scenario.max_window != 1:
-            object.__setattr__(self, "scenario", self.scenario.replace(max_window=1))
+            changes: dict[str, Any] = {"max_window": 1}
+            if self.scenario.devices:
+                own = (dataclasses.replace(g, max_window=None) for g in self.scenario.devices)
+                changes["devices"] = tuple(own)
+            object.__setattr__(self, "scenario", self.scenario.replace(**changes))
 
     @classmethod
     def from_dict(cls, env_config: Mapping[str, Any]) -> MDP:
         """Make an MDP; see the base class. A ``max_window`` other than 1 is an error."""
-        max_window = env_config.get("max_window", 1) if isinstance(env_config, Mapping) else 1
-        if max_window != 1:
-            raise MecError(
-                f"max_window must be 1 in a time slot, but is {max_window!r}; "
-                f"task windows are {TaskWindowMDP.env_id}'s"
-            )
+        given = env_config if isinstance(env_config, Mapping) else {}
+        groups = given.get("devices")
+        windows = {"max_window": given} | {
+            f"devices[{i}].max_window": group if isinstance(group, Mapping) else vars(group)
+            for i, group in enumerate(groups if isinstance(groups, list | tuple) else ())
+            if isinstance(group, Mapping | DeviceGroup)
+        }
+        for path, fields in windows.items():
+            if fields.get("max_window") not in (None, 1):
+                raise MecError(
+                    f"{path} must be 1 in a time slot, but is {fields['max_window']!r}; "
+                    f"task windows are {TaskWindowMDP.env_id}'s"
+                )
         return super().from_dict(env_config)
 
     @property

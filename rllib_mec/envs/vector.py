@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
+from rllib_mec.envs import laws
 from rllib_mec.envs.actions import Actions, check_actions
 from rllib_mec.envs.draws import Draw, step_keys
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.observation import State
 from rllib_mec.envs.reward import total_rewards
 from rllib_mec.errors import MecError
-from rllib_mec.network.checks import Natural, Positive, checked, whole_number
+from rllib_mec.network.checks import Metres, Tasks, checked, whole_number
 from rllib_mec.network.slots import SlotOutcome
 from rllib_mec.network.streams import world_seeds
 from rllib_mec.network.windows import WindowOutcome
@@ -108,9 +110,9 @@ class VectorEnv(abc.ABC):
         self._max_windows = mdp.scenario.of_devices("max_window")
         self._physics = mdp.scenario.physics
         self.num_points = self._physics.num_points
-        self._observation_shape = (self.num_envs, mdp.observation_size)
-        self._fixed_tasks = _per_device("num_tasks", num_tasks, self.num_devices, whole=True)
-        self._fixed_distances = _per_device("distance_m", distance_m, self.num_devices)
+        self._observation_shape = (self.num_envs, laws.size_of(mdp))
+        self._fixed_tasks = per_device("num_tasks", num_tasks, self.num_devices, whole=True)
+        self._fixed_distances = per_device("distance_m", distance_m, self.num_devices)
         self._queues = np.zeros((self.num_envs, self.num_devices), dtype=np.int64)
         self._distances = np.zeros((self.num_envs, self.num_devices))
         self._counters = np.zeros((self.num_envs, 2), dtype=np.int64)  # episode, step
@@ -165,54 +167,25 @@ class VectorEnv(abc.ABC):
         if self._fixed_tasks is not None:
             self._queues[is_first] = self._fixed_tasks
         elif is_first.any():
-            tasks = self._by_law(
-                "draw_tasks", self.mdp.draw_tasks(draw), self._queues.shape, 1, np.int64
-            )
+            tasks = laws.numbers(self.mdp, "draw_tasks", self._queues.shape, draw)
             self._queues[is_first] = tasks[is_first]
         if self._fixed_distances is not None:
             self._distances[:] = self._fixed_distances
         else:
-            self._distances = self._by_law(
-                "draw_distances", self.mdp.draw_distances(draw), self._distances.shape, 0.0
-            )
+            shape = self._distances.shape
+            self._distances = laws.numbers(self.mdp, "draw_distances", shape, draw)
 
     def _gains(self, sample: int = 0) -> np.ndarray:
         """The channel gains of the present step, ``(B, N)``."""
-        gains = self.mdp.draw_gains(self._draw(sample), self._distances)
-        return self._by_law("draw_gains", gains, self._distances.shape, 0.0)
-
-    def _by_law(
-        self,
-        law: str,
-        values: np.ndarray,
-        shape: tuple[int, ...],
-        least: float = -np.inf,
-        dtype: type[np.number] = np.float64,
-    ) -> np.ndarray:
-        """What a law of the MDP's gave, checked and as the kernels take it: it may be a user's.
-
-        Raises:
-            MecError: It has another shape or kind, or a value not finite or below ``least``.
-        """
-        name = f"{type(self.mdp).__name__}.{law}"
-        values = np.asarray(values)
-        if values.shape != shape:
-            raise MecError(f"{name} must return an array {shape}, but it has {values.shape}")
-        if dtype is np.int64 and not np.issubdtype(values.dtype, np.integer):
-            raise MecError(f"{name} must return whole numbers, but they are {values.dtype}")
-        is_good = np.isfinite(values) & (values >= least)
-        if not is_good.all():
-            raise MecError(
-                f"{name} must return finite numbers"
-                f"{'' if least == -np.inf else f' of at least {least:g}'}, "
-                f"but one is {values[~is_good].flat[0]}"
-            )
-        return np.ascontiguousarray(values, dtype)
+        shape = self._distances.shape
+        return laws.numbers(self.mdp, "draw_gains", shape, self._draw(sample), self._distances)
 
     def observation(self) -> np.ndarray:
         """The present observation, ``(B, mdp.observation_size)`` float32."""
-        observation = self.mdp.observe(self.state)
-        return self._by_law("observe", observation, self._observation_shape, dtype=np.float32)
+        return self._observed(self.state)
+
+    def _observed(self, state: State) -> np.ndarray:
+        return laws.numbers(self.mdp, "observe", self._observation_shape, state)
 
     def step(self, actions: Mapping[str, np.ndarray]) -> VectorStep:
         """Play one step in every world.
@@ -251,7 +224,7 @@ class VectorEnv(abc.ABC):
             return step.observation
         empty = self.state._replace(queues=np.zeros_like(self._queues))
         ended = step.terminated[:, None]
-        return np.where(ended, self.mdp.observe(empty), step.observation).astype(np.float32)
+        return np.where(ended, self._observed(empty), step.observation)
 
     @abc.abstractmethod
     def _play(self, actions: Actions) -> VectorStep:
@@ -261,9 +234,8 @@ class VectorEnv(abc.ABC):
         self, outcome: WindowOutcome | SlotOutcome, played: np.ndarray, waiting_ms: np.ndarray
     ) -> VectorStep:
         """What happened, with the reward that the MDP's law has for it."""
-        shares = self._by_law(
-            "task_rewards", self.mdp.task_rewards(outcome), (self.num_envs, self.max_window)
-        )
+        shape = (self.num_envs, self.max_window)
+        shares = laws.numbers(self.mdp, "task_rewards", shape, outcome)
         return VectorStep(
             observation=np.empty((self.num_envs, 0), dtype=np.float32),
             reward=total_rewards(shares),
@@ -312,22 +284,33 @@ class VectorEnv(abc.ABC):
         self._is_new = bool(state["is_new"])
 
 
-def _per_device(
+def per_device(
     name: str, given: Any, num_devices: int, *, whole: bool = False
 ) -> np.ndarray | None:
-    """A value for all MDs, or one for each, as an array ``(N,)``."""
+    """A value for all MDs, or one for each, as an array ``(N,)``.
+
+    Args:
+        name: What to call it in the error.
+        given: One number, N of them, or ``None``.
+        num_devices: N.
+        whole: Whether they are tasks, of which not all MDs may have 0; else they are metres.
+
+    Raises:
+        MecError: It is something else, or a value is out of its range.
+    """
     if given is None:
         return None
-    kind: Any = Natural if whole else Positive
-    if np.ndim(given) == 0:
-        value = whole_number(name, given) if whole else checked(name, given, kind)
-        return np.full(num_devices, value)
-    values = list(given)
-    if np.ndim(given) != 1 or len(values) != num_devices:
+    kind: Any = Tasks if whole else Metres
+    given = given.tolist() if hasattr(given, "tolist") else given  # of NumPy or another library
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        one = Annotated[kind, Field(ge=1)] if whole else kind
+        value = checked(name, given, one)
+        return np.full(num_devices, value, dtype=np.int64 if whole else float)
+    if len(given) != num_devices:
         raise MecError(
-            f"{name} must be one number, or {num_devices} (one per MD), but is {given!r}"
+            f"{name} must be one number, or {num_devices} (one per MD), but has {len(given)}"
         )
-    values = [checked(f"{name}[{n}]", value, kind) for n, value in enumerate(values)]
+    values = [checked(f"{name}[{n}]", value, kind) for n, value in enumerate(given)]
     if whole and not any(values):
-        raise MecError(f"{name} must leave some MD a task, but is {given!r}")
+        raise MecError(f"{name} must leave some MD a task, but has 0 for all")
     return np.array(values, dtype=np.int64 if whole else float)

@@ -8,6 +8,7 @@ arguments of each algorithm, also the user's own.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import typing
@@ -24,18 +25,10 @@ from pydantic import (
 from rllib_mec.algorithms.stock_checks import check_stock
 from rllib_mec.errors import MecError, one_line, unknown
 from rllib_mec.experiments import names
-from rllib_mec.network.checks import Count, Natural, NonNegative, checked, refusal
+from rllib_mec.network.checks import NonNegative, checked, refusal
 
 _OBJECT_KEYS = ("callbacks_class", "_class", "_cls", "_fn", "_connector", "_function")
 """Keys with these endings, and ``on_...``, take a class or function: a class path is imported."""
-
-_LIMITS = {
-    "train_batch_size_per_learner": Count,
-    "minibatch_size": Count,
-    "num_epochs": Count,
-    "seed": Natural,
-}
-"""Key -> the numbers it takes, where Ray's annotation allows more."""
 
 
 def known_keys(config_class: type) -> dict[str, tuple[str, inspect.Parameter]]:
@@ -120,11 +113,16 @@ def validate(config: Any) -> None:
     Raises:
         MecError: The config is not valid.
     """
+    from rllib_mec.algorithms.bounds import check_bounds
+
     if not config.enable_rl_module_and_learner or not config.enable_env_runner_and_connector_v2:
         _check_api_stack({"enable_rl_module_and_learner": False})
     try:
+        check_bounds(config)
         # A copy, since some configs fill in values while they validate.
         config.copy(copy_frozen=False).validate()
+    except MecError:
+        raise
     except Exception as error:
         raise MecError(f"config: {one_line(error)}") from None
     check_stock(config)
@@ -149,6 +147,8 @@ def check_setting(config: Any, parameter: inspect.Parameter, value: Any) -> Any:
     Raises:
         MecError: It is of the wrong kind, or names no object.
     """
+    from rllib_mec.algorithms.bounds import bounds_of, is_default
+
     key = parameter.name
     if key == "framework" and value != "torch":
         raise MecError(f"framework must be 'torch', got {value!r}: RLlib 2.60 has no other")
@@ -157,6 +157,8 @@ def check_setting(config: Any, parameter: inspect.Parameter, value: Any) -> Any:
         return names.load_object(key, value)
     if key == "rl_module_spec" and isinstance(value, dict):
         return _rl_module_spec(value)
+    if (bound := bounds_of(config).get(key)) is not None:
+        return value if is_default(config, key, value) else _check_bound(key, value, bound)
     # Some annotations do not know of the default.
     kinds = typing.Union[parameter.annotation, type(vars(config).get(key)), None]  # noqa: UP007
     return _check_value(key, value, kinds)
@@ -175,14 +177,27 @@ def _rl_module_spec(settings: dict[str, Any]) -> Any:
     return RLModuleSpec(**settings)
 
 
+def _check_bound(key: str, value: Any, bound: Any) -> Any:
+    """Reject a value out of its bound; whole floats become ints where a whole number is wanted."""
+    from rllib_mec.algorithms.bounds import check_bound
+
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    try:
+        check_bound(key, value, bound)
+        return value
+    except MecError:
+        with contextlib.suppress(MecError):
+            check_bound(key, whole, bound)  # `4e3` is a float to YAML
+            return whole
+        raise
+
+
 def _check_value(key: str, value: Any, kind: Any) -> Any:
     """Reject a value of the wrong kind, e.g. ``lr: fast``; whole floats become ints."""
     # Lists are schedules, which not all of Ray's annotations know of; objects are Ray's to check.
     if not isinstance(value, str | float | int | dict):
         return value
-    settings = ConfigDict(
-        strict=True, arbitrary_types_allowed=True, allow_inf_nan=key == "grad_clip"
-    )
+    settings = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
     try:
         TypeAdapter(kind, config=settings).validate_python(value)
     except ValidationError as error:
@@ -191,8 +206,8 @@ def _check_value(key: str, value: Any, kind: Any) -> Any:
         return _check_value(key, int(value), kind)  # `4e3` is a float to YAML
     except (PydanticUserError, PydanticUndefinedAnnotation):
         return value  # an annotation that is only there for type checkers
-    if key in _LIMITS or (key.startswith("num_") and not isinstance(value, str)):
-        checked(key, value, _LIMITS.get(key, NonNegative))
+    if key.startswith("num_") and not isinstance(value, str):
+        checked(key, value, NonNegative)
     return value
 
 

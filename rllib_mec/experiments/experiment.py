@@ -123,16 +123,16 @@ def check(name: str, spec: dict[str, Any], notify: Callable[[str], None]) -> Exp
         raise MecError("no algorithm: give `run:` in the file or --algo, e.g. --algo PPO")
     algorithm = names.algorithm_class(given.run)
     stop = check_stop(given.stop, notify)
-    config, param_space = _check_config(algorithm, given.config or {}, given.env, notify)
+    configs, param_space = _check_config(algorithm, given.config or {}, given.env, notify)
     options = given.given(
         "num_samples", "max_failures", "max_concurrent_trials", "time_budget_s", "log_to_file"
     )
     if given.restore is not None:
-        options["restore"] = str(check_fits(given.restore, algorithm, config))
+        options["restore"] = str(check_fits(given.restore, algorithm, configs))
     return Experiment(
         name=name,
         algorithm=algorithm,
-        config=config,
+        config=configs[0],
         param_space=param_space,
         stop=stop,
         checkpoint_config=_checkpoints(given.checkpoint_config or CheckpointSettings(), notify),
@@ -144,16 +144,13 @@ def check(name: str, spec: dict[str, Any], notify: Callable[[str], None]) -> Exp
 
 def _check_config(
     algorithm: Any, settings: Any, env: Any, notify: Callable[[str], None]
-) -> tuple[Any, dict[str, Any]]:
-    """A concrete config, and the space of configs."""
+) -> tuple[list[Any], dict[str, Any]]:
+    """Concrete configs, and the space that they are of."""
     if not isinstance(settings, dict):
         return _check_config_object(settings, env)
     settings = translate_config(settings, notify)
     if env is not None:
         settings["env"] = env
-    env_config = settings.get("env_config")
-    if env_config is not None and not isinstance(env_config, dict):
-        raise MecError(f"env_config must be a mapping, got {env_config!r}")
     settings = search_space.resolve(settings)
     configs = [
         config_schema.build_config(algorithm, variant)
@@ -165,10 +162,10 @@ def _check_config(
         if search_space.is_searched(value):
             name = config_schema.property_name(key, param_space)
             param_space[name] = search_space.overlay(param_space[name], value)
-    return configs[0], param_space
+    return configs, param_space
 
 
-def _check_config_object(config: Any, env: Any) -> tuple[Any, dict[str, Any]]:
+def _check_config_object(config: Any, env: Any) -> tuple[list[Any], dict[str, Any]]:
     """The same for an ``AlgorithmConfig`` out of a Python file."""
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
@@ -181,13 +178,13 @@ def _check_config_object(config: Any, env: Any) -> tuple[Any, dict[str, Any]]:
     param_space = config.to_dict()
     if not search_space.is_searched(param_space):
         config_schema.validate(config)
-        return config, param_space
+        return [config], param_space
     configs = []
     for variant in search_space.variants(param_space):
         concrete = config.copy(copy_frozen=False).update_from_dict(variant)
         config_schema.validate(concrete)
         configs.append(concrete)
-    return configs[0], param_space
+    return configs, param_space
 
 
 def _require_env(config: Any) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rllib_mec.checkpoints import CheckpointInfo
+from rllib_mec.checkpoints import CheckpointInfo, load_modules
 from rllib_mec.errors import MecError, one_line
-
-_LEARNED = ("learner_group", "learner", "rl_module")
+from rllib_mec.experiments.restore import make_runner, restore_connectors
 
 
 def greedy_episodes(
@@ -29,11 +28,19 @@ def greedy_episodes(
         Return and length of each episode; of several agents the sum of their returns.
 
     Raises:
-        MecError: The policy does not fit the environment.
+        MecError: The checkpoint is incomplete, or does not fit the environment.
     """
-    runner = _make_runner(info, env, env_config, seed)
+    config = info.config.copy(copy_frozen=False)
+    config.environment(env=env)
+    config.env_config = env_config
+    config.debugging(seed=seed)
+    modules = load_modules(info.path)
+    runner = make_runner(config)
     try:
-        _restore(runner, info)
+        restore_connectors(runner, info)
+        _set_weights(runner, modules)
+    except MecError:
+        raise
     except Exception as error:
         raise MecError(f"the checkpoint does not fit {env!r}: {one_line(error)}") from None
     try:
@@ -50,52 +57,20 @@ def greedy_episodes(
     )
 
 
-def _make_runner(info: CheckpointInfo, env: Any, env_config: dict[str, Any], seed: int) -> Any:
-    from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
-    from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
-
-    config = info.config.copy(copy_frozen=False)
-    config.environment(env=env)
-    config.env_config = env_config
-    config.debugging(seed=seed)
-    config.learners(num_learners=0, num_gpus_per_learner=0)
-    # One env: of several in parallel, the short episodes would come in first and be favoured.
-    config.env_runners(
-        num_env_runners=0, num_envs_per_env_runner=1, num_gpus_per_env_runner=0, explore=False
-    )
-    default = MultiAgentEnvRunner if config.is_multi_agent else SingleAgentEnvRunner
-    try:
-        return (config.env_runner_cls or default)(config=config, worker_index=0, num_workers=0)
-    except Exception as error:
-        raise MecError(f"environment {env!r} cannot be made: {one_line(error)}") from None
-
-
-def _restore(runner: Any, info: CheckpointInfo) -> None:
-    """Restore the connectors from the env runner's part, the weights from the learner's.
+def _set_weights(runner: Any, learned: Any) -> None:
+    """Give an env runner the learner's weights, and end what its connectors learn from being used.
 
     Asynchronous algorithms leave the local env runner's own weights behind.
     """
     from ray.rllib.core import DEFAULT_MODULE_ID
     from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
-    if (info.path / "env_runner").is_dir():
-        runner.restore_from_path(str(info.path / "env_runner"))
-    else:  # trained with create_local_env_runner=False
-        for name, pipeline in (
-            ("env_to_module_connector", runner._env_to_module),
-            ("module_to_env_connector", runner._module_to_env),
-        ):
-            if (info.path / name).is_dir():
-                pipeline.restore_from_path(str(info.path / name))
-    learned_path = info.path.joinpath(*_LEARNED)
-    if learned_path.is_dir():
-        learned = MultiRLModule.from_checkpoint(str(learned_path))
-        if isinstance(runner.module, MultiRLModule):
-            pairs = [(runner.module[key], learned[key]) for key in runner.module.keys()]
-        else:
-            pairs = [(runner.module, learned[DEFAULT_MODULE_ID])]
-        for module, source in pairs:
-            module.set_state(source.get_state(inference_only=bool(module.inference_only)))
+    if isinstance(runner.module, MultiRLModule):
+        pairs = [(runner.module[key], learned[key]) for key in runner.module.keys()]
+    else:
+        pairs = [(runner.module, learned[DEFAULT_MODULE_ID])]
+    for module, source in pairs:
+        module.set_state(source.get_state(inference_only=bool(module.inference_only)))
     for connector in runner._env_to_module.connectors:
         if hasattr(connector, "_update_stats"):  # a filter must not learn from being measured
             connector._update_stats = False

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rllib_mec import registry
-from rllib_mec.envs.action_views import view_of
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.parallel import MecParallelEnv
 from rllib_mec.errors import MecError, nearest, one_line, unknown
@@ -73,7 +72,7 @@ def environment(env: Any, env_config: dict[str, Any]) -> Any:
 
     Args:
         env: A registered id, a Gymnasium id, a class path, or already a class.
-        env_config: The env's keyword arguments, checked as far as is cheap.
+        env_config: The env's keyword arguments, which are checked here if it is a Gymnasium id.
 
     Raises:
         MecError: No such environment, or an ``env_config`` that it does not take.
@@ -87,7 +86,6 @@ def environment(env: Any, env_config: dict[str, Any]) -> Any:
         add_to_path(Path.cwd())
         path = env if ":" in env else ":".join(env.rpartition(".")[::2])
     if path in registry.ENVIRONMENTS:
-        check_mdp(path, env_config)
         enter_env(path)
         return path
     from ray.tune.registry import ENV_CREATOR, _global_registry
@@ -101,24 +99,6 @@ def environment(env: Any, env_config: dict[str, Any]) -> Any:
         return found
     _check_gymnasium(env, env_config)
     return env
-
-
-def check_mdp(env: str, env_config: dict[str, Any]) -> Any:
-    """The ``MDP`` of one of our environments.
-
-    Args:
-        env: Its name, or a class path.
-        env_config: Its keyword arguments.
-
-    Raises:
-        MecError: Unknown key or a value out of its range.
-    """
-    try:
-        mdp = registry.make_mdp(env, env_config)
-        view_of(mdp.scenario, env_config)
-        return mdp
-    except (TypeError, ValueError) as error:
-        raise MecError(f"env_config: {one_line(error)}") from None
 
 
 def _check_gymnasium(env: str, env_config: dict[str, Any]) -> None:

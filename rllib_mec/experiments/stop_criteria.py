@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from rllib_mec.errors import MecError, nearest
 from rllib_mec.experiments.translate import STOP_KEYS, translate_metric
+from rllib_mec.network.checks import Number, Positive, checked
 
 STEPS = "num_env_steps_sampled_lifetime"
 
@@ -61,7 +61,8 @@ def check_stop(stop: Any, notify: Callable[[str], None]) -> dict[str, float]:
         notify: Called with one line for each old key.
 
     Raises:
-        MecError: Not a mapping of result keys to numbers, or a misspelt key.
+        MecError: Not a mapping of result keys to numbers, a misspelt key, or a number that is
+            reached before training begins.
     """
     if stop is None:
         return {}
@@ -69,13 +70,18 @@ def check_stop(stop: Any, notify: Callable[[str], None]) -> dict[str, float]:
         raise MecError(f"stop must be a mapping like {{training_iteration: 10}}, got {stop!r}")
     criteria: dict[str, float] = {}
     for key, value in _flatten(stop).items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-            raise MecError(f"stop: {key} must be a number, got {value!r}")
         name = translate_metric(key, notify)
+        checked(f"stop: {key}", value, Positive if _counts_up(name) else Number)
         if name not in KNOWN and (close := _meant(key)):
             raise MecError(f"unknown stop key {key!r}: did you mean {close!r}?")
         criteria[name] = value
     return criteria
+
+
+def _counts_up(name: str) -> bool:
+    """Whether a result begins at 0 and only grows, so that training cannot end at or below 0."""
+    leaf = name.rpartition("/")[2]
+    return name in _PREDICTABLE or leaf.startswith(("num_", "time_", "iterations_"))
 
 
 def _meant(key: str) -> str | None:

@@ -18,13 +18,14 @@ from ray.tune.tune_config import ResumeConfig
 
 from rllib_mec import registry
 from rllib_mec.algorithms.stock_checks import check_restore
-from rllib_mec.errors import one_line
+from rllib_mec.errors import MecError, one_line
 from rllib_mec.experiments import ray_session, storage
 from rllib_mec.experiments.experiment import Experiment
 from rllib_mec.experiments.interruption import CheckpointKeeper
 from rllib_mec.experiments.messages import error, note
 from rllib_mec.experiments.progress import Progress
 from rllib_mec.experiments.report import print_summary
+from rllib_mec.experiments.restore import check_whole, read_here
 from rllib_mec.experiments.stop_criteria import is_met
 
 CHECKPOINT_EVERY_S = 300.0
@@ -78,7 +79,8 @@ def run(
         The exit code.
 
     Raises:
-        MecError: Nothing to resume, nothing that Ray could restore, or Ray cannot start.
+        MecError: Nothing to resume, nothing that Ray could restore, a broken checkpoint, or Ray
+            cannot start.
     """
     if resume:
         check_restore(experiment.config)
@@ -87,6 +89,7 @@ def run(
     folder = f"{experiment.storage_path.rstrip('/')}/{name}"
     if not resume and name != experiment.name:
         note(f"{experiment.name!r} has results already, these go to {name!r} (--resume goes on)")
+    resume_config = _resume_config(folder, experiment) if resume else None
     needs = experiment.algorithm.default_resource_request(experiment.config).required_resources
     keeps_rhythm = "checkpoint_frequency" not in experiment.checkpoint_config
     keeper = CheckpointKeeper(CHECKPOINT_EVERY_S if keeps_rhythm else None)
@@ -99,7 +102,11 @@ def run(
         _print_start(experiment, folder, resume)
         try:
             trials = _run_tune(
-                experiment, name, folder, resume, verbosity, [keeper, progress, *(callbacks or [])]
+                experiment,
+                name,
+                resume_config,
+                verbosity,
+                [keeper, progress, *(callbacks or [])],
             )
         except Exception as failure:
             if verbosity > 1:
@@ -117,8 +124,7 @@ def run(
 def _run_tune(
     experiment: Experiment,
     name: str,
-    folder: str,
-    resume: bool,
+    resume_config: ResumeConfig | None,
     verbosity: int,
     callbacks: list[Any],
 ) -> list[Trial]:
@@ -140,21 +146,31 @@ def _run_tune(
         callbacks=callbacks,
         verbose=3 if verbosity > 1 else 0,
         raise_on_failed_trial=False,
-        resume_config=_resume_config(folder, experiment) if resume else None,
+        resume_config=resume_config,
         **experiment.options,
     )
     return analysis.trials or []
 
 
 def _resume_config(folder: str, experiment: Experiment) -> ResumeConfig:
-    """Failed trials are tried again, and ended ones go on if ``stop`` now lies further."""
-    ended = [
-        t for t in tune.ExperimentAnalysis(folder).trials or [] if t.status == Trial.TERMINATED
-    ]
+    """Failed trials are tried again, and ended ones go on if ``stop`` now lies further.
+
+    Raises:
+        MecError: The saved state cannot be read, or a checkpoint that a trial would go on from.
+    """
+    try:
+        trials: list[Trial] = tune.ExperimentAnalysis(folder).trials or []
+    except Exception as failure:
+        raise MecError(f"{folder} cannot be resumed: {one_line(failure)}") from None
+    ended = [t for t in trials if t.status == Trial.TERMINATED]
     further = ended and not any(is_met(experiment.stop, t.last_result or {}) for t in ended)
     resumed, skipped = ResumeConfig.ResumeType.RESUME, ResumeConfig.ResumeType.SKIP
     # A scheduler ends trials before `stop` on purpose.
     go_on = further and experiment.stop and experiment.scheduler[0].lower() == "fifo"
+    for trial in trials:
+        if trial.checkpoint and "://" not in folder and (go_on or trial not in ended):
+            info = read_here(trial.checkpoint.path)
+            check_whole(info, info.config)
     return ResumeConfig(
         finished=resumed if go_on else skipped,  # pyright: ignore[reportArgumentType]  # Ray's slip
         unfinished=resumed,  # pyright: ignore[reportArgumentType]

@@ -18,7 +18,15 @@ NetworkCount = Annotated[Whole, Field(ge=1, le=100_000)]
 Natural = Annotated[Whole, Field(ge=0)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
+Switch = Annotated[bool, Field(strict=True)]
 NonNegative = Annotated[Number, Field(ge=0)]
+
+MOST_TASKS, LEAST_METRES, MOST_METRES = 10**9, 1e-3, 1e9
+# Of a network, far beyond what makes sense, but no product of them leaves the arithmetic.
+Tasks = Annotated[Natural, Field(le=MOST_TASKS)]
+Metres = Annotated[Number, Field(ge=LEAST_METRES, le=MOST_METRES)]
+Quantity = Annotated[Number, Field(ge=1e-20, le=1e15)]
+QuantityOrZero = Annotated[NonNegative, Field(le=1e15)]
 
 LeftOpen = WrapValidator(lambda value, check: None if value is None else check(value))
 """Lets a field be ``None`` until its own class fills it in."""
@@ -32,10 +40,14 @@ _WORDS = {
     "a valid dictionary": "a mapping",
     "a valid string": "a text",
     "a valid ": "a ",
+    "greater than or equal to 0.00000000000000000001": "positive, at least 1e-20",
     "greater than or equal to": "at least",
     "less than or equal to": "at most",
     "greater than 0": "positive",
     "Invalid JSON": "valid JSON",
+    "an instance of Sequence": "a list",
+    "'str' instances are not allowed as a Sequence value": "a list",
+    "Value should have at least 1 item after validation, not 0": "a list that is not empty",
     "an object": "a JSON object like '{\"key\": 1}'",
 }
 """Pydantic's words -> ours."""
@@ -59,7 +71,7 @@ def refusal(error: ValidationError, name: str | None = None) -> MecError:
     if isinstance(own, MecError):
         return own if name is None or str(own).startswith("--") else MecError(f"{name}: {own}")
     path = ".".join(map(str, first["loc"])) if name is None else name
-    if first["type"] == "literal_error" and name is None:
+    if first["type"] == "literal_error" and len(faults) == 1 and not path.startswith("--"):
         expected = str(first.get("ctx", {})["expected"])  # "'paper' or 'si'"
         return unknown(path, first["input"], re.findall("'(.*?)'", expected))
     # Of a union, every member says what it would have taken.

@@ -15,9 +15,9 @@ from rllib_mec.network.checks import (
     Count,
     LeftOpen,
     NetworkCount,
-    NonNegative,
     Number,
-    Positive,
+    Quantity,
+    QuantityOrZero,
     checked,
     refuse_in_one_line,
 )
@@ -31,8 +31,14 @@ class Group:
 
     count: NetworkCount
     """How many."""
-    name: str | None = None
-    """What to call them."""
+    name: str | None = dataclasses.field(default=None, compare=False)
+    """What to call them; equal ones stay equal under other names."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is set, as a scenario's field takes it."""
+        fields = dataclasses.fields(self)
+        given = {field.name: getattr(self, field.name) for field in fields}
+        return {f.name: given[f.name] for f in fields if given[f.name] != f.default}
 
 
 @refuse_in_one_line
@@ -48,20 +54,20 @@ class DeviceGroup(Group):
     """Their DNN; they have its partition points, up to their own full local."""
     dnn_input: Annotated[tuple[Count, ...], LeftOpen] = OPEN
     """Shape of its input without the batch."""
-    server_latency_ms: Annotated[Positive, LeftOpen] = OPEN
+    server_latency_ms: Annotated[Quantity, LeftOpen] = OPEN
     """L0, the latency of their whole DNN on a server of speed 1 (default: the paper's for a DNN
     that it has)."""
-    local_slowdown: Annotated[Positive, LeftOpen] = OPEN
+    local_slowdown: Annotated[Quantity, LeftOpen] = OPEN
     """How many times slower than a server of speed 1 they are."""
     device_profile: Annotated[str, LeftOpen] = OPEN
     """Absolute path of a JSON file of latencies measured on them."""
-    max_power_dbm: Annotated[Number, Field(le=200), LeftOpen] = OPEN
+    max_power_dbm: Annotated[Number, Field(ge=-200, le=200), LeftOpen] = OPEN
     """P_limit."""
-    energy_per_mmac_j: Annotated[NonNegative, LeftOpen] = OPEN
+    energy_per_mmac_j: Annotated[QuantityOrZero, LeftOpen] = OPEN
     """ζ, energy of a million MACs."""
-    mean_tasks: Annotated[Positive, Field(le=1e5), LeftOpen] = OPEN
+    mean_tasks: Annotated[Quantity, Field(le=1e5), LeftOpen] = OPEN
     """λ of the Poisson distribution of their tasks."""
-    max_window: Annotated[Count, LeftOpen] = OPEN
+    max_window: Annotated[NetworkCount, LeftOpen] = OPEN
     """The most tasks in a window of theirs, at most the scenario's; a larger choice means this."""
 
 
@@ -74,9 +80,9 @@ class ServerGroup(Group):
         MecError: A value is of the wrong type or out of its range.
     """
 
-    speed: Positive = 1.0
+    speed: Quantity = 1.0
     """How many times as fast as the server that ``server_latency_ms`` speaks of."""
-    latency_ms: NonNegative = 0.0
+    latency_ms: QuantityOrZero = 0.0
     """What the way there and back takes besides the radio, as to a server that stands elsewhere."""
 
 
@@ -89,9 +95,9 @@ class ChannelGroup(Group):
         MecError: A value is of the wrong type or out of its range.
     """
 
-    bandwidth_hz: Annotated[Positive, LeftOpen] = OPEN
+    bandwidth_hz: Annotated[Quantity, LeftOpen] = OPEN
     """B_c."""
-    noise_w: Annotated[Positive, LeftOpen] = OPEN
+    noise_w: Annotated[Quantity, LeftOpen] = OPEN
     """σ_c, noise power."""
 
 

@@ -16,14 +16,17 @@ from rllib_mec.network.checks import (
     OPEN,
     Count,
     LeftOpen,
+    Metres,
     NetworkCount,
     NonNegative,
     Number,
     Positive,
+    Quantity,
+    QuantityOrZero,
     refuse_in_one_line,
 )
 from rllib_mec.network.defaults import PROFILES, SERVER_LATENCY_MS, check_profile, server_latency_of
-from rllib_mec.network.groups import ChannelGroup, DeviceGroup, ServerGroup, each, groups_of
+from rllib_mec.network.groups import ChannelGroup, DeviceGroup, Group, ServerGroup, each, groups_of
 from rllib_mec.network.physics import Physics
 
 if TYPE_CHECKING:
@@ -84,23 +87,23 @@ class Scenario:
     """Groups of equal MEC servers, or their number."""
     channels: Annotated[tuple[ChannelGroup, ...] | None, groups_of(ChannelGroup, "channels")] = None
     """Groups of equal channels, or their number."""
-    max_window: Count = 5
+    max_window: NetworkCount = 5
     """W_max, the most tasks of an MD in a window."""
-    mean_tasks: Annotated[Positive, Field(le=1e5)] = 50.0
+    mean_tasks: Annotated[Quantity, Field(le=1e5)] = 50.0
     """λ of the Poisson distribution of an MD's tasks, at least one each."""
-    distance_range_m: tuple[Positive, Positive] = (1.0, 100.0)
+    distance_range_m: tuple[Metres, Metres] = (1.0, 100.0)
     """Least and largest distance to the base station, in metres."""
-    bandwidth_hz: Annotated[Positive, LeftOpen] = OPEN
+    bandwidth_hz: Annotated[Quantity, LeftOpen] = OPEN
     """B_c, bandwidth of a channel (default: the profile's)."""
-    noise_w: Positive = 1e-9
+    noise_w: Quantity = 1e-9
     """σ_c, noise power of a channel."""
     path_loss_exponent: Annotated[Positive, Field(le=20)] = 3.0
     """h."""
-    reference_distance_m: Positive = 1.0
+    reference_distance_m: Metres = 1.0
     """Distance at which the path loss is 1."""
     shadowing_std_db: Annotated[NonNegative, Field(le=100)] = 8.0
     """Standard deviation of the log-normal shadowing."""
-    max_power_dbm: Annotated[Number, Field(le=200), LeftOpen] = OPEN
+    max_power_dbm: Annotated[Number, Field(ge=-200, le=200), LeftOpen] = OPEN
     """P_limit (default: the profile's)."""
     power_scale: Literal["dbm", "linear"] = "dbm"
     """``"dbm"`` maps an action in [0, 1] to 0 dBm … P_limit in dB, ``"linear"`` to (0, P_limit] in
@@ -109,15 +112,15 @@ class Scenario:
     """The rate's floor in bit/s/Hz, the lowest CQI of 3GPP TS 36.213."""
     feature_bits: Annotated[Count, LeftOpen] = OPEN
     """Bits of an element of a feature tensor (default: the profile's)."""
-    energy_per_mmac_j: NonNegative = 1e-5
+    energy_per_mmac_j: QuantityOrZero = 1e-5
     """ζ, energy of a million MACs."""
-    energy_weight: NonNegative = 50.0
+    energy_weight: QuantityOrZero = 50.0
     """β of Eq. (5)."""
-    waiting_weight: NonNegative = 0.05
+    waiting_weight: QuantityOrZero = 0.05
     """α of Eq. (5)."""
-    server_latency_ms: Annotated[Positive, LeftOpen] = OPEN
+    server_latency_ms: Annotated[Quantity, LeftOpen] = OPEN
     """L0, a server's latency for the whole DNN (default: the DNN's, if the paper has it)."""
-    local_slowdown: Positive = 5.0
+    local_slowdown: Quantity = 5.0
     """How many times slower an MD is than a server."""
     server_model: Annotated[Literal["constant", "share"], LeftOpen] = OPEN
     """``"constant"``: a server takes L0 whatever the cut (Eq. 2); ``"share"``: L0 times the share
@@ -159,7 +162,7 @@ class Scenario:
                     f"{name} is {number}, but {groups_name} has {total}: give one of them"
                 )
             object.__setattr__(self, name, total)
-            if all(group == type(group)(count=group.count) for group in groups):
+            if all(group.to_dict() == {"count": group.count} for group in groups):
                 object.__setattr__(self, groups_name, None)
 
     def _check_dnn(self) -> None:
@@ -203,8 +206,12 @@ class Scenario:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields; :meth:`from_dict` makes the same scenario of them."""
-        return dataclasses.asdict(self)
+        """All fields, of groups those set; :meth:`from_dict` makes the same scenario of them."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name, _ in _COUNTS.values():
+            if fields[name] is not None:
+                fields[name] = tuple(group.to_dict() for group in fields[name])
+        return fields
 
     def replace(self, **changes: Any) -> Scenario:
         """This scenario with some fields changed.
@@ -259,15 +266,19 @@ class Scenario:
         """The C channels one by one, with nothing left open."""
         return each(self.channels or (ChannelGroup(count=self.num_channels),), self)
 
-    @cached_property
-    def unlike(self) -> frozenset[str]:
-        """Which of ``devices``, ``servers`` and ``channels`` are not all equal."""
-        members = {
+    @property
+    def members(self) -> dict[str, tuple[Group, ...]]:
+        """``devices``, ``servers`` and ``channels`` one by one."""
+        return {
             "devices": self.mobile_devices,
             "servers": self.mec_servers,
             "channels": self.radio_channels,
         }
-        return frozenset(name for name, each_of in members.items() if len(set(each_of)) > 1)
+
+    @cached_property
+    def unlike(self) -> frozenset[str]:
+        """Which of :attr:`members` are not all equal."""
+        return frozenset(name for name, each_of in self.members.items() if len(set(each_of)) > 1)
 
     @cached_property
     def physics(self) -> Physics:

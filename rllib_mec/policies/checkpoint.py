@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from rllib_mec.checkpoints import read_info
+from rllib_mec.checkpoints import load_modules, read_info
 from rllib_mec.envs.action_views import view_of
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.observation import for_agent
-from rllib_mec.errors import MecError, one_line
+from rllib_mec.errors import MecError
 from rllib_mec.policies.policy import Policy
 from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
-
-_MODULES = pathlib.Path("learner_group", "learner", "rl_module")
 
 
 def load_policy(path: str | pathlib.Path) -> Policy:
@@ -28,11 +26,10 @@ def load_policy(path: str | pathlib.Path) -> Policy:
         The policy; its ``mdp`` is the one it was trained on.
 
     Raises:
-        MecError: There is no checkpoint, or it was trained on an env that is not of this package,
-            with connectors of the user's, or by a version whose networks have other shapes.
+        MecError: There is no checkpoint, or one that is incomplete, or it was trained on an env
+            that is not of this package, with connectors of the user's, or by a version whose
+            networks have other shapes.
     """
-    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
-
     checkpoint = read_info(path)
     config = checkpoint.config
     if config.env not in ENVIRONMENTS:
@@ -49,13 +46,7 @@ def load_policy(path: str | pathlib.Path) -> Policy:
             "use Algorithm.from_checkpoint and evaluate()"
         )
     mdp = make_mdp(config.env, config.env_config)
-    try:
-        modules = MultiRLModule.from_checkpoint(checkpoint.path / _MODULES)
-    except Exception as error:  # whatever Torch or the modules make of weights of another shape
-        raise MecError(
-            f"the checkpoint {checkpoint.path} does not fit this version of rllib_mec: "
-            f"{one_line(error)}"
-        ) from None
+    modules = load_modules(checkpoint.path)
     module = modules[next(iter(modules.keys()))]
     name = algorithm_name(checkpoint.algorithm)
     if getattr(module, "decides_for_all", False):

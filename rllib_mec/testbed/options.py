@@ -108,15 +108,16 @@ class ServerOptions:
                 f"the checkpoint {self.checkpoint} decides time slots ({policy.mdp.env_id}),"
                 f" a scheduler needs one of {TaskWindowMDP.env_id}"
             )
-        if len(scenario.dnns) > 1:
+        if "devices" in scenario.unlike:
             raise MecError(
-                f"the checkpoint {self.checkpoint} was trained for {len(scenario.dnns)} DNNs,"
-                " but a server has one"
+                f"the checkpoint {self.checkpoint} was trained for unlike devices"
+                f" ({scenario.caption}), but a server has one DNN for all, and gives its places"
+                " to devices as they come: expected one of equal devices"
             )
-        if self.model not in (None, scenario.dnn):
+        [dnn] = scenario.dnns
+        if self.model not in (None, dnn):
             raise MecError(
-                f"the checkpoint {self.checkpoint} was trained for {scenario.dnn!r},"
-                f" not for {self.model!r}"
+                f"the checkpoint {self.checkpoint} was trained for {dnn!r}, not for {self.model!r}"
             )
         if self.devices not in (None, scenario.num_devices):
             raise MecError(
@@ -131,7 +132,7 @@ class ServerOptions:
             )
         return dataclasses.replace(
             self,
-            model=scenario.dnn,
+            model=dnn,
             codec=codec,
             heads=tuple(point.head for point in scenario.table.points),
             devices=scenario.num_devices,

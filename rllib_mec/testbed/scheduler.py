@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rllib_mec.envs import laws
 from rllib_mec.envs.actions import power_w
 from rllib_mec.envs.episodes import usual_distance_m
 from rllib_mec.envs.observation import State
@@ -194,7 +195,7 @@ class WindowScheduler:
             queues.append(place.remaining if place and is_there else 0)
             distances_m.append(place.distance_m if place else usual_m)
         state = State(np.array([queues]), np.array([distances_m], dtype=float))
-        return self._policy.mdp.observe(state)
+        return laws.observed(self._policy.mdp, state)
 
     def _answers(self, absent: list[str]) -> list[dict[str, Any]]:
         """The decision for each place."""

@@ -141,6 +141,34 @@ def test_values_without_a_meaning_are_named_in_one_line(change, message):
     assert "\n" not in str(error.value)
 
 
+RAW = {"compare_queues": False}
+FILTERED = {"observation_filter": "MeanStdFilter"}
+CONNECTED = {"env_to_module_connector": lambda *args, **kwargs: []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "model_config", "demonstrations", "message"),
+    [
+        (FILTERED, {}, 0, "compare_queues in model_config must be false with an observation_f"),
+        (FILTERED, RAW, 64, "demonstrations must be 0 with an observation_filter, .* is 64"),
+        (CONNECTED, {}, 64, "demonstrations must be 0 with an env_to_module_connector, .* is 64"),
+        (FILTERED, RAW, 0, None),
+        (CONNECTED, {}, 0, None),
+        ({}, {}, 64, None),
+    ],
+)
+def test_queues_are_compared_and_demonstrated_as_the_networks_see_them(
+    changes, model_config, demonstrations, message
+):
+    changed = config().env_runners(**changes).rl_module(model_config=model_config)
+    changed.training(demonstrations=demonstrations, counterfactuals=1)
+    if message is None:
+        return changed.validate()
+    with pytest.raises(MecError, match=message) as error:
+        changed.validate()
+    assert "\n" not in str(error.value)
+
+
 def test_the_defaults_are_those_that_the_results_were_trained_with():
     plain = EMHPPOConfig()
     assert plain.vf_clip_param is None and plain.use_kl_loss is False

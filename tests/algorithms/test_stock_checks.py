@@ -40,6 +40,10 @@ CONTINUOUS = {"actions": "continuous", "fixed_partition": 0}
         ),
         (PPOConfig().environment(ENV).evaluation(**GREEDY), "explore=False: .*actions: flat"),
         (PPOConfig().environment(ENV).rl_module(model_config=LSTM), "LSTM .*actions: flat"),
+        (
+            PPOConfig().environment("CartPole-v1").env_runners(observation_filter="MeanStdFilter"),
+            "ignores observation_filter='MeanStdFilter': give an env_to_module_connector",
+        ),
     ],
 )
 def test_what_would_fail_inside_ray_is_refused(config, message):

@@ -80,6 +80,18 @@ BAD_FILES = {
     ),
     "stop that is no number": (cartpole(stop={"training_iteration": "ten"}), ["'ten'"]),
     "stop that is no mapping": (cartpole(stop=3), ["stop must be a mapping"]),
+    "stop before the start": (
+        cartpole(stop={"training_iteration": 0}),
+        ["stop: training_iteration must be positive, but is 0"],
+    ),
+    "stop at an old name's negative number": (
+        cartpole(stop={"timesteps_total": -3}),
+        ["stop: timesteps_total must be positive, but is -3"],
+    ),
+    "stop that never comes": (
+        cartpole(stop={"env_runners": {"episode_return_mean": float("inf")}}),
+        ["stop: env_runners/episode_return_mean must be a finite number, but is inf"],
+    ),
     "unknown algorithm": (cartpole(run="PPOO"), ["did you mean 'PPO'?"]),
     "unknown environment": (cartpole(env="CartPol-v1"), ["did you mean 'CartPole-v1'?"]),
     "no algorithm": (cartpole(run=None), ["no algorithm"]),
@@ -97,6 +109,32 @@ BAD_FILES = {
     "negative count": (
         cartpole(config={"num_env_runners": -1}),
         ["num_env_runners must be at least 0"],
+    ),
+    "negative clipping": (
+        cartpole(config={"clip_param": -1}),
+        ["clip_param must be positive, but is -1"],
+    ),
+    "schedule that begins late": (
+        cartpole(config={"lr": [[5, 0.1], [9, 0.01]]}),
+        ["the schedule of lr must begin at timestep 0, but begins at 5"],
+    ),
+    "env_config that is nothing": (
+        cartpole(config={"env_config": None}),
+        ["env_config must be a mapping, but is None"],
+    ),
+    "render mode of ours": (
+        {
+            "name": {
+                "run": "PPO",
+                "env": "mec_task_window_v0",
+                "config": {
+                    "policies": ["shared"],
+                    "policy_mapping_fn": "rllib_mec.algorithms.multi_agent_env:one_policy_for_all",
+                    "env_config": {"render_mode": "rgb"},
+                },
+            }
+        },
+        ["env_config: unknown render_mode 'rgb': did you mean 'rgb_array'"],
     ),
     "empty batch": (cartpole(config={"train_batch_size": 0}), ["at least 1"]),
     "RLlib's own validation": (

@@ -137,6 +137,19 @@ def test_another_physics_than_in_training_is_a_note(capsys, trained):
     )
 
 
+def test_a_note_on_groups_tells_what_is_set_and_nothing_of_names(capsys, trained):
+    groups = [{"count": 1, "name": "phone"}, {"count": 1, "local_slowdown": 8.0}]
+    trained("a", Scenario.from_dict({"devices": groups}))
+    command = "compare --checkpoint a --policies local-only --episodes 2 --num-tasks 3 --scenario"
+    renamed = json.dumps([{"count": 1}, {"count": 1, "local_slowdown": 8.0, "name": "pi"}])
+    assert main([*command.split(), f"devices={renamed}"]) == 0
+    assert capsys.readouterr().err == ""
+    faster = json.dumps([{"count": 1}, {"count": 1, "local_slowdown": 7.0}])
+    assert main([*command.split(), f"devices={faster}"]) == 0
+    told = capsys.readouterr().err
+    assert "{'count': 1, 'local_slowdown': 8.0}) (here (" in told and "None" not in told
+
+
 def test_what_belongs_to_a_method_is_not_taken_for_the_scenario(capsys, trained):
     scenario = Scenario(num_devices=2)
     trained("agile", scenario.replace(remote_feature_share=0.5), name="AgileNN")
@@ -225,6 +238,36 @@ def test_beside_a_checkpoint_its_own_mdp_holds_for_all(capsys, trained):
     assert found["local only"]["env"] == "mec_time_slot_v0"
 
 
+UNLIKE = "devices=[{count: 1}, {count: 1, dnn: googlenet}]"
+REFUSALS = {  # a scenario that a policy cannot decide in: who, and why
+    UNLIKE: ("planner", "the planner plans for equal devices, but those of this scenario differ"),
+    "max_power_dbm=10": ("full-offload", "power_w must lie in [0.001, 0.01], but is 0.02"),
+}
+
+
+@pytest.mark.parametrize("scenario", REFUSALS)
+@pytest.mark.parametrize("env", [[], ["--env", "mec_time_slot_v0"]])
+def test_who_cannot_decide_there_is_left_out_unless_asked_for(scenario, env, capsys):
+    name, reason = REFUSALS[scenario]
+    devices = ["num_devices=2"] if scenario != UNLIKE else []
+    command = ["compare", *env, *"--episodes 2 --num-tasks 2 --json - --scenario".split(), scenario]
+    command += devices
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    found = [entry["policy"] for entry in json.loads(captured.out)]
+    assert len(found) == 3 and name.replace("-", " ") not in found
+    assert captured.err.splitlines()[0] == f"rllib-mec: note: {name} is left out: {reason}"
+    assert main([*command, "--policies", f"local-only,{name}"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"rllib-mec: error: {reason}\n" and captured.out == ""
+
+
+def test_beside_a_checkpoint_too(capsys, trained):
+    trained("unlike", Scenario(devices=[{"count": 1}, {"count": 1, "dnn": "googlenet"}]))
+    found = numbers(capsys, "--checkpoint unlike --episodes 2 --num-tasks 2")
+    assert list(found) == ["local only", "full offload", "random", "EMH-PPO"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -251,11 +294,15 @@ def test_beside_a_checkpoint_its_own_mdp_holds_for_all(capsys, trained):
         ("--scenario profile=si profile=si", "--scenario: 'profile' is given twice"),
         ("--episodes 0", "--episodes must be at least 1, but is '0'"),
         ("--num-tasks 0", "--num-tasks must be at least 1, but is '0'"),
-        ("--distance 0", "--distance must be positive, but is '0'"),
+        ("--distance 0", "--distance must be at least 0.001, but is '0'"),
         ("--num-tasks 80,50", "--num-tasks takes one number, or 3 (one per device), got 80,50"),
         ("--distance 9,9,9,9", "--distance takes one number, or 3 (one per device), got 9.0,9.0"),
+        (f"--num-tasks 1{'0' * 30}", "--num-tasks must be at most 1000000000, but is '1000"),
+        ("--num-tasks 99999999999999999999,1,1", "--num-tasks must be at most 1000000000, but is"),
+        ("--distance 1e300", "--distance must be at most 1000000000, but is '1e300'"),
+        (f"--seed 1{'0' * 30}", "seed"),
         ("--num-tasks 80,,20", "--num-tasks must be a whole number, but is ''"),
-        ("--distance 20,0,80", "--distance must be positive, but is '0'"),
+        ("--distance 20,0,80", "--distance must be at least 0.001, but is '0'"),
         ("--draw --num-tasks 8,5,2", "--draw draws queues and distances: give it without"),
         ("--draw --num-tasks 3", "--draw draws queues and distances: give it without --num-tasks"),
         ("--draw --distance 50", "--draw draws queues and distances: give it without --num-tasks"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from rllib_mec.envs import task_window_v0
 from rllib_mec.errors import MecError
@@ -139,19 +140,32 @@ def test_a_fixed_distance_holds_in_all_windows_a_drawn_one_changes():
     assert not np.isclose(env.state()[2:], before).any()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"num_tasks": 0}, {"num_tasks": 1.5}, {"num_tasks": "5"}, {"distance_m": -1.0},
-     {"distance_m": "near"}, {"distance_m": float("nan")}],
-    ids=str,
-)  # fmt: skip
+BAD_OPTIONS = [
+    *({"num_tasks": bad} for bad in (0, 1.5, True, "5", 10**30, 10**9 + 1, {}, {3}, object())),
+    *({"num_tasks": bad} for bad in ([1], [1, [2]], [1, -1], [0, 0], [10**20, 1], np.ones((2, 2)))),
+    *({"distance_m": bad} for bad in (-1.0, 0, "near", np.nan, np.inf, 1e300, [5.0, np.nan], [])),
+    {"distance": 5.0}, {"num_task": 5}, {1: 2}, [1], [], "abc", "", 5, 0, {"num_tasks"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", BAD_OPTIONS, ids=str)
 def test_a_bad_option_is_refused_and_leaves_the_episode_running(options):
     env = make(num_devices=2)
     env.reset(seed=5)
-    with pytest.raises(MecError, match=next(iter(options))) as error:
+    name = next(iter(options)) if isinstance(options, dict) else "options must be a mapping"
+    with pytest.raises(MecError, match=str(name)) as error:
         env.reset(options=options)
     assert "\n" not in str(error.value)
     env.step(act(env))
+
+
+def test_an_option_is_a_number_or_one_per_device_of_any_library():
+    env = make(num_devices=2)
+    states = []
+    for tasks in (np.int64(4), [4, 4], (4, 4), np.array([4, 4]), torch.tensor([4, 4])):
+        env.reset(seed=5, options={"num_tasks": tasks, "options": 1})
+        states.append(env.state())
+    assert (np.array(states) == states[0]).all()
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "one"])

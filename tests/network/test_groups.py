@@ -1,12 +1,21 @@
 """Unlike devices, servers and channels: what a scenario takes, and what the network makes of it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rllib_mec.envs import TaskWindowMDP
+from rllib_mec.envs import TaskWindowMDP, TimeSlotMDP
+from rllib_mec.envs.action_views import action_view
 from rllib_mec.errors import MecError
 from rllib_mec.network.defaults import SERVER_LATENCY_MS
+from rllib_mec.network.groups import ChannelGroup, DeviceGroup, ServerGroup
 from rllib_mec.network.scenario import Scenario
+from rllib_mec.policies import RandomPolicy
+from rllib_mec.policies.planner.policy import check_plannable
+from rllib_mec.testbed.options import ServerOptions
 
 QUIET = {"shadowing_std_db": 0.0, "num_servers": 1, "num_channels": 1, "max_window": 1}
 
@@ -179,3 +188,152 @@ def test_agents_see_what_tells_unlike_ones_apart_and_nothing_more():
     latency_s = np.array([4 * 8.603, 4 * 8.603, 5 * 4.10]) / 1e3
     assert seen[2, layout["local_latency"]] == pytest.approx(latency_s)
     assert "bandwidth" not in layout.sizes
+
+
+SPECS = {
+    "devices": [{}, {"local_slowdown": 8}, {"mean_tasks": 9, "max_power_dbm": 20.0}],
+    "servers": [{}, {"speed": 2.0}],
+    "channels": [{}, {"bandwidth_hz": 5e6}],
+}
+drawn_groups = st.fixed_dictionaries(
+    {
+        kind: st.lists(st.tuples(st.sampled_from(specs), st.integers(1, 2)), min_size=1, max_size=3)
+        for kind, specs in SPECS.items()
+    }
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(drawn_groups, st.sampled_from([None, "phone"]))
+def test_splitting_and_naming_groups_changes_nothing(groups, name):
+    fields = {"mean_tasks": 5.0, "max_window": 2}
+    whole = {
+        kind: [{**spec, "count": count} for spec, count in drawn] for kind, drawn in groups.items()
+    }
+    split = {
+        kind: [
+            {**spec, "count": 1, "name": name and f"{name} {i}"}
+            for spec, count in drawn
+            for i in range(count)
+        ]
+        for kind, drawn in groups.items()
+    }
+    mdps = [TaskWindowMDP(Scenario.from_dict({**fields, **each})) for each in (whole, split)]
+    assert mdps[0].shape == mdps[1].shape
+    assert mdps[0].scenario.unlike == mdps[1].scenario.unlike
+    assert mdps[0].scenario.members == mdps[1].scenario.members
+    runs = []
+    for mdp in mdps:
+        worlds, policy = mdp.make(2, 3), RandomPolicy(mdp)
+        steps = [worlds.step(policy.decide(worlds.observation())) for _ in range(4)]
+        runs.append([value for step in steps for value in step])
+    for one, two in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_names_alone_are_kept_and_make_nothing_unlike():
+    groups = [{"count": 2, "name": "phone"}, {"count": 1, "name": "pi"}]
+    mdp = TaskWindowMDP(Scenario.from_dict({"devices": groups}))
+    check_plannable(mdp)
+    assert mdp.observation_size == TaskWindowMDP(Scenario()).observation_size
+    assert "devices 2 phone + 1 pi" in mdp.scenario.caption
+    assert Scenario.from_dict(mdp.scenario.to_dict()).caption == mdp.scenario.caption
+
+
+def test_a_scenario_tells_of_groups_what_is_set():
+    groups = ({"count": 1}, {"count": 2, "name": "pi", "local_slowdown": 8.0})
+    assert Scenario.from_dict({"devices": groups}).to_dict()["devices"] == groups
+
+
+EXTREMES = (1e300, 1e16, 1e15, 1e9, 200.0, 1e-3, 1e-20, 1e-300, -200.0, -1e300)
+REALS = [
+    *(("", Scenario, field) for field in dataclasses.fields(Scenario)),
+    *(("devices", DeviceGroup, field) for field in dataclasses.fields(DeviceGroup)),
+    *(("servers", ServerGroup, field) for field in dataclasses.fields(ServerGroup)),
+    *(("channels", ChannelGroup, field) for field in dataclasses.fields(ChannelGroup)),
+]
+
+
+@pytest.mark.parametrize(
+    ("groups", "field"),
+    [
+        (groups, field.name)
+        for groups, _, field in REALS
+        if any(
+            word in str(field.type)
+            for word in ("Quantity", "Positive", "Number", "NonNeg", "Metres")
+        )
+    ],
+)
+def test_a_number_is_borne_or_refused_by_its_path(groups, field):
+    assert field != "count"
+    borne = 0
+    for value in EXTREMES:
+        value = (value, value) if field == "distance_range_m" else value
+        fields = {field: value}
+        if groups:
+            fields = {groups: [{"count": 1}, {"count": 1, **fields}]}
+        try:
+            scenario = Scenario.from_dict(fields)
+        except MecError as error:
+            path = f"{groups}[1].{field}" if groups else field
+            assert str(error).startswith(path) and "\n" not in str(error)
+            continue
+        for mdp in (TaskWindowMDP(scenario), TimeSlotMDP(scenario)):
+            worlds = mdp.make(2, num_tasks=2)
+            step = worlds.step(RandomPolicy(mdp).decide(worlds.observation()))
+            assert np.isfinite(step.reward).all() and np.isfinite(step.observation).all()
+        borne += 1
+    assert borne
+
+
+def test_whole_numbers_beyond_memory_are_refused_by_their_path():
+    for field in ("num_devices", "num_servers", "num_channels", "max_window"):
+        with pytest.raises(MecError, match=f"^{field} must be at most 100000"):
+            Scenario.from_dict({field: 10**30})
+    with pytest.raises(MecError, match=r"^devices\[0\].max_window must be at most 100000"):
+        Scenario.from_dict({"devices": [{"count": 1, "max_window": 10**30}]})
+
+
+def test_a_point_for_all_is_one_of_every_device_of_unlike_ones():
+    groups = [{"count": 1}, {"count": 1, "dnn": "mobilenet_v2"}]
+    fields = {"devices": groups, "partition": "operator"}
+    scenario = Scenario.from_dict(fields)
+    last = min(table.num_points for table in scenario.tables) - 2
+    assert action_view(scenario, "continuous", fixed_partition=last)
+    for bad in (last + 1, None):
+        with pytest.raises(MecError, match=rf"mobilenet_v2.*0\.\.{last}|0\.\.{last} of mobile"):
+            action_view(scenario, "continuous", fixed_partition=bad)
+    of_all = Scenario.from_dict({**fields, "devices": [{"count": 3, "dnn": "mobilenet_v2"}]})
+    with pytest.raises(MecError, match="point of mobilenet_v2 but full local"):
+        action_view(of_all, "flat", fixed_partition=999)
+
+
+def test_windows_of_groups_are_taken_as_1_in_time_slots_and_refused_where_set():
+    groups = [{"count": 1}, {"count": 2, "max_window": 3}]
+    windows = Scenario.from_dict({"devices": groups})
+    slots = TimeSlotMDP(windows)
+    assert slots.scenario.of_devices("max_window").tolist() == [1, 1, 1]
+    assert not slots.scenario.unlike
+    assert TimeSlotMDP(Scenario(num_devices=4)).scenario.num_devices == 4
+    for own in (groups, windows.devices):
+        with pytest.raises(MecError, match=r"^devices\[1\].max_window must be 1 in a time slot"):
+            TimeSlotMDP.from_dict({"devices": own})
+    TimeSlotMDP.from_dict({"devices": [{"count": 1, "max_window": 1}, {"count": 1}]})
+
+
+def resolved(scenario, monkeypatch, **options):
+    policy = RandomPolicy(scenario)
+    monkeypatch.setattr(ServerOptions, "load_policy", lambda self: policy)
+    return ServerOptions(checkpoint="trained", **options).resolved()
+
+
+def test_a_server_takes_the_dnn_of_equal_devices_and_refuses_unlike_ones(monkeypatch):
+    equal = Scenario.from_dict({"devices": [{"count": 2, "dnn": "mobilenet_v2", "name": "pi"}]})
+    assert resolved(equal, monkeypatch).model == "mobilenet_v2"
+    with pytest.raises(MecError, match="trained for 'mobilenet_v2', not for 'resnet50'"):
+        resolved(equal, monkeypatch, model="resnet50")
+    for unlike in ({"dnn": "mobilenet_v2"}, {"local_slowdown": 9}):
+        groups = [{"count": 2, "name": "phone"}, {"count": 1, "name": "pi", **unlike}]
+        with pytest.raises(MecError, match=r"unlike devices \(.*2 phone \+ 1 pi.*equal devices$"):
+            resolved(Scenario.from_dict({"devices": groups}), monkeypatch)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.utils.from_config import NotProvided
@@ -13,8 +14,9 @@ from rllib_mec.algorithms.emh_ppo.imitation import demonstrate
 from rllib_mec.algorithms.emh_ppo.learner import EMHPPOTorchLearner
 from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPOModelConfig, EMHPPORLModule
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
+from rllib_mec.envs import laws
 from rllib_mec.errors import MecError
-from rllib_mec.network.checks import whole_number
+from rllib_mec.network.checks import Count, Natural, Switch
 from rllib_mec.policies import Planner, check_plannable
 from rllib_mec.registry import ENVIRONMENTS, make_mdp
 
@@ -35,7 +37,13 @@ class EMHPPOConfig(JointPPOConfig):
         print(algorithm.train()["env_runners"]["reward"])
     """
 
-    switches = (*JointPPOConfig.switches, "per_task_advantages")
+    bounds: ClassVar[Mapping[str, Any]] = {
+        **JointPPOConfig.bounds,
+        "per_task_advantages": Switch,
+        "counterfactuals": Natural,
+        "demonstrations": Natural,
+        "imitation_epochs": Count,
+    }
 
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults."""
@@ -87,23 +95,23 @@ class EMHPPOConfig(JointPPOConfig):
     def _model_config_auto_includes(self) -> dict[str, Any]:
         if self.env not in ENVIRONMENTS:  # not set yet, or to be refused by `validate`
             return {}
-        layout = make_mdp(str(self.env), self.env_config).observation_layout
+        layout = laws.layout_of(make_mdp(str(self.env), self.env_config))
         return {"first_queue": layout["queues"].start} if "queues" in layout.sizes else {}
 
     def validate(self) -> None:
         """Check the configuration; see the base class."""
         super().validate()
-        whole_number("imitation_epochs", self.imitation_epochs)
         mdp = make_mdp(str(self.env), self.env_config)
-        sizes, num_devices = mdp.observation_layout.sizes, mdp.scenario.num_devices
+        sizes, num_devices = laws.layout_of(mdp).sizes, mdp.scenario.num_devices
         model = EMHPPOModelConfig.from_dict(self.model_config)
         if model.compare_queues and sizes.get("queues") != num_devices:
             raise MecError(
                 f"compare_queues in model_config needs an observation with a part 'queues' of "
                 f"{num_devices} numbers, but {self.env} has {dict(sizes)}; set it to false"
             )
+        self._check_seen(model.compare_queues)
         for name in ("counterfactuals", "demonstrations"):
-            value = whole_number(name, getattr(self, name), least=0)
+            value = getattr(self, name)
             if value and not mdp.can_simulate:
                 raise MecError(
                     f"{name} need steps that can be simulated by themselves, as task windows can: "
@@ -114,6 +122,31 @@ class EMHPPOConfig(JointPPOConfig):
                 check_plannable(mdp)
             except MecError as error:
                 raise MecError(f"demonstrations must be 0 here: {error}") from None
+
+    def _check_seen(self, compare_queues: bool) -> None:
+        """Refuse what takes the networks to see the MDP's observation, where they do not.
+
+        Counterfactuals do not: they are simulated from the worlds' own state.
+
+        Raises:
+            MecError: Queues, each standardised by itself, are to be compared; or demonstrations,
+                which pass by the connectors, are to be imitated.
+        """
+        changes = {
+            "observation_filter": self.observation_filter != "NoFilter",
+            "env_to_module_connector": bool(self._env_to_module_connector),  # Ray's only name
+        }
+        for name in (name for name, is_set in changes.items() if is_set):
+            if self.demonstrations:
+                raise MecError(
+                    f"demonstrations must be 0 with an {name}, which they do not pass through, "
+                    f"but is {self.demonstrations}"
+                )
+            if name == "observation_filter" and compare_queues:
+                raise MecError(
+                    "compare_queues in model_config must be false with an observation_filter, "
+                    "which gives every queue a scale of its own"
+                )
 
     def joint_module_class(self) -> type[EMHPPORLModule]:
         """EMH-PPO's networks."""

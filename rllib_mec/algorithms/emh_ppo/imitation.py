@@ -14,6 +14,7 @@ from rllib_mec.algorithms.columns import PLAYED
 from rllib_mec.algorithms.distributions import HEADS, TASK_HEADS, HybridActionDistribution
 from rllib_mec.algorithms.gae import per_task_gae
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
+from rllib_mec.envs import laws
 from rllib_mec.network.streams import DEMONSTRATION_SEED
 from rllib_mec.policies.policy import Policy
 
@@ -86,7 +87,9 @@ def _play(
             state = worlds.get_state()
             state["queues"][equal] = rng.integers(1, most, (len(equal), 1), endpoint=True)
             worlds.set_state(state)
-        observation = teacher.mdp.observe(worlds.state)  # as it is seen in the whole scenario
+        observation = laws.observed(
+            teacher.mdp, worlds.state
+        )  # as it is seen in the whole scenario
         actions = teacher.decide(observation)
         step = worlds.step(actions)
         rows.append({**actions, Columns.OBS: observation, PLAYED: step.played.astype(np.float32)})

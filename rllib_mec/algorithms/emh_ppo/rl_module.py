@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-
 import torch
+from pydantic.dataclasses import dataclass
 from torch import nn
 
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule, ModelConfig
-from rllib_mec.algorithms.networks import agent_heads, agent_layers, mlp
+from rllib_mec.algorithms.networks import Layers, agent_heads, agent_layers, mlp
+from rllib_mec.network.checks import Natural, Switch, refuse_in_one_line
 
 STEP = 0.02
 """Queues are compared in steps of this share of the mean number of tasks: one task of the paper's
@@ -23,7 +22,8 @@ LEAD_STEPS = 6
 """Steps in which a queue's lead over the shortest one is seen."""
 
 
-@dataclasses.dataclass(frozen=True)
+@refuse_in_one_line
+@dataclass(frozen=True)
 class EMHPPOModelConfig(ModelConfig):
     """Sizes of the networks; the defaults are those of Section V-A.
 
@@ -39,11 +39,11 @@ class EMHPPOModelConfig(ModelConfig):
             from the MDP's ``observation_layout``.
     """
 
-    embedding_hiddens: Sequence[int] = (512, 256)
-    agent_hiddens: Sequence[int] = (256, 128, 64)
-    critic_hiddens: Sequence[int] = (256, 128, 64)
-    compare_queues: bool = True
-    first_queue: int = 0
+    embedding_hiddens: Layers = (512, 256)
+    agent_hiddens: Layers = (256, 128, 64)
+    critic_hiddens: Layers = (256, 128, 64)
+    compare_queues: Switch = True
+    first_queue: Natural = 0
 
 
 class EMHPPORLModule(JointRLModule):

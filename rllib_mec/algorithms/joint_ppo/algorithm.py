@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import functools
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -25,23 +26,24 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 from typing_extensions import Self
 
 from rllib_mec.algorithms.acting import DrawActions
+from rllib_mec.algorithms.bounds import BOUNDS, check_bounds
+from rllib_mec.algorithms.env_config import check_env_config
 from rllib_mec.algorithms.env_runner import COMPONENT_WORLDS, TaskWindowEnvRunner
 from rllib_mec.algorithms.joint_ppo.connectors import (
     AddColumnsFromEpisodes,
     PerTaskAdvantages,
     StandardiseAdvantages,
 )
+from rllib_mec.algorithms.joint_ppo.learner import JointPPOTorchLearner
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
-from rllib_mec.algorithms.joint_ppo.settings import check_arguments, check_settings
+from rllib_mec.algorithms.joint_ppo.settings import SETTINGS, check_arguments, check_settings
 from rllib_mec.algorithms.recording import can_pack_episodes
-from rllib_mec.errors import MecError, unknown
-from rllib_mec.network.checks import positive_number
-from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
+from rllib_mec.errors import MecError, nearest, one_line
+from rllib_mec.network.checks import Positive, Switch
+from rllib_mec.registry import ENVIRONMENTS, algorithm_name
 
 RESTART_PATIENCE_S = 120.0
 """How long to wait for env runners to come back when none of them answers."""
-
-OBSERVATION_FILTERS = ("NoFilter", "MeanStdFilter")
 
 REMOTE_WORLDS = "remote_worlds"
 
@@ -57,15 +59,14 @@ class JointPPOConfig(PPOConfig):
     is the paper's: ``use_kl_loss`` is false, and ``vf_clip_param`` is ``None``, no limit.
 
     Attributes:
-        switches: Class attribute, names of the settings that are true or false.
+        bounds: Class attribute, the values that the settings take; a subclass adds its own.
     """
 
-    switches: ClassVar[tuple[str, ...]] = (
-        "average_reward",
-        "use_critic",
-        "use_gae",
-        "use_kl_loss",
-    )
+    bounds: ClassVar[Mapping[str, Any]] = {
+        **BOUNDS,
+        "reward_scale": Positive,
+        "average_reward": Switch,
+    }
 
     def __init__(self, algo_class: type[Algorithm] | None = None):
         """Set the defaults of Table III, and those of ours that the paper leaves open."""
@@ -117,22 +118,17 @@ class JointPPOConfig(PPOConfig):
         Returns:
             This updated config.
         """
-        check_arguments(self, "training", kwargs)
-        super().training(**kwargs)
+        self._call("training", **kwargs)
         self._set_provided(reward_scale=reward_scale, average_reward=average_reward)
         return self
 
-    def env_runners(self, **kwargs: Any) -> Self:
-        """Sets the rollout worker configuration.
-
-        Args:
-            **kwargs: Those of :meth:`PPOConfig.env_runners`.
-
-        Returns:
-            This updated config.
-        """
-        check_arguments(self, "env_runners", kwargs)
-        return super().env_runners(**kwargs)
+    def _call(self, section: str, *args: Any, **kwargs: Any) -> Self:
+        """Call PPO's method of that name; in one line, what RLlib would drop or fail at."""
+        check_arguments(self, section, kwargs)
+        try:
+            return getattr(super(), section)(*args, **kwargs)
+        except ValueError as error:
+            raise MecError(one_line(error)) from None
 
     def _set_provided(self, **values: Any) -> None:
         """Set what a caller of :meth:`training` has given."""
@@ -211,33 +207,50 @@ class JointPPOConfig(PPOConfig):
         """Check the configuration.
 
         Raises:
-            MecError: A value of ours is bad, or the env is not one of this package.
+            MecError: A value is bad, or the env is not one of this package.
         """
-        self._check_ppo_settings()
-        super().validate()
-        # The algorithm has one module for all MDs, whatever the env's own agents.
-        if self.env not in ENVIRONMENTS:
-            raise MecError(
-                f"{algorithm_name(self.algo_class)} trains on {', '.join(ENVIRONMENTS)}, but env "
-                f"is {self.env!r}; for other environments use an algorithm of RLlib's, such as PPO"
-            )
-        if (view := self.env_config.get("actions", "dict")) != "dict":
-            raise MecError(
-                f"{algorithm_name(self.algo_class)} has a distribution of its own for the dict "
-                f"actions of all MDs: actions={view!r} is for RLlib's algorithms, leave it out"
-            )
-        positive_number("reward_scale", self.reward_scale)
-        make_mdp(str(self.env), self.env_config)
-        self.joint_module_class().model_config_cls.from_dict(self.model_config)
-
-    def _check_ppo_settings(self) -> None:
-        """Refuse what has no meaning here; in one line, which RLlib's own checks do not."""
         check_settings(self)
-        for name in self.switches:
-            if not isinstance(getattr(self, name), bool):
-                raise MecError(f"{name} must be true or false, but is {getattr(self, name)!r}")
-        if self.observation_filter not in OBSERVATION_FILTERS:
-            raise unknown("observation_filter", self.observation_filter, OBSERVATION_FILTERS)
+        check_bounds(self)
+        self._check_classes()
+        self._check_combinations()
+        try:
+            super().validate()
+        except ValueError as error:
+            raise MecError(one_line(error)) from None
+        self._check_env()
+        check_env_config(self)
+        self.joint_module_class().model_config_cls.from_dict(self.model_config)
+        if self.evaluation_config and (evaluation := self.get_evaluation_config_object()):
+            evaluation.validate()
+
+    def _check_env(self) -> None:
+        """The algorithm has one module for all MDs, whatever the env's own agents."""
+        if self.env in ENVIRONMENTS:
+            return
+        if isinstance(self.env, str) and ":" in self.env:
+            ENVIRONMENTS.load(self.env)  # says what its class path lacks
+        close = nearest(str(self.env), ENVIRONMENTS)
+        hint = f": did you mean {close!r}?" if close else ""
+        raise MecError(
+            f"{algorithm_name(self.algo_class)} trains on {', '.join(ENVIRONMENTS)}, but env is "
+            f"{self.env!r}{hint or '; for other environments use an algorithm of RLlib, e.g. PPO'}"
+        )
+
+    def _check_classes(self) -> None:
+        module = getattr(self._rl_module_spec, "module_class", None) or self.joint_module_class()
+        for name, given, base in (
+            ("env_runner_cls", self.env_runner_cls, TaskWindowEnvRunner),
+            ("learner_class", self.learner_class, JointPPOTorchLearner),
+            ("module_class in rl_module_spec", module, JointRLModule),
+        ):
+            if not (isinstance(given, type) and issubclass(given, base)):
+                raise MecError(
+                    f"{name} must be a subclass of {base.__name__}, "
+                    f"but is {getattr(given, '__name__', repr(given))}"
+                )
+
+    def _check_combinations(self) -> None:
+        """Refuse what has no meaning together; in one line, which RLlib's own checks do not."""
         if self.evaluation_parallel_to_training and not self.evaluation_num_env_runners:
             raise MecError(
                 "evaluation_parallel_to_training needs env runners of its own: "
@@ -248,24 +261,33 @@ class JointPPOConfig(PPOConfig):
                 "evaluation_duration is 'auto', as long as the training iteration takes beside it: "
                 "set evaluation_parallel_to_training to true, or give a number of episodes"
             )
-        if self.vf_clip_param is not None:
-            positive_number("vf_clip_param", self.vf_clip_param)
+        cuts = not self.in_evaluation and self.batch_mode != "complete_episodes"
         for name in ("use_critic", "use_gae"):
-            if not getattr(self, name) and self.batch_mode != "complete_episodes":
+            if cuts and not getattr(self, name):
                 raise MecError(
                     f"{name} can be false if batch_mode is 'complete_episodes', but it is "
                     f"{self.batch_mode!r}: without values nobody says what follows a cut"
                 )
-        if not issubclass(self.env_runner_cls, TaskWindowEnvRunner):
-            raise MecError(
-                f"env_runner_cls must be a subclass of {TaskWindowEnvRunner.__name__}, "
-                f"but is {self.env_runner_cls.__name__}"
-            )
         if self.output and self.output_write_episodes and not can_pack_episodes():
             raise MecError(
                 "output_write_episodes needs a package: pip install msgpack-numpy; "
                 "or set it to false, for a row per step"
             )
+
+
+def _checked(section: str) -> Any:
+    """PPO's method of that name, by way of :meth:`JointPPOConfig._call`."""
+
+    @functools.wraps(getattr(PPOConfig, section))
+    def checked(self: JointPPOConfig, *args: Any, **kwargs: Any) -> JointPPOConfig:
+        return self._call(section, *args, **kwargs)
+
+    return checked
+
+
+for _section in SETTINGS:
+    if _section not in vars(JointPPOConfig):
+        setattr(JointPPOConfig, _section, _checked(_section))
 
 
 class JointPPO(PPO):

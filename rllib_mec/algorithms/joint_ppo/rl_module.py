@@ -14,7 +14,7 @@ from torch import nn
 from typing_extensions import Self
 
 from rllib_mec.algorithms.distributions import HybridActionLayout, hybrid_distribution_cls
-from rllib_mec.errors import unknown
+from rllib_mec.errors import MecError, unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +29,16 @@ class ModelConfig:
             values: Its keys are the fields; what is missing keeps its default.
 
         Raises:
-            MecError: A key is unknown.
+            MecError: A key is unknown, or a value is bad.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in names:
                 raise unknown("model_config key", key, names)
-        return cls(**values)
+        try:
+            return cls(**values)
+        except MecError as error:
+            raise MecError(f"model_config: {error}") from None
 
 
 class JointRLModule(TorchRLModule, ValueFunctionAPI):

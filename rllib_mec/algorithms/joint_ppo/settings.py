@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ray.rllib.utils.from_config import NotProvided
+from ray.tune.search.variant_generator import _has_unresolved_values
+
+from rllib_mec.algorithms.bounds import check_bound
 from rllib_mec.errors import MecError
 from rllib_mec.registry import algorithm_name
 
@@ -45,6 +49,10 @@ class Removed(NamedTuple):
     """
 
     reason: str
+
+
+def _names(policies: Any) -> Any:
+    return set(policies) if isinstance(policies, Mapping | set | list | tuple) else policies
 
 
 Setting = Honoured | Refused | Removed
@@ -290,7 +298,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "offline_sampling": _NOT_OFFLINE,
     },
     "multi_agent": {
-        "policies": _ONE_MODULE._replace(as_compared=set),  # their names
+        "policies": _ONE_MODULE._replace(as_compared=_names),
         "policy_map_capacity": _ONE_MODULE,
         "policy_mapping_fn": _ONE_MODULE,
         "policies_to_train": _ONE_MODULE,
@@ -378,18 +386,24 @@ def check_settings(config: Any) -> None:
                     )
 
 
+def _is_searched(value: Any) -> bool:
+    return _has_unresolved_values({"value": value})
+
+
 def check_arguments(config: Any, section: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments that RLlib would drop.
+    """Refuse arguments that RLlib would drop, or that have a value out of its bounds.
 
     Args:
         config: The algorithm's config.
         section: The section method that was called.
-        arguments: What it was called with.
+        arguments: What it was called with; search spaces of Tune's are left for their draws.
 
     Raises:
-        MecError: As :func:`check_settings`.
+        MecError: As :func:`check_settings` or :func:`~rllib_mec.algorithms.bounds.check_bound`.
     """
     for name, value in arguments.items():
+        if name in config.bounds and value is not NotProvided and not _is_searched(value):
+            check_bound(name, value, config.bounds[name])
         setting = SETTINGS[section].get(name)
         if isinstance(setting, Removed):
             raise MecError(

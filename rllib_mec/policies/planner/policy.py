@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rllib_mec.envs import laws
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
@@ -81,7 +82,7 @@ class Planner(Policy):
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
         """Plan one window in each of B worlds; see the base class."""
-        state = self.mdp.decode(observation)
+        state = laws.decoded(self.mdp, observation)
         library = self._library()
         actions = self._same_for_all(observation, partition=0, power=0.0)
         actions["window"][:] = 0

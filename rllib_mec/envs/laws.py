@@ -1,0 +1,226 @@
+"""Asks an MDP's laws, which may be a user's: what one raises or gives is checked in one place.
+
+A law of a user's own is handed copies, so that it may write into what it is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from rllib_mec.envs.observation import ObservationLayout, State
+from rllib_mec.errors import MecError, place, users_code
+from rllib_mec.network.checks import LEAST_METRES, MOST_METRES, MOST_TASKS
+
+if TYPE_CHECKING:
+    from rllib_mec.envs.mdp import MDP
+
+_OURS = str(Path(__file__).parents[1])
+_MOST = float(np.finfo(np.float32).max)
+
+
+class Numbers(NamedTuple):
+    """What the numbers that a law gives must be.
+
+    Attributes:
+        dtype: What the kernels, or the networks, take them as.
+        least: The smallest.
+        most: The largest.
+    """
+
+    dtype: type[np.number]
+    least: float
+    most: float
+
+
+_WHOLE, _TASKS = Numbers(np.int64, 0, MOST_TASKS), Numbers(np.int64, 1, MOST_TASKS)
+_METRES = Numbers(np.float64, 0.0, _MOST)
+
+NUMBERS = {
+    "observe": Numbers(np.float32, 0.0, _MOST),
+    "draw_tasks": _TASKS,
+    "draw_distances": Numbers(np.float64, LEAST_METRES, MOST_METRES),
+    "draw_gains": Numbers(np.float64, 0.0, _MOST),
+    "task_rewards": Numbers(np.float64, -_MOST, _MOST),
+}
+"""Law -> its numbers."""
+
+
+def numbers(mdp: MDP, law: str, shape: tuple[int, ...], *given: Any) -> np.ndarray:
+    """What a law gives, as the kernels take it.
+
+    Args:
+        mdp: The MDP.
+        law: One of :data:`NUMBERS`.
+        shape: What it must have.
+        *given: The law's arguments.
+
+    Raises:
+        MecError: The law fails, or gives an array of another shape or kind, or a value out of its
+            range.
+    """
+    return _checked(mdp, law, _ask(mdp, law, *given), shape, NUMBERS[law])
+
+
+def observed(mdp: MDP, state: State) -> np.ndarray:
+    """The observation of a state.
+
+    Args:
+        mdp: The MDP.
+        state: Of B worlds.
+
+    Returns:
+        ``(B, size_of(mdp))`` float32.
+
+    Raises:
+        MecError: As :func:`numbers`.
+    """
+    return numbers(mdp, "observe", (len(state.queues), size_of(mdp)), state)
+
+
+def decoded(mdp: MDP, observation: np.ndarray) -> State:
+    """Queues and distances out of observations.
+
+    Args:
+        mdp: The MDP.
+        observation: ``(B, size_of(mdp))``.
+
+    Raises:
+        MecError: The layout has no such parts, or the law fails or gives something else.
+    """
+    state = _ask(mdp, "decode", observation)
+    if not isinstance(state, State):
+        raise _refused(mdp, "decode", "a State", _kind_of(state))
+    shape = (len(observation), mdp.scenario.num_devices)
+    return state._replace(
+        queues=_checked(mdp, "decode", state.queues, shape, _WHOLE),
+        distances_m=_checked(mdp, "decode", state.distances_m, shape, _METRES),
+    )
+
+
+def layout_of(mdp: MDP) -> ObservationLayout:
+    """The layout of an MDP's observations.
+
+    Args:
+        mdp: The MDP.
+
+    Raises:
+        MecError: The law fails, or gives something else; or its ``queues`` or ``distances`` are
+            not one per MD.
+    """
+    layout = _ask(mdp, "observation_layout")
+    if not isinstance(layout, ObservationLayout):
+        hint = "; decorate it with @property" if callable(layout) else ""
+        raise _refused(mdp, "observation_layout", f"an ObservationLayout{hint}", _kind_of(layout))
+    num_devices = mdp.scenario.num_devices
+    for part in ("queues", "distances"):
+        size = layout.sizes.get(part, num_devices)
+        if size != num_devices:
+            wanted = f"{num_devices} {part!r}, one per MD, or a part of another name"
+            raise _refused(mdp, "observation_layout", wanted, str(size))
+    return layout
+
+
+def size_of(mdp: MDP) -> int:
+    """Numbers in an observation of the global state.
+
+    Args:
+        mdp: The MDP.
+
+    Raises:
+        MecError: As :func:`layout_of`, or ``observation_size`` is another one.
+    """
+    size, given = layout_of(mdp).size, _ask(mdp, "observation_size")
+    if given != size:
+        wanted = f"{size}, the size of observation_layout"
+        raise _refused(mdp, "observation_size", wanted, f"{given!r}")
+    return size
+
+
+def _ask(mdp: MDP, law: str, *given: Any) -> Any:
+    """What a law gives: a method's result, or an attribute's value."""
+    file, _ = _where(mdp, law)
+    if file is None:  # one of ours, which needs no watching
+        attribute = getattr(mdp, law)
+        return attribute(*given) if given else attribute
+    with users_code(f"{type(mdp).__name__}.{law} failed", file):
+        attribute = getattr(mdp, law)
+        return attribute(*map(_copied, given)) if given else attribute
+
+
+def _copied(given: Any) -> Any:
+    """The same without memory in common."""
+    if isinstance(given, np.ndarray):
+        return given.copy()
+    if isinstance(given, tuple):
+        return type(given)(*map(_copied, given))
+    if dataclasses.is_dataclass(given) and not isinstance(given, type):
+        own = {f.name: _copied(getattr(given, f.name)) for f in dataclasses.fields(given)}
+        return type(given)(**own)
+    return given
+
+
+def _where(mdp: MDP, law: str) -> tuple[str | None, int]:
+    """File and line where a law stands; no file if it is one of ours."""
+    found: Any = getattr(type(mdp), law, None)
+    function = inspect.unwrap(getattr(found, "fget", None) or getattr(found, "func", found))
+    code = getattr(function, "__code__", None)
+    if code is None:  # a class attribute
+        return getattr(sys.modules.get(type(mdp).__module__), "__file__", None) or "?", 0
+    return (None if code.co_filename.startswith(_OURS) else code.co_filename), code.co_firstlineno
+
+
+def _refused(mdp: MDP, law: str, expected: str, came: str) -> MecError:
+    file, line = _where(mdp, law)
+    name = f"{type(mdp).__name__}.{law}"
+    if file is None:
+        return MecError(
+            f"{name} gave {came}, expected {expected}: "
+            "a value of the scenario is beyond what the arithmetic can bear"
+        )
+    where = place(file, line) if line else ""
+    return MecError(f"{name} must give {expected}, but gave {came}{where}")
+
+
+def _checked(
+    mdp: MDP, law: str, values: Any, shape: tuple[int, ...], wanted: Numbers
+) -> np.ndarray:
+    """The numbers as the kernels take them, without memory in common with the law."""
+    is_whole = wanted.dtype is np.int64
+
+    def refused(came: str) -> MecError:
+        kind = "whole numbers" if is_whole else "numbers"
+        expected = f"an array {shape} of {kind} from {wanted.least:g} to {wanted.most:g}"
+        return _refused(mdp, law, expected, came)
+
+    array = values
+    if isinstance(values, list | tuple):
+        try:
+            array = np.array(values)
+        except ValueError:
+            raise refused("rows of unequal length") from None
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        raise refused(_kind_of(values))
+    if array.dtype.kind not in ("iu" if is_whole else "iuf"):
+        raise refused(f"one of {array.dtype}")
+    if array.shape != shape:
+        if law == "observe" and _where(mdp, law)[0] is None:  # by a layout that is the user's
+            wanted_size = f"the size of observe's, {array.shape[1]}"
+            raise _refused(mdp, "observation_layout", wanted_size, str(shape[1]))
+        raise refused(f"one of shape {array.shape}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        taken = np.array(array, wanted.dtype, order="C")
+    is_good = (taken >= wanted.least) & (taken <= wanted.most)
+    if not is_good.all():
+        at = tuple(int(i[0]) for i in np.nonzero(~is_good))
+        raise refused(f"{array[at]} at {list(at)}")
+    return taken
+
+
+def _kind_of(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
