@@ -32,7 +32,9 @@ class Policy(abc.ABC):
     report: Callable[[str, float], None] = staticmethod(lambda text, share: None)
     """Told what takes long, and the share of it that is done."""
 
-    def expect_distances(self, distance_m: float | Sequence[float] | None) -> None:
+    def expect_distances(  # noqa: B027 - most policies have nothing to do here
+        self, distance_m: float | Sequence[float] | None
+    ) -> None:
         """Told before an evaluation where the MDs will stay; most policies do not mind.
 
         Args:

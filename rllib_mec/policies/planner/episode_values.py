@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rllib_mec.compiled import compiled
 
@@ -34,7 +35,7 @@ class EpisodeValues:
 
     def __init__(
         self,
-        kinds: Sequence[int],
+        kinds: ArrayLike,
         sizes: Sequence[np.ndarray],
         costs: Sequence[np.ndarray],
         queues: np.ndarray,
@@ -80,7 +81,7 @@ class EpisodeValues:
         return short @ self._radix
 
 
-def row_of(active: np.ndarray, kinds: Sequence[int]) -> np.ndarray:
+def row_of(active: np.ndarray, kinds: ArrayLike) -> np.ndarray:
     """Which of the sets of MDs with tasks left it is; all MDs are the last.
 
     Args:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
+from rllib_mec.envs import laws
 from rllib_mec.envs.draws import Draw, step_keys
 from rllib_mec.envs.episodes import usual_distance_m
 from rllib_mec.envs.mdp import MDP
@@ -16,6 +19,7 @@ from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.episode_values import EpisodeValues
 from rllib_mec.policies.planner.plans import Plans, window_shapes
+from rllib_mec.policies.planner.stored import Kept
 from rllib_mec.policies.planner.window_search import PlannerBudget, WindowSearch
 
 _TIE = 0.004
@@ -25,7 +29,7 @@ _MOST_ARRANGED = 700  # plans, with those in which equal MDs change places
 _MOST_COMPARED = 160  # plans at each of several places that the values of episodes look at
 _QUEUES = 1.6  # longest queues that are told apart, as a share of the mean number of tasks
 _TRIED, _WORTH = 3, 0.005  # other places are searched if the first of them gain this much
-_LESS = 4  # rounds at other places are fewer by this factor: they begin with the first one's plans
+_LESS = 4  # searches at other places are shorter by this factor: they begin with what is known
 
 Search = Callable[[WindowSearch, np.ndarray, PlannerBudget, Plans | None], tuple[Plans, np.ndarray]]
 
@@ -47,14 +51,15 @@ class Place(NamedTuple):
 class Library:
     """Plans for every set of MDs with tasks left, and what an episode costs from every state.
 
-    MDs stand at positions: those of one kind in a row, the longest queue first where they stay, the
-    nearest one first where they move.
+    MDs stand at positions: those of one kind in a row, the longest queue first, or the nearest one
+    where plans are searched at several places.
 
     Args:
         mdp: Task windows.
         distances_m: Where every MD stays, ``(N,)``; ``None`` where they are drawn in every window.
         budget: How long to search.
-        search: Searches, or knows what an equal search has found.
+        kept: Keeps what is found.
+        seed: Seed of the search.
         report: Told what is being searched, and the share of it that is done.
     """
 
@@ -63,15 +68,23 @@ class Library:
         mdp: MDP,
         distances_m: np.ndarray | None,
         budget: PlannerBudget,
-        search: Search,
+        kept: Kept,
+        seed: int,
         report: Callable[[str, float], None],
     ):
         """Search all plans."""
-        self._mdp, self._budget, self._search, self._report = mdp, budget, search, report
+        self._mdp, self._budget, self._report = mdp, budget, report
+        self._kept, self._seed = kept, seed
+        self._less = dataclasses.replace(
+            budget,
+            rounds=budget.rounds // _LESS,
+            samples=max(budget.samples // 2, 2),
+            final_samples=max(budget.final_samples // _LESS, 1),
+        )
         self.moves = distances_m is None
         usual = np.full(mdp.scenario.num_devices, usual_distance_m(mdp.scenario))
         base = usual if distances_m is None else distances_m
-        self.devices, self.kinds = _by_kind(mdp, base)
+        self.devices, self.kinds = by_kind(mdp, base)
         _, members = np.unique(self.kinds, return_counts=True)
         sets = list(itertools.product(*(range(count + 1) for count in members)))[1:]
         starts = np.searchsorted(self.kinds, np.arange(len(members)))
@@ -79,7 +92,7 @@ class Library:
             np.concatenate([np.arange(s, s + c) for s, c in zip(starts, counts, strict=True)])
             for counts in sets
         ]
-        self._searched, self._to_search = 0, len(sets)
+        self._begun, self._to_search = 0, len(sets)
         self.places = [[self._first_place(base[self.devices[p]], p)] for p in self.positions]
         if self.moves and budget.places > 1:
             self._add_places()
@@ -90,6 +103,11 @@ class Library:
             np.maximum(np.rint(mean_tasks).astype(np.int64), 1),
             int(max(_QUEUES * mean_tasks.max(), 2 * mdp.scenario.max_window)),
         )
+
+    @property
+    def by_distance(self) -> bool:
+        """Whether positions are sorted by distance, not by queue."""
+        return len(self.places[-1]) > 1
 
     def totals(self, index: int, place: int, queues: np.ndarray) -> np.ndarray:
         """What the plans cost with what comes after them, ``(L,)``; inf where too large.
@@ -105,8 +123,8 @@ class Library:
         return np.where((after >= 0).all(1), cost + self.values(after.clip(0)), np.inf)
 
     def _progress(self) -> None:
-        self._report("searching plans", self._searched / self._to_search)
-        self._searched += 1
+        self._report("searching plans", self._begun / self._to_search)
+        self._begun += 1
 
     def _first_place(self, distances_m: np.ndarray, positions: np.ndarray) -> Place:
         """Plans searched from scratch."""
@@ -114,11 +132,20 @@ class Library:
         devices = self.devices[positions]
         search = WindowSearch(self._mdp, devices, distances_m)
         limits = self._mdp.scenario.of_devices("max_window")[devices]
-        plans, cost = self._search(search, window_shapes(limits, search.alike), self._budget, None)
-        if not self.moves:
-            rows, order = _arrangements(plans.sizes, search.alike)
-            plans, cost = plans.take(rows).of_devices(order), cost[rows]
-        return self._place(distances_m, plans, cost)
+        shapes = window_shapes(limits, search.alike)
+        plans, cost = self._searched(search, shapes, self._budget, None)
+        rows, order = _arrangements(plans.sizes, search.alike)
+        return self._place(distances_m, plans.take(rows).of_devices(order), cost[rows])
+
+    def _searched(
+        self, search: WindowSearch, shapes: np.ndarray, budget: PlannerBudget, known: Plans | None
+    ) -> tuple[Plans, np.ndarray]:
+        """Plans of some shapes and what they cost, searched or as kept."""
+        search.rng = np.random.default_rng([self._seed, *search.devices])
+        return self._kept(
+            [search.devices, search.distances_m, shapes, dataclasses.astuple(budget), self._seed],
+            lambda: search.run(shapes, budget, known),
+        )
 
     def _place(self, distances_m: np.ndarray, plans: Plans, cost: np.ndarray) -> Place:
         most = plans.sizes.shape[1] * self._mdp.scenario.max_window
@@ -128,22 +155,31 @@ class Library:
         """Search at other places too, if that is worth it: where transmissions hardly count, no."""
         first = PLANNING_SEED + (1 << 32)
         seeds = first + np.arange(self._budget.places - 1, dtype=np.uint64)
-        drawn = self._mdp.draw_distances(
-            Draw(step_keys(seeds, np.zeros((len(seeds), 2), dtype=np.int64)), len(self.devices))
-        )
+        num_devices = len(self.devices)
+        keys = step_keys(seeds, np.zeros((len(seeds), 2), dtype=np.int64))
+        shape = (len(seeds), num_devices)
+        drawn = laws.numbers(self._mdp, "draw_distances", shape, Draw(keys, num_devices))
         self._to_search += min(_TRIED, len(drawn))
-        gains = [self._add_place(-1, distances_m) for distances_m in drawn[:_TRIED]]
+        everyone = len(self.places) - 1
+        gains = self._search_places([(everyone, distances_m) for distances_m in drawn[:_TRIED]])
         if np.mean(gains) < _WORTH:
-            del self.places[-1][1:]
+            del self.places[everyone][1:]
             return
-        self._to_search += len(drawn) * len(self.places) - len(gains)
-        for index in range(len(self.places)):
-            for i, distances_m in enumerate(drawn):
-                if index < len(self.places) - 1 or i >= _TRIED:
-                    self._add_place(index, distances_m)
+        left = [(index, d) for index in range(everyone) for d in drawn]
+        left += [(everyone, d) for d in drawn[_TRIED:]]
+        self._to_search += len(left)
+        self._search_places(left)
 
-    def _add_place(self, index: int, drawn: np.ndarray) -> float:
-        """Search a set's plans for one more place; by what share that lowers the least cost."""
+    def _search_places(self, wanted: list[tuple[int, np.ndarray]]) -> list[float]:
+        """Search some sets of MDs, each for one more place; by what share the least cost falls."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # the simulator runs without the GIL
+            found = list(pool.map(lambda each: self._other_place(*each), wanted))
+        for (index, _), (place, _) in zip(wanted, found, strict=True):
+            self.places[index].append(place)
+        return [gain for _, gain in found]
+
+    def _other_place(self, index: int, drawn: np.ndarray) -> tuple[Place, float]:
+        """A set's plans at one more place, and by what share they lower the least cost there."""
         self._progress()
         positions = self.positions[index]
         devices, kinds = self.devices[positions], self.kinds[positions]
@@ -153,14 +189,12 @@ class Library:
         few = len(devices) <= 4  # else, those nearer do no less than those farther off
         shapes = window_shapes(limits, np.arange(len(devices)) if few else kinds)
         known = self._known(self.places[index][0], shapes, distances_m, kinds)
-        less = self._budget.rounds // _LESS
-        plans, cost = self._search(
-            search, shapes, dataclasses.replace(self._budget, rounds=less), known
+        plans, cost = self._searched(search, shapes, self._less, known)
+        before, after = (
+            search.cost(each, self._less.final_samples, PLANNING_SEED).min()
+            for each in (known, plans)
         )
-        self.places[index].append(self._place(distances_m, plans, cost))
-        before = search.cost(known, self._budget.final_samples // _LESS, PLANNING_SEED).min()
-        after = search.cost(plans, self._budget.final_samples // _LESS, PLANNING_SEED).min()
-        return float(1.0 - after / before)
+        return self._place(distances_m, plans, cost), float(1.0 - after / before)
 
     def _known(
         self, place: Place, shapes: np.ndarray, distances_m: np.ndarray, kinds: np.ndarray
@@ -189,7 +223,7 @@ class Library:
                     rows[-1] = ones
                 # Who is nearer has the longer queue as often as not.
                 seats = positions
-                if self.moves:
+                if self.by_distance:
                     seats = positions[
                         np.lexsort((rng.random(len(positions)), self.kinds[positions]))
                     ]
@@ -220,8 +254,13 @@ def followed_to(
     return plans._replace(power_dbm=plans.power_dbm + share * loss_db[..., None])
 
 
-def _by_kind(mdp: MDP, distances_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The MDs, those alike in a row, ``(N,)``, and the kind of each of these, ``(N,)``."""
+def by_kind(mdp: MDP, distances_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The MDs, those alike in a row, ``(N,)``, and the kind of each of these, ``(N,)``.
+
+    Args:
+        mdp: Says which are equal.
+        distances_m: Where they are, ``(N,)``, m.
+    """
     alike = list(zip(mdp.scenario.mobile_devices, distances_m.tolist(), strict=True))
     names = {each: i for i, each in enumerate(dict.fromkeys(alike))}
     kinds = np.array([names[each] for each in alike])

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 MAX_SHAPES = 700
-"""Window sizes planned for one set of MDs; 6 equal MDs with W_max = 5 have 210, 4 unlike ones 625."""
+"""Window sizes planned for a set of MDs; 6 equal MDs with W_max = 5 have 210, 4 unlike ones 625."""
 
 
 class Plans(NamedTuple):
@@ -67,7 +68,7 @@ class Plans(NamedTuple):
         return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def window_shapes(limits: Sequence[int], kinds: Sequence[int]) -> np.ndarray:
+def window_shapes(limits: ArrayLike, kinds: ArrayLike) -> np.ndarray:
     """Window sizes of some MDs, ``(L, k)``; falling along MDs of one kind, which come in a row.
 
     All of them where they are few; else those of at most two different sizes, and of these, if
@@ -77,21 +78,22 @@ def window_shapes(limits: Sequence[int], kinds: Sequence[int]) -> np.ndarray:
         limits: The most tasks of each MD in a window.
         kinds: Equal numbers for MDs that can change places.
     """
-    members = [len(list(group)) for _, group in itertools.groupby(kinds)]
+    of_each, of_kind = np.asarray(limits).tolist(), np.asarray(kinds).tolist()
+    members = [len(list(group)) for _, group in itertools.groupby(of_kind)]
     firsts = np.cumsum([0, *members[:-1]])
-    most = [limits[first] for first in firsts]
+    most = [of_each[first] for first in firsts]
     if math.prod(math.comb(w + c - 1, c) for w, c in zip(most, members, strict=True)) <= MAX_SHAPES:
-        of_kind = [
+        choices = [
             itertools.combinations_with_replacement(range(w, 0, -1), c)
             for w, c in zip(most, members, strict=True)
         ]
-        return np.array([sum(parts, ()) for parts in itertools.product(*of_kind)])
-    num_devices, sizes = len(limits), range(max(limits), 0, -1)
+        return np.array([sum(parts, ()) for parts in itertools.product(*choices)])
+    num_devices, sizes = len(of_each), range(max(of_each), 0, -1)
     shapes = [(size,) * num_devices for size in sizes]
     for large, small in itertools.combinations(sizes, 2):
         for count in range(1, num_devices):
             shapes.append((large,) * count + (small,) * (num_devices - count))
-    capped = list(dict.fromkeys(tuple(np.minimum(shape, limits).tolist()) for shape in shapes))
+    capped = list(dict.fromkeys(tuple(np.minimum(shape, of_each).tolist()) for shape in shapes))
     keep = np.unique(np.linspace(0, len(capped) - 1, MAX_SHAPES).astype(int))
     ones = (1,) * num_devices
     return np.array([ones] + [capped[i] for i in keep if capped[i] != ones])

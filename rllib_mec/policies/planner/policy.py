@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +14,15 @@ from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.episode_values import row_of
 from rllib_mec.policies.planner.library import Library, followed_to
+from rllib_mec.policies.planner.network_search import NetworkPlans
 from rllib_mec.policies.planner.plans import Plans
-from rllib_mec.policies.planner.stored import searched
+from rllib_mec.policies.planner.stored import Found, kept
 from rllib_mec.policies.planner.trials import tried
 from rllib_mec.policies.planner.window_search import PlannerBudget, actions_of
 from rllib_mec.policies.policy import Policy
+
+MOST_SETS_OF = 6
+"""Of more MDs than this there are too many sets with tasks left, and queues, to plan for each."""
 
 _FOLLOWED = np.linspace(0.0, 1.0, 6)  # shares of the path loss that the power may make up for
 
@@ -66,9 +70,9 @@ class Planner(Policy):
         check_plannable(self.mdp)
         self._seed, self._cache = seed, cache
         self._budget = budget or PlannerBudget()
-        self._libraries: dict[bytes, Library] = {}
+        self._libraries: dict[bytes, Library | NetworkPlans] = {}
         self._expected: np.ndarray | None = None
-        self._chosen: dict[tuple[int, ...], int] = {}  # queues of the MDs where they stay -> plan
+        self._chosen: dict[tuple[int, ...], Any] = {}  # queues of the MDs where they stay -> plan
         self._followed = 0.0
 
     def expect_distances(self, distance_m: float | Sequence[float] | None) -> None:
@@ -89,37 +93,50 @@ class Planner(Policy):
         order = self._order(library, state.queues, state.distances_m)
         queues = np.take_along_axis(state.queues, order, axis=1)
         distances_m = np.take_along_axis(state.distances_m, order, axis=1)
-        sets = row_of(queues > 0, library.kinds)
-        for index in np.unique(sets[queues.any(1)]):
-            worlds = np.flatnonzero((sets == index) & queues.any(1))
-            seats = library.positions[index]
-            plans = self._choose(library, index, queues[worlds], distances_m[worlds])
+        has_tasks = queues.any(1)
+        if isinstance(library, NetworkPlans):
+            parts = [(np.flatnonzero(has_tasks), np.arange(len(library.devices)))]
+            plans = [self._of_network(library, queues[has_tasks], distances_m[has_tasks])]
+        else:
+            sets = row_of(queues > 0, library.kinds)
+            present = np.unique(sets[has_tasks])
+            parts = [
+                (np.flatnonzero((sets == i) & has_tasks), library.positions[i]) for i in present
+            ]
+            plans = [
+                self._choose(library, i, queues[worlds], distances_m[worlds])
+                for i, (worlds, _) in zip(present, parts, strict=True)
+            ]
+        for (worlds, seats), chosen in zip(parts, plans, strict=True):
             devices = library.devices[seats]  # MDs like those of each world
-            for head, values in actions_of(plans, devices, self.scenario).items():
+            for head, values in actions_of(chosen, devices, self.scenario).items():
                 actions[head][worlds[:, None], order[worlds][:, seats]] = values[:, devices]
         return actions
 
-    def _library(self) -> Library:
+    def _library(self) -> Library | NetworkPlans:
         """The plans for where the MDs are expected, searched on the first use."""
         key = b"" if self._expected is None else self._expected.tobytes()
         if key not in self._libraries:
-            library = Library(
-                self.mdp,
-                self._expected,
-                self._budget,
-                functools.partial(searched, seed=self._seed, cache=self._cache),
-                self.report,
+            made = NetworkPlans if self.scenario.num_devices > MOST_SETS_OF else Library
+            self._libraries[key] = library = made(
+                self.mdp, self._expected, self._budget, self._kept, self._seed, self.report
             )
-            self._libraries[key] = library
             if library.moves:
                 self._search_followed()
         return self._libraries[key]
 
+    def _kept(self, asked: Sequence[Any], search: Callable[[], Found]) -> Found:
+        """Search, or load what an equal search has found."""
+        return kept(self.mdp, asked, search) if self._cache else search()
+
     @staticmethod
-    def _order(library: Library, queues: np.ndarray, distances_m: np.ndarray) -> np.ndarray:
+    def _order(
+        library: Library | NetworkPlans, queues: np.ndarray, distances_m: np.ndarray
+    ) -> np.ndarray:
         """Which MD takes which position, ``(B, N)``: of those with tasks, see :class:`Library`."""
         queues, distances_m = queues[:, library.devices], distances_m[:, library.devices]
-        first = np.where(queues > 0, distances_m, np.inf) if library.moves else -queues
+        by_distance = isinstance(library, Library) and library.by_distance
+        first = np.where(queues > 0, distances_m, np.inf) if by_distance else -queues
         kinds = np.broadcast_to(library.kinds, queues.shape)
         return library.devices[np.lexsort((first, kinds), axis=1)]
 
@@ -130,17 +147,33 @@ class Planner(Policy):
         if len(library.places[index]) > 1:
             return tried(self.mdp, library, index, queues, distances_m, self._followed)
         place = library.places[index][0]
-        plans = place.plans.take(np.array([self._row(library, index, own) for own in queues]))
+        rows = [
+            self._once(own, lambda own=own: int(library.totals(index, 0, own).argmin()))
+            for own in queues
+        ]
+        plans = place.plans.take(np.array(rows))
         if not library.moves:
             return plans
         where = distances_m[:, library.positions[index]]
         return followed_to(plans, place.distances_m, where, self.scenario, self._followed)
 
-    def _row(self, library: Library, index: int, queues: np.ndarray) -> int:
-        """The plan at the only place that costs least with what comes after it."""
+    def _of_network(
+        self, library: NetworkPlans, queues: np.ndarray, distances_m: np.ndarray
+    ) -> Plans:
+        """A plan of all MDs for each of B worlds."""
+        if library.moves:
+            return library.choose(queues, distances_m, self._followed)
+        parts = [
+            self._once(own, lambda own=own, at=at: library.choose(own[None], at[None], 0.0))
+            for own, at in zip(queues, distances_m, strict=True)
+        ]
+        return Plans.concatenate(parts)
+
+    def _once(self, queues: np.ndarray, choose: Callable[[], Any]) -> Any:
+        """What has been chosen for queues where MDs stay, or else choose."""
         key = tuple(queues.tolist())
         if key not in self._chosen:
-            self._chosen[key] = int(library.totals(index, 0, queues).argmin())
+            self._chosen[key] = choose()
         return self._chosen[key]
 
     def _search_followed(self) -> None:

@@ -2,74 +2,55 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import inspect
 import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rllib_mec.cache import cache_folder
+from rllib_mec.envs.mdp import MDP
 from rllib_mec.policies.planner.plans import Plans
-from rllib_mec.policies.planner.window_search import PlannerBudget, WindowSearch
 
 Found = tuple[Plans, np.ndarray]
+Kept = Callable[[Sequence[Any], Callable[[], Found]], Found]
 
 
-def searched(
-    search: WindowSearch,
-    shapes: np.ndarray,
-    budget: PlannerBudget,
-    known: Plans | None,
-    *,
-    seed: int,
-    cache: bool,
-) -> Found:
-    """Search, or load what an equal search has found.
+def kept(mdp: MDP, asked: Sequence[Any], search: Callable[[], Found]) -> Found:
+    """What an equal search has found, or else search.
 
     Args:
-        search: Of which MDs, and where.
-        shapes: Window sizes, ``(L, k)``.
-        budget: How long.
-        known: Plans to begin with.
-        seed: Of the search.
-        cache: Whether to load, and to keep what is found.
+        mdp: In which to search.
+        asked: Everything else that a search depends on.
+        search: Searches.
 
     Returns:
         Plans and their expected costs.
     """
-    file = _file(search, shapes, budget, seed) if cache else None
-    found = _load(file) if file else None
+    file = _file(mdp, asked)
+    found = _load(file)
     if found is None:
-        search.rng = np.random.default_rng([seed, *search.devices])
-        found = search.run(shapes, budget, known)
-        if file:
-            _save(file, found)
+        found = search()
+        _save(file, found)
     return found
 
 
-def _file(search: WindowSearch, shapes: np.ndarray, budget: PlannerBudget, seed: int) -> Path:
+def _file(mdp: MDP, asked: Sequence[Any]) -> Path:
     """Where the plans of an equal search are kept."""
-    package, mdp = Path(__file__).parents[2], search.mdp
+    package = Path(__file__).parents[2]
     sources = [file for room in ("network", "envs") for file in package.glob(f"{room}/*.py")]
     sources += Path(__file__).parent.glob("*.py")
     # A user's laws are part of the question: their classes and where they are written.
     sources += [Path(file) for law in type(mdp).__mro__ if (file := _source(law))]
-    asked = [
-        type(mdp).__qualname__,
-        mdp.scenario.physics,
-        {**mdp.scenario.to_dict(), **mdp.settings},
-        seed,
-        dataclasses.astuple(budget),
-        search.devices,
-        search.distances_m,
-        shapes,
-    ]
-    key = json.dumps(asked, default=lambda v: getattr(v, "tolist", v.__str__)())
+    fields = {**mdp.scenario.to_dict(), **mdp.settings}
+    everything = [type(mdp).__qualname__, mdp.scenario.physics, fields, *asked]
+    key = json.dumps(everything, default=lambda v: getattr(v, "tolist", v.__str__)())
     name = hashlib.sha256(key.encode()).hexdigest()[:24]
     return cache_folder("plans", set(sources)) / f"{name}.npz"
 

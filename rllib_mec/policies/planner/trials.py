@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from rllib_mec.envs.mdp import MDP
@@ -10,9 +13,9 @@ from rllib_mec.policies.planner.library import Library, followed_to
 from rllib_mec.policies.planner.plans import Plans
 from rllib_mec.policies.planner.window_search import actions_of, expected_cost
 
-_CANDIDATES = 4  # plans of each place that are tried
-_FEW, _FINALISTS, _MANY = 8, 12, 64  # samples for all, how many go on, samples for these
-_WORLDS_A_CALL = 20_000
+_NEAREST, _CANDIDATES = 4, 3  # places, and plans of each, that are tried
+_FEW, _FINALISTS, _MANY = 16, 4, 48  # samples for all, how many go on, samples for these
+_WORLDS_A_CALL = 10_000
 
 
 def tried(
@@ -37,26 +40,25 @@ def tried(
         B plans.
     """
     seats, places = library.positions[index], library.places[index]
-    num_worlds = len(queues)
-    candidates, rests = [], []
+    at_m = np.stack([place.distances_m for place in places])
+    apart = np.abs(np.log(distances_m[:, None, seats] / at_m)).sum(2)  # (B, places)
+    nearest = np.argsort(apart, axis=1, kind="stable")[:, :_NEAREST]
+    each = min(_CANDIDATES, *(len(place.cost) for place in places))
+    rest = np.empty((len(queues), nearest.shape[1] * each))
+    plans = places[0].plans.take(np.zeros(rest.size, dtype=np.int64))
     for i, place in enumerate(places):
-        totals = np.stack([library.totals(index, i, own) for own in queues])
-        rows = np.argsort(totals, axis=1, kind="stable")[:, :_CANDIDATES]
-        rests.append(np.take_along_axis(totals, rows, axis=1) - place.cost[rows])
-        where = np.repeat(distances_m[:, seats], rows.shape[1], axis=0)
-        plans = place.plans.take(rows.ravel())
-        candidates.append(followed_to(plans, place.distances_m, where, mdp.scenario, followed))
-    # From (place, world, candidate) to (world, place and candidate).
-    ends = np.cumsum([rest.size for rest in rests])
-    numbers = np.concatenate(
-        [
-            end + np.arange(-rest.size, 0).reshape(rest.shape)
-            for rest, end in zip(rests, ends, strict=True)
-        ],
-        axis=1,
-    )
-    rest = np.concatenate(rests, axis=1)
-    plans = Plans.concatenate(candidates).take(numbers.ravel())
+        worlds, rank = np.nonzero(nearest == i)
+        if not len(worlds):
+            continue
+        totals = np.stack([library.totals(index, i, own) for own in queues[worlds]])
+        rows = np.argsort(totals, axis=1, kind="stable")[:, :each]
+        columns = rank[:, None] * each + np.arange(each)
+        rest[worlds[:, None], columns] = np.take_along_axis(totals, rows, axis=1) - place.cost[rows]
+        where = distances_m[worlds][:, seats].repeat(each, axis=0)
+        found = followed_to(
+            place.plans.take(rows.ravel()), place.distances_m, where, mdp.scenario, followed
+        )
+        plans.put((worlds[:, None] * rest.shape[1] + columns).ravel(), found)
 
     def total(plans: Plans, rest: np.ndarray, samples: int) -> np.ndarray:
         """Cost of each world's plans with what comes after them, as ``rest``.
@@ -66,24 +68,30 @@ def tried(
             rest: What comes after them, ``(B, K)``.
             samples: Shadowing samples.
         """
-        of_world = np.repeat(np.arange(num_worlds), rest.shape[1])
-        costs = []
-        for start in range(0, len(of_world), max(_WORLDS_A_CALL // samples, 1)):
-            part = np.arange(start, min(start + max(_WORLDS_A_CALL // samples, 1), len(of_world)))
-            by_device = np.argsort(library.devices)
-            costs.append(
-                expected_cost(
-                    mdp,
-                    actions_of(plans.take(part), library.devices[seats], mdp.scenario),
-                    queues[of_world[part]][:, by_device],
-                    distances_m[of_world[part]][:, by_device],
-                    samples,
-                    PLANNING_SEED,
-                )
+        of_world = np.repeat(np.arange(len(rest)), rest.shape[1])
+        by_device = np.argsort(library.devices)
+
+        def cost(part: np.ndarray) -> np.ndarray:
+            """Of some of the plans.
+
+            Args:
+                part: Their rows.
+            """
+            return expected_cost(
+                mdp,
+                actions_of(plans.take(part), library.devices[seats], mdp.scenario),
+                queues[of_world[part]][:, by_device],
+                distances_m[of_world[part]][:, by_device],
+                samples,
+                PLANNING_SEED,
             )
-        return np.concatenate(costs).reshape(rest.shape) + rest
+
+        parts = np.array_split(np.arange(rest.size), 1 + rest.size * samples // _WORLDS_A_CALL)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # the simulator runs without the GIL
+            return np.concatenate(list(pool.map(cost, parts))).reshape(rest.shape) + rest
 
     best = np.argsort(total(plans, rest, _FEW), axis=1, kind="stable")[:, :_FINALISTS]
-    finalists = plans.take((best + np.arange(num_worlds)[:, None] * rest.shape[1]).ravel())
+    rows = np.arange(len(queues))
+    finalists = plans.take((best + rows[:, None] * rest.shape[1]).ravel())
     final = total(finalists, np.take_along_axis(rest, best, axis=1), _MANY)
-    return finalists.take(final.argmin(1) + np.arange(num_worlds) * best.shape[1])
+    return finalists.take(final.argmin(1) + rows * best.shape[1])

@@ -9,6 +9,7 @@ import numpy as np
 
 from rllib_mec.envs.actions import action_of_dbm
 from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.vector import VectorStep
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.plans import Plans
@@ -36,6 +37,8 @@ class PlannerBudget:
         final_samples: Fresh samples that the plans' costs are estimated on, so that the luckiest
             of many plans is not taken for the best.
         places: Where MDs move, the most distances that plans are searched at.
+        network_tasks: Tasks simulated in search of plans for more MDs than each set of them can
+            have plans of its own.
     """
 
     refined: int = 40
@@ -44,6 +47,7 @@ class PlannerBudget:
     samples: int = 128
     final_samples: int = 2048
     places: int = 12
+    network_tasks: float = 6e7
 
 
 @dataclasses.dataclass
@@ -170,7 +174,7 @@ class WindowSearch:
             seed: Seed of the samples.
         """
         found = []
-        points, gain = self._alone(samples, seed)
+        points, gain = self.alone(samples, seed)
         # MDs by what they gain from a server: the last ones work locally first.
         order = np.argsort(-(shapes * gain), axis=1, kind="stable")
         powers = [
@@ -182,10 +186,10 @@ class WindowSearch:
             powers += [(power + extra).clip(_LEAST_DBM, self._most_dbm) for power in powers]
         for num_local in range(self.num_active + 1):
             offloading = self.num_active - num_local
-            best, least = self._blank(shapes), np.full(len(shapes), np.inf)
+            best, least = self.blank(shapes), np.full(len(shapes), np.inf)
             for by_task in (False, True) if offloading else (False,):
-                dealt = self._blank(shapes)
-                self._deal(dealt, order, offloading, by_task)
+                dealt = self.blank(shapes)
+                self.deal(dealt, order, offloading, by_task)
                 sends = np.argsort(order, axis=1)[..., None] < offloading
                 for point, power in itertools.product(points, powers if offloading else powers[:1]):
                     partition = np.where(sends, point[:, None], dealt.partition)
@@ -201,16 +205,25 @@ class WindowSearch:
             found.append(best)
         return found
 
-    def _blank(self, shapes: np.ndarray) -> Plans:
-        """Everything local."""
+    def blank(self, shapes: np.ndarray) -> Plans:
+        """Everything local.
+
+        Args:
+            shapes: Window sizes, ``(L, k)``.
+        """
         shape = (*shapes.shape, self.scenario.max_window)
         zeros = np.zeros(shape, dtype=np.int64)
         return Plans(
             shapes.copy(), np.full(shape, self._local), zeros, zeros.copy(), np.full(shape, 10.0)
         )
 
-    def _alone(self, samples: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """Points to try, ``(k,)`` each, and what each MD gains a task by a server, ``(k,)``."""
+    def alone(self, samples: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Points to try, ``(k,)`` each, and what each MD gains a task by a server, ``(k,)``.
+
+        Args:
+            samples: Shadowing samples.
+            seed: Seed of the samples.
+        """
         if not self._local:
             return [np.zeros(self.num_active, dtype=np.int64)], np.ones(self.num_active)
         best, gain = np.zeros(self.num_active, dtype=np.int64), np.zeros(self.num_active)
@@ -220,7 +233,7 @@ class WindowSearch:
                 continue
             own = slice(n, n + 1)
             lone = WindowSearch(self.mdp, self.devices[own], self.distances_m[own])
-            plans = lone._blank(np.ones((self._local + 1, 1), dtype=np.int64))
+            plans = lone.blank(np.ones((self._local + 1, 1), dtype=np.int64))
             plans.partition[:] = np.arange(self._local + 1)[:, None, None]
             plans.power_dbm[:] = 0.4 * lone._most_dbm
             cost = lone.cost(plans, samples, seed)
@@ -230,8 +243,15 @@ class WindowSearch:
         # Who gains nothing alone still is in the order of sizes, those of MDs alike falling.
         return points, np.maximum(gain, 1e-9)
 
-    def _deal(self, plans: Plans, order: np.ndarray, offloading: int, by_task: bool) -> None:
-        """Deal servers and channels to the first MDs in order, or to their tasks as they start."""
+    def deal(self, plans: Plans, order: np.ndarray, offloading: int, by_task: bool) -> None:
+        """Deal servers and channels to the first MDs in order, or to their tasks as they start.
+
+        Args:
+            plans: L plans, changed in place.
+            order: The MDs of each, ``(L, k)`` int.
+            offloading: How many of them use a server.
+            by_task: Whether to deal to their tasks.
+        """
         scenario = self.scenario
         place = np.argsort(order, axis=1)[..., None]
         plans.channel[:] = place % scenario.num_channels
@@ -273,7 +293,7 @@ class WindowSearch:
         cost, first = self.cost(plans, samples, seed), self.cost(plans, heat, seed)
         for _ in range(rounds):
             parent = np.repeat(np.arange(len(cost)), proposals)
-            proposed = self._changed(plans.take(parent))
+            proposed = self.changed(plans.take(parent))
             # Most changes do harm, which a few of the samples tell already.
             firsts = self.cost(proposed, heat, seed)
             racing = np.flatnonzero(firsts < (1.0 + _HEAT_MARGIN) * first[parent])
@@ -289,11 +309,16 @@ class WindowSearch:
             cost[better], first[better] = costs[better, winner[better]], firsts[won]
         return plans, cost
 
-    def _changed(self, plans: Plans) -> Plans:
-        """Change each of ``plans``, in place: one decision of one task, MD, slot or of all."""
+    def changed(self, plans: Plans, device: np.ndarray | None = None) -> Plans:
+        """Change each of some plans, in place: one decision of one task, MD, slot or of all.
+
+        Args:
+            plans: L plans.
+            device: Of which MD, ``(L,)`` int; any if ``None``.
+        """
         rng, scenario = self.rng, self.scenario
         count, devices, slots = plans.partition.shape
-        device = rng.integers(devices, size=count)
+        device = rng.integers(devices, size=count) if device is None else device
         size = plans.sizes[np.arange(count), device]
         slot = rng.integers(size)
         on_device = np.arange(devices)[None, :, None] == device[:, None, None]
@@ -395,13 +420,33 @@ def expected_cost(
         samples: Number of shadowing samples, the same for each world.
         seed: Seed of the samples.
     """
-    count = len(queues)
-    seeds = np.tile(seed + np.arange(samples, dtype=np.uint64), count)
+    step = simulated(mdp, actions, queues, distances_m, samples, seed)
+    return -step.reward.reshape(len(queues), samples).mean(1)
+
+
+def simulated(
+    mdp: MDP,
+    actions: dict[str, np.ndarray],
+    queues: np.ndarray,
+    distances_m: np.ndarray,
+    samples: int,
+    seed: int,
+) -> VectorStep:
+    """A window in each of L worlds, under each of some shadowing samples: L times samples worlds.
+
+    Args:
+        mdp: As in :func:`expected_cost`, as the others.
+        actions: See there.
+        queues: See there.
+        distances_m: See there.
+        samples: See there.
+        seed: See there.
+    """
+    seeds = np.tile(seed + np.arange(samples, dtype=np.uint64), len(queues))
     worlds = mdp.make(len(seeds), seeds, num_tasks=1, distance_m=1.0)
     state = worlds.get_state()
     state["queues"], state["distances_m"] = (
         values.repeat(samples, axis=0) for values in (queues, distances_m)
     )
     worlds.set_state(state)
-    step = worlds.simulate({head: v.repeat(samples, axis=0) for head, v in actions.items()})
-    return -step.reward.reshape(count, samples).mean(1)
+    return worlds.simulate({head: v.repeat(samples, axis=0) for head, v in actions.items()})

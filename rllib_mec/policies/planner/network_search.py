@@ -1,0 +1,200 @@
+"""Plans for the whole of a network of many MDs, too many for plans of each set of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from rllib_mec.envs.episodes import usual_distance_m
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.network.streams import PLANNING_SEED
+from rllib_mec.policies.planner.library import by_kind, followed_to
+from rllib_mec.policies.planner.plans import Plans
+from rllib_mec.policies.planner.stored import Kept
+from rllib_mec.policies.planner.window_search import (
+    PlannerBudget,
+    WindowSearch,
+    actions_of,
+    expected_cost,
+    simulated,
+)
+
+_SHARES = np.linspace(0.0, 1.0, 9)  # of the MDs, that offload at first
+_LEVELS = 5  # window sizes tried at first
+_POWER_LEVELS = (0.3, 0.45, 0.6)  # of an MD's most
+_HEATS = ((4, 400), (16, 60), (64, 1))  # samples, and how many structured plans go on
+_PLANS = 6  # that are refined, of different window sizes at first
+_PROPOSALS, _SAMPLES = 8, 24  # changed copies of each plan in a round, and samples
+_LATEST = 0.15  # share of the MDs, those that finish last, that half of the changes are of
+_RESIZED = 0.3  # share of the changes that are of a window size
+_TRIALS = 16  # samples that a decision looks at
+_WORLDS_A_CALL = 4_000
+
+
+class NetworkPlans:
+    """A few plans of windows of all MDs, of which each decision takes the best for its queues.
+
+    First structured plans: some of the MDs offload, those that gain most by it, with windows of one
+    size, and the others, with windows of another, do not. The best few are then refined by a local
+    search over all decisions and sizes, mostly of the MDs that finish last, since a window is as
+    long as its slowest MD.
+
+    Args:
+        mdp: Task windows of N MDs.
+        distances_m: Where every MD stays, ``(N,)``; ``None`` where they are drawn: then plans are
+            searched at the usual distance, and powers follow.
+        budget: How long to search.
+        kept: Keeps what is found.
+        seed: Seed of the search.
+        report: Told what is being searched, and the share of it that is done.
+    """
+
+    def __init__(
+        self,
+        mdp: MDP,
+        distances_m: np.ndarray | None,
+        budget: PlannerBudget,
+        kept: Kept,
+        seed: int,
+        report: Callable[[str, float], None],
+    ):
+        """Search, or load what an equal search has found."""
+        self._mdp = mdp
+        self.moves = distances_m is None
+        usual = np.full(mdp.scenario.num_devices, usual_distance_m(mdp.scenario))
+        at_m = usual if distances_m is None else distances_m
+        self.devices, self.kinds = by_kind(mdp, at_m)
+        self._at_m = at_m[self.devices]
+        search = WindowSearch(mdp, self.devices, self._at_m, np.random.default_rng(seed))
+        self.plans, _ = kept(
+            [self._at_m, budget.network_tasks, seed], lambda: _search(search, budget, report)
+        )
+
+    def choose(self, queues: np.ndarray, distances_m: np.ndarray, followed: float) -> Plans:
+        """The best plan in each of B worlds; a window is never longer than its MD's queue.
+
+        Args:
+            queues: Tasks left, by position, ``(B, N)`` int.
+            distances_m: Where the MDs are, by position, ``(B, N)``, m.
+            followed: Share of the path loss that the powers make up for.
+        """
+        count, num_worlds = len(self.plans.sizes), len(queues)
+        plans = self.plans.take(np.tile(np.arange(count), num_worlds))
+        plans = plans._replace(sizes=np.minimum(plans.sizes, queues.repeat(count, axis=0)).clip(1))
+        if self.moves:
+            where = distances_m.repeat(count, axis=0)
+            plans = followed_to(plans, self._at_m, where, self._mdp.scenario, followed)
+        by_device = np.argsort(self.devices)
+        most = max(_WORLDS_A_CALL // _TRIALS, 1)
+        costs = []
+        for start in range(0, len(plans.sizes), most):
+            part = np.arange(start, min(start + most, len(plans.sizes)))
+            costs.append(
+                expected_cost(
+                    self._mdp,
+                    actions_of(plans.take(part), self.devices, self._mdp.scenario),
+                    queues[part // count][:, by_device],
+                    distances_m[part // count][:, by_device],
+                    _TRIALS,
+                    PLANNING_SEED,
+                )
+            )
+        best = np.concatenate(costs).reshape(num_worlds, count).argmin(1)
+        return plans.take(best + np.arange(num_worlds) * count)
+
+
+def _search(
+    search: WindowSearch, budget: PlannerBudget, report: Callable[[str, float], None]
+) -> tuple[Plans, np.ndarray]:
+    """Plans with window sizes that fall within each kind, and their expected costs."""
+    report("searching plans", 0.0)
+    plans, cost = _structured(search)
+    tasks_a_round = plans.sizes.sum() * _PROPOSALS * _SAMPLES
+    rounds = max(int(budget.network_tasks / tasks_a_round), 1)
+    latest = max(int(_LATEST * search.num_active), 1)
+    cost, ends = _played(search, plans)
+    for round_ in range(rounds):
+        parent = np.repeat(np.arange(len(cost)), _PROPOSALS)
+        device = search.rng.integers(search.num_active, size=len(parent))
+        late = np.argsort(-ends, axis=1)[parent, search.rng.integers(latest, size=len(parent))]
+        device = np.where(search.rng.random(len(parent)) < 0.5, late, device)
+        proposed = search.changed(plans.take(parent), device)
+        _resize(search, proposed, device)
+        costs, their_ends = _played(search, proposed)
+        winner = costs.reshape(len(cost), _PROPOSALS).argmin(1)
+        won = np.arange(len(cost)) * _PROPOSALS + winner
+        better = np.flatnonzero(costs[won] < cost)
+        plans.put(better, proposed.take(won[better]))
+        cost[better], ends[better] = costs[won[better]], their_ends[won[better]]
+        report("searching plans", (round_ + 1) / rounds)
+    kinds = np.broadcast_to(np.asarray(search.alike), plans.sizes.shape)
+    return plans.of_devices(np.lexsort((-plans.sizes, kinds), axis=1)), cost
+
+
+def _structured(search: WindowSearch) -> tuple[Plans, np.ndarray]:
+    """The best of the structured plans, of different window sizes."""
+    scenario, num_devices = search.scenario, search.num_active
+    limits = scenario.of_devices("max_window")[search.devices]
+    points, gain = search.alone(_HEATS[-1][0], PLANNING_SEED)
+    rank = np.argsort(np.argsort(-gain, kind="stable"))
+    levels = np.unique(np.rint(np.linspace(1, scenario.max_window, _LEVELS)).astype(int))
+    parts = []
+    for offloading in np.unique(np.rint(_SHARES * num_devices).astype(int)):
+        pairs = itertools.product(levels, levels)
+        if offloading in (0, num_devices):
+            pairs = zip(levels, levels, strict=True)
+        shapes = np.array([np.where(rank < offloading, *pair) for pair in pairs])
+        shapes = np.minimum(shapes, limits)
+        order = np.tile(np.argsort(rank), (len(shapes), 1))
+        for by_task in (False, True) if offloading else (False,):
+            dealt = search.blank(shapes)
+            search.deal(dealt, order, int(offloading), by_task)
+            sends = (rank < offloading)[:, None]
+            for point, level in itertools.product(points, _POWER_LEVELS if offloading else (0.3,)):
+                power = level * scenario.of_devices("max_power_dbm")[search.devices][:, None]
+                parts.append(
+                    dealt._replace(
+                        partition=np.where(sends, point[:, None], dealt.partition),
+                        power_dbm=np.broadcast_to(power, dealt.power_dbm.shape).copy(),
+                    )
+                )
+    plans = Plans.concatenate(parts)
+    cost = np.zeros(len(plans.sizes))
+    for samples, left in _HEATS:
+        cost = search.cost(plans, samples, PLANNING_SEED)
+        if left > 1:
+            kept = np.argsort(cost, kind="stable")[:left]
+            plans, cost = plans.take(kept), cost[kept]
+    order = np.argsort(cost, kind="stable")
+    _, first = np.unique(plans.sizes[order], axis=0, return_index=True)
+    chosen = order[np.sort(first)[:_PLANS]]
+    return plans.take(chosen), cost[chosen]
+
+
+def _resize(search: WindowSearch, plans: Plans, device: np.ndarray) -> None:
+    """Change the window size of an MD of some of the plans by one, in place."""
+    rows = np.arange(len(device))
+    limits = search.scenario.of_devices("max_window")[search.devices][device]
+    by = search.rng.choice((-1, 1), size=len(rows)) * (search.rng.random(len(rows)) < _RESIZED)
+    plans.sizes[rows, device] = np.clip(plans.sizes[rows, device] + by, 1, limits)
+
+
+def _played(search: WindowSearch, plans: Plans) -> tuple[np.ndarray, np.ndarray]:
+    """Expected cost of each plan, ``(L,)``, and when each MD finishes, ``(L, k)``, ms."""
+    scenario = search.scenario
+    shape = (len(plans.sizes), scenario.num_devices)
+    distances_m = np.empty(shape)
+    distances_m[:, search.devices] = search.distances_m
+    step = simulated(
+        search.mdp,
+        actions_of(plans, search.devices, scenario),
+        np.full(shape, scenario.max_window),
+        distances_m,
+        _SAMPLES,
+        PLANNING_SEED,
+    )
+    ends = step.stage_ends[..., 2].max(2).reshape(len(plans.sizes), _SAMPLES, -1).mean(1)
+    cost = -step.reward.reshape(len(plans.sizes), _SAMPLES).mean(1)
+    return cost, ends[:, search.devices]
