@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from rllib_mec.compiled import compiled
 
-_STATES = 4_000_000  # of the table, those included that differ only by equal MDs changing places
+_STATES = 7_000_000  # of the table, those included that differ only by equal MDs changing places
 _ROUNDS = 6
 _CLOSE = 1e-5
 

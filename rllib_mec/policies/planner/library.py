@@ -17,6 +17,7 @@ from rllib_mec.envs.episodes import usual_distance_m
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import PLANNING_SEED
+from rllib_mec.policies.planner.episode_search import WindowCosts, best_windows
 from rllib_mec.policies.planner.episode_values import EpisodeValues
 from rllib_mec.policies.planner.plans import Plans, window_shapes
 from rllib_mec.policies.planner.stored import Kept
@@ -28,7 +29,9 @@ _TIE = 0.004
 _MOST_ARRANGED = 700  # plans, with those in which equal MDs change places
 _MOST_COMPARED = 160  # plans at each of several places that the values of episodes look at
 _QUEUES = 1.6  # longest queues that are told apart, as a share of the mean number of tasks
+_MOST_MOVING = 4  # of more MDs, plans are searched at the usual distance alone
 _TRIED, _WORTH = 3, 0.005  # other places are searched if the first of them gain this much
+_BEAM = 64  # states kept by the search over an episode that is too long for a table
 _LESS = 4  # searches at other places are shorter by this factor: they begin with what is known
 
 Search = Callable[[WindowSearch, np.ndarray, PlannerBudget, Plans | None], tuple[Plans, np.ndarray]]
@@ -94,15 +97,39 @@ class Library:
         ]
         self._begun, self._to_search = 0, len(sets)
         self.places = [[self._first_place(base[self.devices[p]], p)] for p in self.positions]
-        if self.moves and budget.places > 1:
+        if self.moves and len(self.devices) <= _MOST_MOVING:
             self._add_places()
         mean_tasks = mdp.scenario.of_devices("mean_tasks")[self.devices]
-        self.values = EpisodeValues(
-            self.kinds,
-            *self._choices(),
-            np.maximum(np.rint(mean_tasks).astype(np.int64), 1),
-            int(max(_QUEUES * mean_tasks.max(), 2 * mdp.scenario.max_window)),
-        )
+        longest = int(max(_QUEUES * mean_tasks.max(), 2 * mdp.scenario.max_window))
+        usual_tasks = np.maximum(np.rint(mean_tasks).astype(np.int64), 1)
+        self.values = EpisodeValues(self.kinds, *self._choices(), usual_tasks, longest)
+        self._falling: list[np.ndarray] = []  # rows for the search over episodes
+        if self.values.longest < usual_tasks.max() and not self.kinds.any():
+            self._falling = [_falling_rows(places[0]) for places in self.places]
+            self._windows = WindowCosts(
+                [
+                    p[0].plans.sizes[rows]
+                    for p, rows in zip(self.places, self._falling, strict=True)
+                ],
+                [p[0].cost[rows] for p, rows in zip(self.places, self._falling, strict=True)],
+            )
+        self._chosen: dict[tuple[int, ...], int] = {}
+
+    def row(self, index: int, queues: np.ndarray) -> int:
+        """The plan at the first place that is best for these queues.
+
+        Args:
+            index: Of the set of MDs with tasks left.
+            queues: Tasks left, by position, ``(N,)`` int.
+        """
+        key = tuple(queues.tolist())
+        if key not in self._chosen and not self._falling:
+            self._chosen[key] = int(self.totals(index, 0, queues).argmin())
+        elif key not in self._chosen:
+            for state, row in best_windows(queues, self._windows, _BEAM):
+                rows = self._falling[np.count_nonzero(state) - 1]
+                self._chosen.setdefault(state, int(rows[row]))
+        return self._chosen[key]
 
     @property
     def by_distance(self) -> bool:
@@ -295,3 +322,8 @@ def _arrangements(sizes: np.ndarray, alike: Sequence[int]) -> tuple[np.ndarray, 
     if not orders or len(rows) > _MOST_ARRANGED:
         return np.arange(len(sizes)), np.tile(np.arange(num_devices), (len(sizes), 1))
     return np.array(rows), np.array(order)
+
+
+def _falling_rows(place: Place) -> np.ndarray:
+    """The plans whose window sizes fall."""
+    return np.flatnonzero((np.diff(place.plans.sizes, axis=1) <= 0).all(1))

@@ -72,7 +72,7 @@ class Planner(Policy):
         self._budget = budget or PlannerBudget()
         self._libraries: dict[bytes, Library | NetworkPlans] = {}
         self._expected: np.ndarray | None = None
-        self._chosen: dict[tuple[int, ...], Any] = {}  # queues of the MDs where they stay -> plan
+        self._chosen: dict[tuple[int, ...], Plans] = {}  # queues of the MDs where they stay -> plan
         self._followed = 0.0
 
     def expect_distances(self, distance_m: float | Sequence[float] | None) -> None:
@@ -147,11 +147,7 @@ class Planner(Policy):
         if len(library.places[index]) > 1:
             return tried(self.mdp, library, index, queues, distances_m, self._followed)
         place = library.places[index][0]
-        rows = [
-            self._once(own, lambda own=own: int(library.totals(index, 0, own).argmin()))
-            for own in queues
-        ]
-        plans = place.plans.take(np.array(rows))
+        plans = place.plans.take(np.array([library.row(index, own) for own in queues]))
         if not library.moves:
             return plans
         where = distances_m[:, library.positions[index]]
@@ -163,18 +159,13 @@ class Planner(Policy):
         """A plan of all MDs for each of B worlds."""
         if library.moves:
             return library.choose(queues, distances_m, self._followed)
-        parts = [
-            self._once(own, lambda own=own, at=at: library.choose(own[None], at[None], 0.0))
-            for own, at in zip(queues, distances_m, strict=True)
-        ]
+        parts = []
+        for own, at_m in zip(queues, distances_m, strict=True):
+            key = tuple(own.tolist())
+            if key not in self._chosen:
+                self._chosen[key] = library.choose(own[None], at_m[None], 0.0)
+            parts.append(self._chosen[key])
         return Plans.concatenate(parts)
-
-    def _once(self, queues: np.ndarray, choose: Callable[[], Any]) -> Any:
-        """What has been chosen for queues where MDs stay, or else choose."""
-        key = tuple(queues.tolist())
-        if key not in self._chosen:
-            self._chosen[key] = choose()
-        return self._chosen[key]
 
     def _search_followed(self) -> None:
         """The share of the path loss to make up for, best where distances are drawn."""

@@ -20,7 +20,7 @@ _POWER_SHIFTS_DBM = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 _POWER_STEPS_DBM = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
 _POWER_LEVELS = np.linspace(0.0, 1.0, 10)[2:7]  # of an MD's most, where a search begins
 _STARTS = 4  # plans of each shape that are refined at first,
-_TRIED = 4  # for this part of the rounds
+_TRIED = 6  # for this part of the rounds
 _HEATS = 8  # proposals first race on this part of the samples
 _HEAT_MARGIN = 0.01  # and go on if they lose by no more than this share
 
@@ -102,7 +102,7 @@ class WindowSearch:
             for start in _ranked(starts, costs)[:_STARTS]
         ]
         promising = _best_of([found for found, _ in tried], np.stack([cost for _, cost in tried]))
-        refined, _ = self.refine(promising, budget.rounds - budget.rounds // _TRIED, budget, seed)
+        refined, _ = self.refine(promising, budget.rounds, budget, seed)
         plans.put(best, refined)
         # Fresh samples: the luckiest of many plans must not be taken for the best.
         return self.adjust_power(plans, best, budget.final_samples, seed + budget.samples)
