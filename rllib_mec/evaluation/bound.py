@@ -37,6 +37,7 @@ from rllib_mec.envs.episodes import usual_distance_m
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.task_window import TaskWindowMDP, VectorTaskWindow, as_mdp
 from rllib_mec.errors import MecError
+from rllib_mec.evaluation.protocol import Evaluation, one_if_same, setting_of
 from rllib_mec.evaluation.radio_limits import best_trades, power_range_w, snr_db, sum_rates
 from rllib_mec.network.scenario import Scenario
 
@@ -55,12 +56,16 @@ class Bound:
 
     Attributes:
         mdp: Where.
+        num_tasks: As in :class:`~rllib_mec.evaluation.Evaluation`, as is ``distance_m``.
+        distance_m: Of the MDs.
         reward: No policy's is higher.
         cost: Least Eq. (4) of an episode, ms.
         latency_ms: Least total latency of an episode.
     """
 
     mdp: MDP
+    num_tasks: Any
+    distance_m: Any
     reward: float
     cost: float
     latency_ms: float
@@ -77,8 +82,25 @@ class Bound:
         return type(self.mdp) is type(mdp) and own == other
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {"policy": "bound", **{m: {"mean": getattr(self, m)} for m in BOUNDED}}
+        """Plain values, for JSON, with the keys that an evaluation has."""
+        return {
+            "policy": "bound",
+            **setting_of(self.mdp, self.num_tasks, self.distance_m),
+            **{metric: {"mean": getattr(self, metric), "half_width": None} for metric in BOUNDED},
+        }
+
+    def gap(self, evaluation: Evaluation) -> dict[str, float]:
+        """How many times the bound a policy's reward, Eq. (4) and latency are: more is worse.
+
+        Args:
+            evaluation: Of the policy, with the same queues and distances.
+
+        Returns:
+            Nothing where the bound does not hold for what it was evaluated on.
+        """
+        if not self.holds_for(evaluation.mdp):
+            return {}
+        return {metric: evaluation[metric].mean / getattr(self, metric) for metric in BOUNDED}
 
 
 class _Group(NamedTuple):
@@ -142,6 +164,8 @@ def lower_bound(
     weight = scenario.energy_weight
     return Bound(
         mdp=mdp,
+        num_tasks=None if draw else one_if_same(tasks),
+        distance_m=None if draw else one_if_same(distances),
         reward=-program.solve(weight, own_tasks=False),
         cost=program.solve(weight, own_tasks=True),
         latency_ms=program.solve(0.0, own_tasks=True),

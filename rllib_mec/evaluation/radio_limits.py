@@ -16,7 +16,7 @@ from rllib_mec.network.scenario import Scenario
 
 _POWER_STEP_DB = 0.25
 _LEAST_STEP_DB = 0.01
-_STEPS_PER_STD = 400
+_STEPS_PER_STD = 200
 _TAIL_STD = 6
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
