@@ -27,11 +27,13 @@ class _Cuts(NamedTuple):
 
     Attributes:
         partition: Partition points, ``(B, N, channel kinds, server kinds)`` int.
-        power: Power actions, ``(B, N, channel kinds)``.
+        power: Power actions, likewise.
+        latency_ms: Of a task, likewise.
     """
 
     partition: np.ndarray
     power: np.ndarray
+    latency_ms: np.ndarray
 
 
 class Heuristic(Policy):
@@ -50,12 +52,12 @@ class Heuristic(Policy):
         channel, server = self._place(cuts, is_task)
         world, device = np.ogrid[: len(observation), : self.scenario.num_devices]
         world, device = world[..., None], device[..., None]
-        of_channel = self._channel_kinds[1][channel]
+        at = (world, device, self._channel_kinds[1][channel], self._server_kinds[1][server])
         return {
-            "partition": cuts.partition[world, device, of_channel, self._server_kinds[1][server]],
+            "partition": cuts.partition[at],
             "channel": channel,
             "server": server,
-            "power": cuts.power[world, device, of_channel],
+            "power": cuts.power[at],
             "window": np.full(most.shape, self.scenario.max_window - 1),
         }
 
@@ -86,39 +88,43 @@ class Heuristic(Policy):
         return _kinds(self.scenario.mec_servers)
 
     def _cuts(self, distances_m: np.ndarray) -> _Cuts:
-        scenario, physics = self.scenario, self.scenario.physics
+        scenario = self.scenario
         gain = channel_gain(
             distances_m, 0.0, scenario.reference_distance_m, scenario.path_loss_exponent
         )
-        num_devices = scenario.num_devices
-        actions = np.linspace(0.0, 1.0, _NUM_POWERS)
-        powers = power_w(np.broadcast_to(actions, (num_devices, _NUM_POWERS)), scenario)
+        shape = (*gain.shape, len(self._channel_kinds[0]), len(self._server_kinds[0]))
+        cuts = _Cuts(np.zeros(shape, dtype=np.int64), np.zeros(shape), np.zeros(shape))
+        least = np.full(shape, np.inf)
+        for action in np.linspace(0.0, 1.0, _NUM_POWERS):
+            watts = power_w(np.full((scenario.num_devices, 1), action), scenario)[:, 0]
+            for i, channel in enumerate(self._channel_kinds[0]):
+                for j, server in enumerate(self._server_kinds[0]):
+                    latency_ms, cost = self._alone(watts, gain, channel, server)
+                    point = cost.argmin(-1)[..., None]
+                    cost = np.take_along_axis(cost, point, -1)[..., 0]
+                    better = cost < least[..., i, j]
+                    least[..., i, j][better] = cost[better]
+                    cuts.partition[..., i, j][better] = point[..., 0][better]
+                    cuts.power[..., i, j][better] = action
+                    at_point = np.take_along_axis(latency_ms, point, -1)[..., 0]
+                    cuts.latency_ms[..., i, j][better] = at_point[better]
+        return cuts
+
+    def _alone(
+        self, watts: np.ndarray, gain: np.ndarray, channel: int, server: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Latency and cost of a task of an MD alone in the network, both ``(B, N, S)``."""
+        physics, radio, servers = self.scenario.physics, *self.scenario.physics[-2:]
         local, bits, served, kept = physics.stage_work.transpose(1, 0, 2)
-        beta, radio = scenario.energy_weight, physics.radio
-        of_channels, of_servers = self._channel_kinds[0], self._server_kinds[0]
-        shape = (*gain.shape, len(of_channels), len(of_servers))
-        partition, power = np.empty(shape, dtype=np.int64), np.empty(shape[:3])
-        world = np.arange(len(gain))[:, None]
-        device = np.arange(num_devices)
-        for i, c in enumerate(of_channels):
-            # What a bit costs does not depend on the cut, so neither does the best power.
-            rate = lone_rates_bps(
-                powers * gain[..., None], radio.bandwidth_hz[c], radio.noise_w[c],
-                radio.min_efficiency,
-            )  # fmt: skip
-            best = ((radio.ms_per_s + beta * powers) / rate).argmin(-1)
-            power[..., i] = actions[best]
-            seconds = bits / rate[world, device, best][..., None]
-            energy_j = physics.local_energy_j + powers[device, best][..., None] * seconds
-            for j, m in enumerate(of_servers):
-                delay = np.where(
-                    np.arange(physics.num_points) < physics.full_local[:, None],
-                    physics.servers.delay_ms[m], 0.0,
-                )  # fmt: skip
-                away = radio.ms_per_s * seconds + served / physics.servers.speed[m] + delay
-                cost = local + np.maximum(away, kept) + beta * energy_j
-                partition[..., i, j] = cost.argmin(-1)
-        return _Cuts(partition, power)
+        rate = lone_rates_bps(
+            watts * gain, radio.bandwidth_hz[channel], radio.noise_w[channel], radio.min_efficiency
+        )
+        seconds = bits / rate[..., None]
+        is_cut = np.arange(physics.num_points) < physics.full_local[:, None]
+        away_ms = radio.ms_per_s * seconds + served / servers.speed[server]
+        latency_ms = local + np.maximum(kept, away_ms + is_cut * servers.delay_ms[server])
+        energy_j = physics.local_energy_j + watts[:, None] * seconds
+        return latency_ms, latency_ms + self.scenario.energy_weight * energy_j
 
 
 class Neurosurgeon(Heuristic):
@@ -143,10 +149,11 @@ class RoundRobin(Heuristic):
 
 
 class ShortestQueue(Heuristic):
-    """Each task joins the server that would be done with it first, after all that it was given.
+    """Each task joins the server where it would be done first, after all that the server was given.
 
-    Servers' queues are counted in work over their speed; the way there and back counts too. Tasks
-    join in turn: every MD's first, then every MD's second. Channels are dealt as in round robin.
+    Servers' queues are counted in work over their speed, and what the task would take alone comes
+    on top. Tasks join in turn: every MD's first, then every MD's second. Channels are dealt as in
+    round robin.
     """
 
     name = "shortest queue"
@@ -155,16 +162,17 @@ class ShortestQueue(Heuristic):
         scenario, servers = self.scenario, self.scenario.physics.servers
         served = scenario.physics.stage_work[:, 2]
         channel, server = self._in_turn(_dealt(is_task), is_task.shape)
-        worlds = np.arange(len(is_task))
+        worlds, of_server = np.arange(len(is_task)), self._server_kinds[1]
         busy_ms = np.zeros((len(is_task), scenario.num_servers))
         for x in range(is_task.shape[2]):
             for n in range(scenario.num_devices):
                 of_channel = self._channel_kinds[1][channel[:, n, x]]
-                point = cuts.partition[worlds, n, of_channel][:, self._server_kinds[1]]
-                work_ms = served[n][point] / servers.speed
-                joined = (busy_ms + work_ms + servers.delay_ms).argmin(1)
+                alone_ms = cuts.latency_ms[worlds, n, of_channel][:, of_server]
+                joined = (busy_ms + alone_ms).argmin(1)
+                point = cuts.partition[worlds, n, of_channel, of_server[joined]]
+                work_ms = served[n, point] / servers.speed[joined]
                 server[:, n, x] = joined
-                busy_ms[worlds, joined] += np.where(is_task[:, n, x], work_ms[worlds, joined], 0.0)
+                busy_ms[worlds, joined] += np.where(is_task[:, n, x], work_ms, 0.0)
         return channel, server
 
 
