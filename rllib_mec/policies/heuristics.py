@@ -9,14 +9,16 @@ where a window's tasks are equal and due together.)
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Hashable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from rllib_mec.compiled import compiled
 from rllib_mec.envs.actions import power_w
-from rllib_mec.network.radio import channel_gain, lone_rates_bps
+from rllib_mec.network.radio import channel_gain, rate_bps
 from rllib_mec.policies.policy import Policy
 
 _NUM_POWERS = 31
@@ -46,7 +48,9 @@ class Heuristic(Policy):
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
         """Place and cut all tasks; windows are as large as they may be; see the base class."""
         state = self.mdp.decode(np.asarray(observation))
-        cuts = self._cuts(state.distances_m)
+        # Cuts are static: worlds where all MDs stand alike share them.
+        distances_m, index = np.unique(state.distances_m, axis=0, return_inverse=True)
+        cuts = _Cuts(*(values[index.ravel()] for values in self._cuts(distances_m)))
         most = np.minimum(state.queues, self.scenario.of_devices("max_window"))
         is_task = np.arange(self.scenario.max_window) < most[..., None]
         channel, server = self._place(cuts, is_task)
@@ -92,39 +96,46 @@ class Heuristic(Policy):
         gain = channel_gain(
             distances_m, 0.0, scenario.reference_distance_m, scenario.path_loss_exponent
         )
-        shape = (*gain.shape, len(self._channel_kinds[0]), len(self._server_kinds[0]))
+        actions = np.linspace(0.0, 1.0, _NUM_POWERS)
+        watts = power_w(np.tile(actions, (scenario.num_devices, 1)), scenario)
+        channels, servers = (
+            np.array(kinds[0]) for kinds in (self._channel_kinds, self._server_kinds)
+        )
+        shape = (*gain.shape, len(channels), len(servers))
         cuts = _Cuts(np.zeros(shape, dtype=np.int64), np.zeros(shape), np.zeros(shape))
-        least = np.full(shape, np.inf)
-        for action in np.linspace(0.0, 1.0, _NUM_POWERS):
-            watts = power_w(np.full((scenario.num_devices, 1), action), scenario)[:, 0]
-            for i, channel in enumerate(self._channel_kinds[0]):
-                for j, server in enumerate(self._server_kinds[0]):
-                    latency_ms, cost = self._alone(watts, gain, channel, server)
-                    point = cost.argmin(-1)[..., None]
-                    cost = np.take_along_axis(cost, point, -1)[..., 0]
-                    better = cost < least[..., i, j]
-                    least[..., i, j][better] = cost[better]
-                    cuts.partition[..., i, j][better] = point[..., 0][better]
-                    cuts.power[..., i, j][better] = action
-                    at_point = np.take_along_axis(latency_ms, point, -1)[..., 0]
-                    cuts.latency_ms[..., i, j][better] = at_point[better]
+        _cut_alone(
+            gain, actions, watts, channels, servers, scenario.physics, scenario.energy_weight, cuts
+        )
         return cuts
 
-    def _alone(
-        self, watts: np.ndarray, gain: np.ndarray, channel: int, server: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Latency and cost of a task of an MD alone in the network, both ``(B, N, S)``."""
-        physics, radio, servers = self.scenario.physics, *self.scenario.physics[-2:]
-        local, bits, served, kept = physics.stage_work.transpose(1, 0, 2)
-        rate = lone_rates_bps(
-            watts * gain, radio.bandwidth_hz[channel], radio.noise_w[channel], radio.min_efficiency
-        )
-        seconds = bits / rate[..., None]
-        is_cut = np.arange(physics.num_points) < physics.full_local[:, None]
-        away_ms = radio.ms_per_s * seconds + served / servers.speed[server]
-        latency_ms = local + np.maximum(kept, away_ms + is_cut * servers.delay_ms[server])
-        energy_j = physics.local_energy_j + watts[:, None] * seconds
-        return latency_ms, latency_ms + self.scenario.energy_weight * energy_j
+
+@compiled
+def _cut_alone(gain, actions, watts, channels, servers, physics, energy_weight, cuts):
+    """Fill in the cuts at which latency and β times energy of a task alone are least."""
+    radio = physics.radio
+    min_sinr = 2.0**radio.min_efficiency - 1.0
+    for b, n, i, j in np.ndindex(cuts.partition.shape):
+        local, bits, served, kept = physics.stage_work[n]
+        c, m = channels[i], servers[j]
+        least = math.inf
+        for q in range(len(actions)):
+            rate = rate_bps(
+                watts[n, q] * gain[b, n], 0.0,
+                radio.bandwidth_hz[c], radio.noise_w[c], radio.min_efficiency, min_sinr,
+            )  # fmt: skip
+            for point in range(physics.full_local[n] + 1):
+                seconds = bits[point] / rate
+                latency_ms = local[point]
+                if point < physics.full_local[n]:
+                    away_ms = radio.ms_per_s * seconds + served[point] / physics.servers.speed[m]
+                    latency_ms += max(kept[point], away_ms + physics.servers.delay_ms[m])
+                energy_j = physics.local_energy_j[n, point] + watts[n, q] * seconds
+                cost = latency_ms + energy_weight * energy_j
+                if cost < least:
+                    least = cost
+                    cuts.partition[b, n, i, j] = point
+                    cuts.power[b, n, i, j] = actions[q]
+                    cuts.latency_ms[b, n, i, j] = latency_ms
 
 
 class Neurosurgeon(Heuristic):
