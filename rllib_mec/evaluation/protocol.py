@@ -80,13 +80,7 @@ class Evaluation:
         """Plain values, for JSON."""
         return {
             "policy": self.policy,
-            "env": self.mdp.env_id,
-            **self.mdp.settings,
-            "profile": self.scenario.profile,
-            "dnn": self.scenario.dnn,
-            "num_devices": self.scenario.num_devices,
-            "num_tasks": self.num_tasks,
-            "distance_m": self.distance_m,
+            **setting_of(self.mdp, self.num_tasks, self.distance_m),
             "seed": self.seed,
             "episodes": len(self.episodes),
             **{metric: self[metric].to_dict() for metric in METRICS},
@@ -137,11 +131,37 @@ def evaluate(
     metrics = run_episodes(
         policy.decide, mdp, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m
     )
-    return Evaluation(policy.name, mdp, _same(num_tasks), _same(distance_m), seed, metrics)
+    return Evaluation(
+        policy.name, mdp, one_if_same(num_tasks), one_if_same(distance_m), seed, metrics
+    )
 
 
-def _same(values: Any) -> Any:
-    """One number where all MDs have the same, else one per MD."""
+def setting_of(mdp: MDP, num_tasks: Any, distance_m: Any) -> dict[str, Any]:
+    """Where policies were evaluated, as plain values.
+
+    Args:
+        mdp: The MDP.
+        num_tasks: As in :class:`Evaluation`, as is ``distance_m``.
+        distance_m: Of the MDs.
+    """
+    scenario = mdp.scenario
+    return {
+        "env": mdp.env_id,
+        **mdp.settings,
+        "profile": scenario.profile,
+        "dnn": scenario.dnn,
+        "num_devices": scenario.num_devices,
+        "num_tasks": num_tasks,
+        "distance_m": distance_m,
+    }
+
+
+def one_if_same(values: Any) -> Any:
+    """One number where all MDs have the same, else one per MD.
+
+    Args:
+        values: One, or one per MD; ``None`` stays.
+    """
     distinct = np.unique(values) if values is not None else []
     if len(distinct) == 1:
         return distinct[0].item()
