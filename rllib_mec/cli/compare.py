@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @command(help=__doc__)
-@option("--policies", default=",".join(POLICIES), metavar="NAME,...", help="those without training")
+@option("--policies", metavar="NAME,...", help="those without training (default: all that can)")
 @option(
     "--checkpoint", "checkpoints", multiple=True, metavar="PATH...",
     help="of a trained policy; or the folder of a trial or experiment",
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @option("--episodes", type=COUNT, default=200)
 @option("--json", "json_file", metavar="FILE", help="write the numbers there; - prints them")
 def compare(
-    policies: str,
+    policies: str | None,
     checkpoints: tuple[str, ...],
     env: str | None,
     scenario: dict[str, Any],
@@ -57,7 +57,7 @@ def compare(
     json_file: str | None,
 ) -> int:
     """Print the table."""
-    names = _policy_names(policies)
+    names = _policy_names(",".join(POLICIES) if policies is None else policies)
     if not names and not checkpoints:
         raise MecError("nothing to compare: give --policies or --checkpoint")
     if json_file and json_file != "-":
@@ -81,6 +81,10 @@ def compare(
     from rllib_mec.evaluation import comparison_table, evaluate
 
     where = dataclasses.replace(mdps[0], scenario=common, **own)
+    scenarios.tell_remarks(where)
+    if policies is None and where.tasks_arrive:
+        note(f"without the planner, which cannot plan what has not come, as in {where.env_id}")
+        names = [name for name in names if name != "planner"]
     untrained = [_make_untrained(name, where, common) for name in names]
     places = [policy.mdp for policy in untrained] + places
     evaluations = [
@@ -108,14 +112,14 @@ def _common_scenario(mdps: Sequence[MDP]) -> Scenario:
 
     In time slots W_max is 1, so it is taken from the first that has task windows.
     """
-    windows = (mdp.scenario.max_window for mdp in mdps if mdp.waits_for_all)
+    windows = (mdp.scenario.max_window for mdp in mdps if mdp.has_windows)
     usual = {name: getattr(Scenario, name) for name in scenarios.OF_THE_METHOD}
     return mdps[0].scenario.replace(max_window=next(windows, Scenario.max_window), **usual)
 
 
 def _make_untrained(name: str, mdp: MDP, common: Scenario) -> Policy:
     """A policy without training; the planner in task windows where it cannot simulate the MDP."""
-    if name == "planner" and not mdp.can_simulate:
+    if name == "planner" and not mdp.can_simulate and not mdp.tasks_arrive:
         windows = TaskWindowMDP(common)
         note(
             f"the planner cannot simulate a {mdp.step_name}: it decides {windows} instead, "
@@ -132,7 +136,7 @@ def _own_method(policy: Policy) -> dict[str, Any]:
 def _distinct_names(trained: Sequence[Policy]) -> list[str]:
     """The policies' names, with the length of their time slots, and numbers where still equal."""
     names = [
-        policy.name if policy.mdp.waits_for_all else f"{policy.name}, {policy.mdp}"
+        policy.name if policy.mdp.has_windows else f"{policy.name}, {policy.mdp}"
         for policy in trained
     ]
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from rllib_mec.errors import MecError
 from rllib_mec.network.checks import Natural, Positive, checked, whole_number
 from rllib_mec.network.slots import SlotOutcome
 from rllib_mec.network.streams import world_seeds
+from rllib_mec.network.tasks import FlowOutcome
 from rllib_mec.network.windows import WindowOutcome
 
 Seed = int | Sequence[int] | np.ndarray
@@ -28,9 +30,10 @@ class VectorStep(NamedTuple):
     Attributes:
         observation: The next step's, ``(B, 2N)`` float32 (or more, see the MDP); of a new episode
             where one ended.
-        reward: r_k of Eq. (8), ``(B,)``.
+        reward: r_k of Eq. (8), ``(B,)``; where tasks arrive, with what their delays cost.
         task_rewards: Its shares per task slot, which sum to it, ``(B, W_max)``.
-        terminated: Whether the episode ended, ``(B,)`` bool; episodes are never truncated.
+        terminated: Whether the episode ended since all is done, ``(B,)`` bool.
+        truncated: Whether it was cut by its horizon, and would have gone on, ``(B,)`` bool.
         latency_ms: The window's latency, ``(B,)``.
         energy_j: Energy of all MDs, ``(B,)``.
         waiting_ms: Mean waiting time of the MDs that had a task, ``(B,)``.
@@ -39,12 +42,17 @@ class VectorStep(NamedTuple):
         point_tasks: Tasks done at each partition point, ``(B, S)`` int; the last is full local.
         stage_ends: When each task's stages (local, transmission, server) ended,
             ``(B, N, W_max, 3)``, ms since the step's start; 0 where a slot was not played.
+        elapsed_ms: How long the step took, ``(B,)``: its latency, and what passed until the next.
+        starts: When each task began, as ``stage_ends``, ``(B, N, W_max)``; ``None`` where a task
+            begins as the one before ends.
+        measured: What the MDP measures of the episodes that the step ended, an entry each, by name.
     """
 
     observation: np.ndarray
     reward: np.ndarray
     task_rewards: np.ndarray
     terminated: np.ndarray
+    truncated: np.ndarray
     latency_ms: np.ndarray
     energy_j: np.ndarray
     waiting_ms: np.ndarray
@@ -52,6 +60,14 @@ class VectorStep(NamedTuple):
     played: np.ndarray
     point_tasks: np.ndarray
     stage_ends: np.ndarray
+    elapsed_ms: np.ndarray
+    starts: np.ndarray | None = None
+    measured: Mapping[str, np.ndarray] = MappingProxyType({})
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Whether the episode ended, either way, ``(B,)`` bool."""
+        return self.terminated | self.truncated
 
     @property
     def local_share(self) -> np.ndarray:
@@ -114,6 +130,8 @@ class VectorEnv(abc.ABC):
         self._queues = np.zeros((self.num_envs, self.num_devices), dtype=np.int64)
         self._distances = np.zeros((self.num_envs, self.num_devices))
         self._counters = np.zeros((self.num_envs, 2), dtype=np.int64)  # episode, step
+        self._clock_ms = np.zeros(self.num_envs)
+        self._cut = np.empty(self._observation_shape, dtype=np.float32)
         self.reset(seed)
         self._is_new = True
 
@@ -126,6 +144,11 @@ class VectorEnv(abc.ABC):
     def distances_m(self) -> np.ndarray:
         """d_k, the distance of every MD to the base station, ``(B, N)``."""
         return self._distances.copy()
+
+    @property
+    def clock_ms(self) -> np.ndarray:
+        """When the present step begins, since the episode's start, ``(B,)``."""
+        return self._clock_ms.copy()
 
     @property
     def state(self) -> State:
@@ -161,12 +184,14 @@ class VectorEnv(abc.ABC):
 
     def _begin_step(self, is_first: np.ndarray) -> None:
         """Draw what a step begins with, and the queues where it is an episode's first."""
+        self._clock_ms[is_first] = 0.0
         draw = self._draw()
         if self._fixed_tasks is not None:
             self._queues[is_first] = self._fixed_tasks
         elif is_first.any():
+            least = 0 if self.mdp.tasks_arrive else 1
             tasks = self._by_law(
-                "draw_tasks", self.mdp.draw_tasks(draw), self._queues.shape, 1, np.int64
+                "draw_tasks", self.mdp.draw_tasks(draw), self._queues.shape, least, np.int64
             )
             self._queues[is_first] = tasks[is_first]
         if self._fixed_distances is not None:
@@ -229,53 +254,75 @@ class VectorEnv(abc.ABC):
             MecError: An array is missing, has a wrong shape, or a value out of its range.
         """
         step = self._play(self._checked(actions))
-        self._queues -= step.window_size
-        terminated = self._queues.sum(1) == 0
+        self._clock_ms += step.elapsed_ms
         self._counters[:, 1] += 1
-        self._counters[terminated, 0] += 1
-        self._counters[terminated, 1] = 0
-        self._begin_step(terminated)
+        step = self._moved_on(step)
+        if step.truncated.any():  # these would go on: what they would see of their next step
+            self._begin_step(np.zeros(self.num_envs, dtype=bool))
+            self._cut = self.observation()
+        ended = step.ended
+        self._counters[ended, 0] += 1
+        self._counters[ended, 1] = 0
+        self._begin_step(ended)
         self._is_new = False
-        return step._replace(observation=self.observation(), terminated=terminated)
+        return step._replace(observation=self.observation())
+
+    def _moved_on(self, step: VectorStep) -> VectorStep:
+        """Bring the worlds to the end of the step, and say which episodes that ends."""
+        self._queues -= step.window_size
+        return step._replace(terminated=self._queues.sum(1) == 0)
 
     def led_to(self, step: VectorStep) -> np.ndarray:
         """What the last step led to, ``(B, mdp.observation_size)`` float32.
 
         Where it ended an episode, ``step.observation`` is the next episode's already; that one
-        ended with empty queues.
+        ended with empty queues, or was cut as it stood.
 
         Args:
             step: What :meth:`step` has just returned.
         """
+        led_to = step.observation
+        if step.truncated.any():
+            led_to = np.where(step.truncated[:, None], self._cut, led_to)
         if not step.terminated.any():
-            return step.observation
+            return led_to
         empty = self.state._replace(queues=np.zeros_like(self._queues))
         ended = step.terminated[:, None]
-        return np.where(ended, self.mdp.observe(empty), step.observation).astype(np.float32)
+        return np.where(ended, self.mdp.observe(empty), led_to).astype(np.float32)
 
     @abc.abstractmethod
     def _play(self, actions: Actions) -> VectorStep:
-        """Run the step's physics; ``observation`` and ``terminated`` are filled by the caller."""
+        """Run the step's physics; ``observation`` and the episodes' ends are the caller's."""
 
     def _judged(
-        self, outcome: WindowOutcome | SlotOutcome, played: np.ndarray, waiting_ms: np.ndarray
+        self,
+        outcome: WindowOutcome | SlotOutcome | FlowOutcome,
+        played: np.ndarray,
+        waiting_ms: np.ndarray,
+        **others: Any,
     ) -> VectorStep:
         """What happened, with the reward that the MDP's law has for it."""
         shares = self._by_law(
             "task_rewards", self.mdp.task_rewards(outcome), (self.num_envs, self.max_window)
         )
+        values: dict[str, Any] = {
+            "terminated": np.zeros(self.num_envs, dtype=np.bool_),
+            "truncated": np.zeros(self.num_envs, dtype=np.bool_),
+            "window_size": outcome.num_tasks,
+            "stage_ends": outcome.stage_ends,
+            "elapsed_ms": outcome.latency_ms,
+            **others,
+        }
         return VectorStep(
             observation=np.empty((self.num_envs, 0), dtype=np.float32),
             reward=total_rewards(shares),
             task_rewards=shares,
-            terminated=np.zeros(self.num_envs, dtype=np.bool_),
             latency_ms=outcome.latency_ms,
             energy_j=outcome.energy_j,
             waiting_ms=waiting_ms,
-            window_size=outcome.num_tasks,
             played=played,
             point_tasks=outcome.point_tasks,
-            stage_ends=outcome.stage_ends,
+            **values,
         )
 
     def _checked(self, actions: Mapping[str, np.ndarray]) -> Actions:
@@ -288,6 +335,7 @@ class VectorEnv(abc.ABC):
             "counters": self._counters.copy(),
             "queues": self._queues.copy(),
             "distances_m": self._distances.copy(),
+            "clock_ms": self._clock_ms.copy(),
             "is_new": self._is_new,
         }
 
@@ -309,6 +357,7 @@ class VectorEnv(abc.ABC):
         self._counters = np.array(state["counters"])
         self._queues = np.array(state["queues"])
         self._distances = np.array(state["distances_m"])
+        self._clock_ms = np.array(state["clock_ms"])
         self._is_new = bool(state["is_new"])
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from rllib_mec.errors import MecError, one_line, unknown
 from rllib_mec.experiments import config_schema, documents, names, search_space
+from rllib_mec.experiments.report import is_ours
 from rllib_mec.experiments.restore import check_fits
 from rllib_mec.experiments.specification import CheckpointSettings, Specification
 from rllib_mec.experiments.stop_criteria import check_stop
@@ -124,6 +125,9 @@ def check(name: str, spec: dict[str, Any], notify: Callable[[str], None]) -> Exp
     algorithm = names.algorithm_class(given.run)
     stop = check_stop(given.stop, notify)
     config, param_space = _check_config(algorithm, given.config or {}, given.env, notify)
+    if is_ours(config.env):
+        for remark in names.check_mdp(config.env, config.env_config).remarks:
+            notify(remark)
     options = given.given(
         "num_samples", "max_failures", "max_concurrent_trials", "time_budget_s", "log_to_file"
     )
