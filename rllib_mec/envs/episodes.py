@@ -180,7 +180,7 @@ class EpisodeTally:
             window_size=tasks / self._num_devices / ended["windows"],
             num_windows=ended["windows"],
             point_tasks=ended["point_tasks"],
-            measured=step.measured,
+            measured=step.measured or {},
         )
 
     def get_state(self) -> dict[str, np.ndarray]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,7 +61,7 @@ class VectorStep(NamedTuple):
     stage_ends: np.ndarray
     elapsed_ms: np.ndarray
     starts: np.ndarray | None = None
-    measured: Mapping[str, np.ndarray] = MappingProxyType({})
+    measured: Mapping[str, np.ndarray] | None = None
 
     @property
     def ended(self) -> np.ndarray:
