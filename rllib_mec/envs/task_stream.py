@@ -293,7 +293,8 @@ class TaskStreamMDP(MDP):
     def __str__(self) -> str:
         """What a table says of it, besides the scenario."""
         how = self.arrivals if self.arrivals in arrivals.LAWS else "trace"
+        rate_hz = arrivals.rates_hz(self.scenario, self.arrivals).mean()
         return (
             f"task windows of up to {self.scenario.max_window}, arrivals {how}, "
-            f"{self.horizon_ms / 1e3:g} s"
+            f"{rate_hz:.3g} tasks/s an MD for {self.horizon_ms / 1e3:g} s"
         )

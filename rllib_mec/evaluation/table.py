@@ -164,8 +164,8 @@ def _placement(evaluation: Evaluation) -> str:
     tasks = _mean_tasks(evaluation)
     if evaluation.mdp.tasks_arrive and evaluation.distance_m is not None:
         given = evaluation.num_tasks
-        at_start = "" if given is None else f" ({_listed(given)} of them there at the start)"
-        return f"mean {tasks} tasks done an MD{at_start}, {_listed(evaluation.distance_m)} m"
+        at_start = "" if given is None else f", {_listed(given)} an MD at the start"
+        return f"tasks as they come{at_start}, {_listed(evaluation.distance_m)} m"
     if evaluation.num_tasks is None or evaluation.distance_m is None:
         return f"queues and distances drawn as in training (mean {tasks} tasks an MD)"
     tasks, where = _listed(evaluation.num_tasks), f"{_listed(evaluation.distance_m)} m"
