@@ -97,7 +97,16 @@ def _cpu_ms_left(n, stage, work, since_cut_ms, stage_work, point):
 
 @compiled
 def cpu_share_done(n, stage, work, since_cut_ms, stage_work, point):
-    """Which share of its work on its MD's CPU a task in flight has done."""
+    """Which share of its work on its MD's CPU a task in flight has done.
+
+    Args:
+        n: The MD.
+        stage: Of the task.
+        work: Left in that stage.
+        since_cut_ms: How long ago it was past its first stage.
+        stage_work: Work of each MD at each partition point, ``(N, 4, S)``.
+        point: The task's.
+    """
     whole = stage_work[n, LOCAL - 1, point] + stage_work[n, JOIN - 1, point]
     if whole <= 0.0:
         return 1.0
