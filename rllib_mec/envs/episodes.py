@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.step import VectorStep, point_share
 from rllib_mec.envs.task_window import as_mdp
-from rllib_mec.envs.vector import VectorStep, point_share
 from rllib_mec.network.scenario import Scenario
 
 EVALUATION_DISTANCE_M = 50.0

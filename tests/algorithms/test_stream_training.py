@@ -107,6 +107,12 @@ def test_what_needs_a_simulation_is_refused(name):
         small(**{name: 8}).validate()
 
 
+def test_a_cut_without_a_critic_is_refused():
+    config = small(use_critic=False).env_runners(batch_mode="complete_episodes")
+    with pytest.raises(MecError, match="use_critic must be true for mec_task_stream_v0"):
+        config.validate()
+
+
 @pytest.mark.slow
 def test_emh_ppo_trains_and_its_checkpoint_is_evaluated_beside_local_only(ray_session, tmp_path):
     algorithm = small().build_algo()

@@ -227,7 +227,11 @@ class JointPPOConfig(PPOConfig):
                 f"actions of all MDs: actions={view!r} is for RLlib's algorithms, leave it out"
             )
         positive_number("reward_scale", self.reward_scale)
-        make_mdp(str(self.env), self.env_config)
+        if make_mdp(str(self.env), self.env_config).tasks_arrive and not self.use_critic:
+            raise MecError(
+                f"use_critic must be true for {self.env}, whose episodes are cut at a horizon: "
+                "without values nobody says what follows"
+            )
         self.joint_module_class().model_config_cls.from_dict(self.model_config)
 
     def _check_ppo_settings(self) -> None:
