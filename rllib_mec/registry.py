@@ -23,6 +23,7 @@ ENVIRONMENTS = Table(
     "environment",
     {
         "mec_task_window_v0": "rllib_mec.envs.task_window_v0:parallel_env",
+        "mec_task_stream_v0": "rllib_mec.envs.task_stream_v0:parallel_env",
         "mec_time_slot_v0": "rllib_mec.envs.time_slot_v0:parallel_env",
     },
     check="rllib_mec.plugin:env_class",

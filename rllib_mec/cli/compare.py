@@ -85,6 +85,7 @@ def compare(
     from rllib_mec.evaluation import comparison_table, evaluate
 
     where = dataclasses.replace(mdps[0], scenario=common, **own)
+    scenarios.tell_remarks(where)
     untrained = _make_untrained(names, where, common, may_leave_out=policies is None)
     places = [policy.mdp for policy in untrained] + places
     evaluations = [
@@ -113,7 +114,7 @@ def _common_scenario(mdps: Sequence[MDP]) -> Scenario:
 
     In time slots W_max is 1, so it is taken from the first that has task windows.
     """
-    windows = (mdp.scenario.max_window for mdp in mdps if mdp.waits_for_all)
+    windows = (mdp.scenario.max_window for mdp in mdps if mdp.has_windows)
     usual = {name: getattr(Scenario, name) for name in scenarios.OF_THE_METHOD}
     return mdps[0].scenario.replace(max_window=next(windows, Scenario.max_window), **usual)
 
@@ -134,7 +135,7 @@ def _make_untrained(
     """
     made = []
     for name in names:
-        windows = name == "planner" and not mdp.can_simulate
+        windows = name == "planner" and not (mdp.can_simulate or mdp.tasks_arrive)
         try:
             made.append(make_policy(name, TaskWindowMDP(common) if windows else mdp))
         except MecError as error:
@@ -157,7 +158,7 @@ def _own_method(policy: Policy) -> dict[str, Any]:
 def _distinct_names(trained: Sequence[Policy]) -> list[str]:
     """The policies' names, with the length of their time slots, and numbers where still equal."""
     names = [
-        policy.name if policy.mdp.waits_for_all else f"{policy.name}, {policy.mdp}"
+        policy.name if policy.mdp.has_windows else f"{policy.name}, {policy.mdp}"
         for policy in trained
     ]
     return [

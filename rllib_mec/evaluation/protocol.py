@@ -70,11 +70,19 @@ class Evaluation:
         """
         return self.episodes.point_share.mean(0)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """:data:`METRICS`, and what the MDP measures besides."""
+        return (*METRICS, *self.mdp.measures)
+
     def __getitem__(self, metric: str) -> Interval:
-        """The interval of one of :data:`METRICS` over the episodes."""
+        """The interval of one of :attr:`metrics` over the episodes that have it."""
         if metric == "cost":
             return Interval.of(self.episodes.cost(self.scenario.energy_weight))
-        return Interval.of(getattr(self.episodes, metric))
+        if metric in METRICS:
+            return Interval.of(getattr(self.episodes, metric))
+        values = self.episodes.measured[metric]
+        return Interval.of(values[np.isfinite(values)])
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
@@ -83,7 +91,7 @@ class Evaluation:
             **setting_of(self.mdp, self.num_tasks, self.distance_m),
             "seed": self.seed,
             "episodes": len(self.episodes),
-            **{metric: self[metric].to_dict() for metric in METRICS},
+            **{metric: self[metric].to_dict() for metric in self.metrics},
             "point_share": self.point_share.tolist(),
         }
 
@@ -105,7 +113,8 @@ def evaluate(
         where: The MDP, or a scenario for its task-window MDP; the policy's own MDP by default.
         episodes: Number of episodes.
         seed: Seed of the episodes.
-        num_tasks: Tasks of every MD, or N numbers, one per MD; the scenario's mean by default.
+        num_tasks: Tasks of every MD, or N numbers, one per MD; the scenario's mean by default, or,
+            where tasks arrive, none at the start.
         distance_m: Distance of every MD to the base station, or N of them; by default 50 m on the
             paper's range of distances, and on any other the range's mean.
         draw: Draw queues and distances as in training, instead of setting them.
@@ -126,7 +135,7 @@ def evaluate(
     if draw and not (num_tasks is None and distance_m is None):
         raise MecError("draw=True draws queues and distances: leave out num_tasks and distance_m")
     if not draw:
-        num_tasks = mdp.scenario.usual_tasks if num_tasks is None else num_tasks
+        num_tasks = mdp.usual_tasks if num_tasks is None else num_tasks
         distance_m = usual_distance_m(mdp.scenario) if distance_m is None else distance_m
     metrics = run_episodes(
         policy.decide, mdp, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m

@@ -82,9 +82,12 @@ def comparison_table(
         for row in rows
     ]
     lines.insert(1, "─" * max(len(line) for line in lines))
+    measured = _measured_table(evaluations, widths[0])
     cuts = [f"{e.policy.ljust(widths[0])}  {cut_summary(e.point_share)}" for e in evaluations]
     head = f"{'policy'.ljust(widths[0])}  partition point: share of tasks"
-    return "\n".join([*lines, "", head, *cuts, "", *_notes(evaluations, baseline, planner, bound)])
+    return "\n".join(
+        [*lines, *measured, "", head, *cuts, "", *_notes(evaluations, baseline, planner, bound)]
+    )
 
 
 def _saving(value: Interval | None, baseline: Interval | None) -> str:
@@ -100,6 +103,37 @@ def _ratio(metric: str, value: Interval | None, mdp: MDP, yardstick: Evaluation 
     else:
         reference, comparable = yardstick[metric].mean, is_comparable(metric, mdp, yardstick.mdp)
     return "" if value is None or not comparable else f"{value.mean / reference:.2f}×"
+
+
+_COLUMNS = {
+    "sojourn_ms": ("sojourn, ms", 1, 1.0),
+    "sojourn_p50_ms": ("p50", 1, 1.0),
+    "sojourn_p95_ms": ("p95", 1, 1.0),
+    "sojourn_p99_ms": ("p99", 1, 1.0),
+    "deadline_hit_rate": ("in time, %", 1, 100.0),
+    "throughput_hz": ("tasks/s", 2, 1.0),
+    "backlog": ("backlog", 1, 1.0),
+    "fairness": ("fairness", 3, 1.0),
+}
+"""Title, decimals and factor of what an MDP may measure; others stand under their name."""
+
+
+def _measured_table(evaluations: Sequence[Evaluation], width: int) -> list[str]:
+    """What the MDP measures besides, in a table of its own; nothing where that is nothing."""
+    names = evaluations[0].mdp.measures
+    if not names:
+        return []
+    columns = [_COLUMNS.get(name, (name, 3, 1.0)) for name in names]
+    rows = [["policy".ljust(width), *(title for title, _, _ in columns)]]
+    for evaluation in evaluations:
+        cells = []
+        for name, (_, digits, factor) in zip(names, columns, strict=True):
+            found = evaluation[name] if name in evaluation.mdp.measures else Interval.of([])
+            cells.append(Interval(factor * found.mean, factor * found.half_width).text(digits))
+        rows.append([evaluation.policy.ljust(width), *cells])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return ["", *(line.rstrip() for line in lines)]
 
 
 def cut_summary(point_share: np.ndarray) -> str:
@@ -161,8 +195,12 @@ def _placement(evaluation: Evaluation) -> str:
     """How many tasks the MDs had, and where they stood."""
     scenario = evaluation.scenario
     low, high = scenario.distance_range_m
+    tasks = _mean_tasks(evaluation)
+    if evaluation.mdp.tasks_arrive and evaluation.distance_m is not None:
+        given = evaluation.num_tasks
+        at_start = "" if given is None else f", {_listed(given)} an MD at the start"
+        return f"tasks as they come{at_start}, {_listed(evaluation.distance_m)} m"
     if evaluation.num_tasks is None or evaluation.distance_m is None:
-        tasks = _mean_tasks(evaluation)
         return f"queues and distances drawn as in training (mean {tasks} tasks an MD)"
     tasks, where = _listed(evaluation.num_tasks), f"{_listed(evaluation.distance_m)} m"
     if low < high and evaluation.distance_m == (low + high) / 2:

@@ -438,3 +438,40 @@ def test_what_was_trained_is_compared_rendered_and_plotted(
     assert capsys.readouterr().out.startswith("H-PPO: resnet50, N=2")
     assert main("plot tiny --out curves.png".split()) == 0
     assert capsys.readouterr().out.startswith("H-PPO: 1 run, 2 results\n")
+
+
+STREAM = "--env mec_task_stream_v0 --episodes 3 --scenario horizon_ms=600 num_devices=2"
+
+
+def test_where_tasks_arrive_the_planner_is_left_out_and_times_in_the_system_are_told(capsys):
+    assert main(f"compare {STREAM} deadline_ms=60 arrival_rate_hz=30".split()) == 0
+    captured = capsys.readouterr()
+    [note] = captured.err.splitlines()
+    assert "without the planner, which cannot plan what has not come" in note
+    titles = ["sojourn, ms", "p50", "p95", "p99", "in time, %", "tasks/s", "backlog", "fairness"]
+    [header] = [line for line in captured.out.splitlines() if "sojourn" in line]
+    assert [title for title in titles if title in header] == titles
+    assert "arrivals poisson, 30 tasks/s an MD for 0.6 s" in captured.out
+    found = numbers(capsys, f"{STREAM} deadline_ms=60 arrival_rate_hz=30")
+    assert list(found) == ["local only", "full offload", "random"]
+    local, offload = found["local only"], found["full offload"]
+    assert local["sojourn_ms"]["mean"] > 43.0 > offload["sojourn_ms"]["mean"]
+    assert offload["deadline_hit_rate"]["mean"] > local["deadline_hit_rate"]["mean"]
+
+
+def test_the_planner_asked_for_by_name_where_tasks_arrive_is_refused_in_one_line(capsys):
+    assert main(f"compare {STREAM} --policies local-only,planner".split()) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "the planner cannot plan what has not come" in line
+
+
+def test_of_episodes_in_which_nothing_came_there_is_no_time_in_the_system(capsys):
+    found = numbers(capsys, f"{STREAM} arrival_rate_hz=0.000001 --policies local-only")
+    assert found["local only"]["sojourn_ms"] == {"mean": None, "half_width": None}
+    assert found["local only"]["backlog"]["mean"] == 0.0
+
+
+def test_more_than_anyone_can_serve_is_noted(capsys):
+    assert main(f"compare {STREAM} arrival_rate_hz=400 --policies local-only".split()) == 0
+    [note] = capsys.readouterr().err.splitlines()
+    assert "no policy can serve these arrivals" in note and "ρ = 2.87" in note
