@@ -23,6 +23,7 @@ ENVIRONMENTS = Table(
     "environment",
     {
         "mec_task_window_v0": "rllib_mec.envs.task_window_v0:parallel_env",
+        "mec_task_stream_v0": "rllib_mec.envs.task_stream_v0:parallel_env",
         "mec_time_slot_v0": "rllib_mec.envs.time_slot_v0:parallel_env",
     },
     check="rllib_mec.plugin:env_class",
@@ -49,6 +50,9 @@ POLICIES = Table(
         "local-only": "rllib_mec.policies.fixed:LocalOnly",
         "full-offload": "rllib_mec.policies.fixed:FullOffload",
         "random": "rllib_mec.policies.fixed:RandomPolicy",
+        "neurosurgeon": "rllib_mec.policies.heuristics:Neurosurgeon",
+        "round-robin": "rllib_mec.policies.heuristics:RoundRobin",
+        "shortest-queue": "rllib_mec.policies.heuristics:ShortestQueue",
         "planner": "rllib_mec.policies.planner.policy:Planner",
     },
     check="rllib_mec.plugin:policy_class",

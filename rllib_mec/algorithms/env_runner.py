@@ -234,7 +234,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         env = self.mdp.make(
             num_episodes,
             runner * EVALUATION_SEEDS_APART + first,
-            num_tasks=self.scenario.usual_tasks,
+            num_tasks=self.mdp.usual_tasks,
             distance_m=usual_distance_m(self.scenario),
         )
         return self._sampler(env).play_to_the_end(decide, lambda env, decision: {})

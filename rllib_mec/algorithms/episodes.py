@@ -32,7 +32,8 @@ class Transition(NamedTuple):
     Attributes:
         actions: As drawn, arrays ``(B, N, D)``, ``window`` ``(B, N)``.
         reward: ``(B,)``.
-        terminated: Whether the episode ended, ``(B,)`` bool.
+        terminated: Whether the episode ended since all is done, ``(B,)`` bool.
+        truncated: Whether it was cut by its horizon, ``(B,)`` bool.
         last_observation: After the step and before a new episode begins, ``(B, O)``.
         next_observation: What the next decision is made from, ``(B, O)``.
         outputs: What else is known of the step, arrays ``(B, ...)`` by name.
@@ -42,6 +43,7 @@ class Transition(NamedTuple):
     actions: dict[str, np.ndarray]
     reward: np.ndarray
     terminated: np.ndarray
+    truncated: np.ndarray
     last_observation: np.ndarray
     next_observation: np.ndarray
     outputs: dict[str, np.ndarray]
@@ -125,29 +127,36 @@ class BulkEpisodes(EpisodeCollector):
             infos=[step.infos for step in steps],
         )
         terminated = np.stack([step.terminated for step in steps])
+        ended = terminated | np.stack([step.truncated for step in steps])
         episodes = []
         for world in range(len(self._ids)):
             start = 0
-            for stop in (np.flatnonzero(terminated[:, world]) + 1).tolist():
-                episodes.append(self._episode(stacks, world, start, stop, done=True))
+            for stop in (np.flatnonzero(ended[:, world]) + 1).tolist():
+                is_terminated = bool(terminated[stop - 1, world])
+                episodes.append(self._episode(stacks, world, start, stop, is_terminated))
                 self._ids[world], self._ages[world] = uuid.uuid4().hex, 0
                 start = stop
                 if self._once:
                     break
             if start < len(steps) and not self._once:
-                episodes.append(self._episode(stacks, world, start, len(steps), done=False))
+                episodes.append(self._episode(stacks, world, start, len(steps)))
                 self._ages[world] += len(steps) - start
         self._first, self._transitions = observations[-1], []
         self._infos = steps[-1].infos
         return episodes
 
     def _episode(
-        self, stacks: _Stacks, world: int, start: int, stop: int, *, done: bool
+        self,
+        stacks: _Stacks,
+        world: int,
+        start: int,
+        stop: int,
+        is_terminated: bool | None = None,
     ) -> SingleAgentEpisode:
-        """What a world did in the steps from ``start`` to ``stop``."""
+        """What a world did in the steps from ``start`` to ``stop``, and how it ended, if it did."""
         rows = (slice(start, stop), world)
         seen = stacks.observations[start : stop + 1, world]
-        if done:  # what follows in the stack is of the next episode
+        if is_terminated is not None:  # what follows in the stack is of the next episode
             seen = np.concatenate([seen[:-1], stacks.last[stop - 1 : stop, world]])
         actions: Any = {head: values[rows] for head, values in stacks.actions.items()}
         info = self._infos[world] if self._ages[world] else {}  # of the step before
@@ -159,7 +168,8 @@ class BulkEpisodes(EpisodeCollector):
             action_space=self._spaces.action,
             rewards=InfiniteLookbackBuffer(stacks.rewards[rows]),
             infos=[info, *(infos[world] for infos in stacks.infos[start:stop])],
-            terminated=done,
+            terminated=is_terminated is True,
+            truncated=is_terminated is False,
             extra_model_outputs={
                 name: InfiniteLookbackBuffer(values[rows])
                 for name, values in stacks.outputs.items()
@@ -210,14 +220,17 @@ class LiveEpisodes(EpisodeCollector):
         for world, episode in enumerate(self.ongoing):
             if episode.is_done:  # it was to be the only one
                 continue
-            done = bool(transition.terminated[world])
+            terminated = bool(transition.terminated[world])
+            truncated = bool(transition.truncated[world])
+            done = terminated or truncated
             after = transition.last_observation if done else transition.next_observation
             episode.add_env_step(
                 observation=after[world],
                 action={head: values[world] for head, values in transition.actions.items()},
                 reward=transition.reward[world],
                 infos=transition.infos[world],
-                terminated=done,
+                terminated=terminated,
+                truncated=truncated,
                 extra_model_outputs={k: v[world] for k, v in transition.outputs.items()},
             )
             self._notify("on_episode_step", episode, world)

@@ -18,7 +18,7 @@ def per_task_gae(
         rewards: Each slot's share of the windows' rewards, ``(T, B, W_max)``.
         values: Critic's values, the last row those of the state after the last window,
             ``(T + 1, B, W_max)``.
-        terminated: Whether an episode ended with the window, ``(T, B)``.
+        terminated: Whether an episode ended with the window, and nothing was to come, ``(T, B)``.
         gamma: Discount γ.
         lambda_: GAE's λ.
 

@@ -101,6 +101,7 @@ class Sampler:
                 actions=decision.actions,
                 reward=step.reward,
                 terminated=step.terminated,
+                truncated=step.truncated,
                 last_observation=self.env.led_to(step),
                 next_observation=step.observation,
                 outputs={
@@ -119,7 +120,7 @@ class Sampler:
         # In worlds that play one episode, what comes after it does not count.
         self._metrics.add(step, self._running, ended)
         if self._once:
-            self._running &= ~step.terminated
+            self._running &= ~step.ended
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the worlds' future depends on, besides decisions."""

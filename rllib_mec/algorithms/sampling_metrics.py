@@ -65,7 +65,7 @@ class SamplingMetrics:
         sums["window_size"] += float(step.window_size[counted].mean(axis=1).sum())
         if len(ended):
             self._ended.append(ended)
-            self._counted.append(counted[step.terminated])
+            self._counted.append(counted[step.ended])
 
     def log_steps(self, logger: MetricsLogger, num_steps: int) -> None:
         """Log step counts, without the first of which RLlib would sample for ever.
@@ -109,8 +109,9 @@ class SamplingMetrics:
         log(NUM_EPISODES_LIFETIME, number, reduce="lifetime_sum")
         config = self._config
         window: int = number if config.in_evaluation else config.metrics_num_episodes_for_smoothing
-        for name in EPISODE_METRICS:
-            for value in getattr(ended, name)[counted][-window:]:
+        own = {name: getattr(ended, name) for name in EPISODE_METRICS}
+        for name, values in {**own, **ended.measured}.items():
+            for value in values[counted & np.isfinite(values)][-window:]:
                 log(name, float(value), window=window)
         returns, lengths = ended.episode_return[counted], ended.num_windows[counted]
         for value, length in zip(returns[-window:], lengths[-window:], strict=True):

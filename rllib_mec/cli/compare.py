@@ -8,8 +8,9 @@ rllib-mec compare --checkpoint ~/ray_results/emh-ppo ~/ray_results/mahppo --json
 
 Of a folder of results the newest checkpoint of the best trial is taken. All policies face the same
 channels. "Eq. (4)" is the total latency and β/N times the total energy of an episode. "/planner"
-says how many times the planner's reward, Eq. (4), latency or energy a policy has. Partition points
-have the index of `rllib-mec partition`; those with the most tasks are named.
+says how many times the planner's reward, Eq. (4), latency or energy a policy has, "/bound" the same
+of the bound where there is no planner: `bound` is what no policy gets below, however it decides.
+Partition points have the index of `rllib-mec partition`; those with the most tasks are named.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from rllib_mec.viz.plotting import check_target
 
 if TYPE_CHECKING:
     from rllib_mec.envs.mdp import MDP
-    from rllib_mec.evaluation import Evaluation
+    from rllib_mec.evaluation import Bound, Evaluation
     from rllib_mec.policies import Policy
 
 
@@ -84,16 +85,18 @@ def compare(
     from rllib_mec.evaluation import comparison_table, evaluate
 
     where = dataclasses.replace(mdps[0], scenario=common, **own)
+    scenarios.tell_remarks(where)
     untrained = _make_untrained(names, where, common, may_leave_out=policies is None)
     places = [policy.mdp for policy in untrained] + places
     evaluations = [
         evaluate(policy, place, episodes=episodes, seed=seed, **placement)
         for policy, place in zip(untrained + trained, places, strict=True)
     ]
+    bound = _bound(where, placement)
     if json_file:
-        _write_json(evaluations, json_file)
+        _write_json(evaluations, bound, json_file)
     if json_file != "-":
-        print(comparison_table(evaluations))
+        print(comparison_table(evaluations, bound=bound))
         for policy, path in zip(trained, checkpoints, strict=True):
             print(f"{policy.name}: {path}")
     return OK
@@ -111,7 +114,7 @@ def _common_scenario(mdps: Sequence[MDP]) -> Scenario:
 
     In time slots W_max is 1, so it is taken from the first that has task windows.
     """
-    windows = (mdp.scenario.max_window for mdp in mdps if mdp.waits_for_all)
+    windows = (mdp.scenario.max_window for mdp in mdps if mdp.has_windows)
     usual = {name: getattr(Scenario, name) for name in scenarios.OF_THE_METHOD}
     return mdps[0].scenario.replace(max_window=next(windows, Scenario.max_window), **usual)
 
@@ -132,7 +135,7 @@ def _make_untrained(
     """
     made = []
     for name in names:
-        windows = name == "planner" and not mdp.can_simulate
+        windows = name == "planner" and not (mdp.can_simulate or mdp.tasks_arrive)
         try:
             made.append(make_policy(name, TaskWindowMDP(common) if windows else mdp))
         except MecError as error:
@@ -155,7 +158,7 @@ def _own_method(policy: Policy) -> dict[str, Any]:
 def _distinct_names(trained: Sequence[Policy]) -> list[str]:
     """The policies' names, with the length of their time slots, and numbers where still equal."""
     names = [
-        policy.name if policy.mdp.waits_for_all else f"{policy.name}, {policy.mdp}"
+        policy.name if policy.mdp.has_windows else f"{policy.name}, {policy.mdp}"
         for policy in trained
     ]
     return [
@@ -164,8 +167,19 @@ def _distinct_names(trained: Sequence[Policy]) -> list[str]:
     ]
 
 
-def _write_json(evaluations: Sequence[Evaluation], path: str) -> None:
-    """Write all numbers, with the optimality gaps if the planner is there; ``-`` is stdout."""
+def _bound(mdp: MDP, placement: dict[str, Any]) -> Bound | None:
+    """What no policy gets below; where there is none, a note says why."""
+    from rllib_mec.evaluation import lower_bound
+
+    try:
+        return lower_bound(mdp, **placement)
+    except MecError as error:
+        note(str(error))
+        return None
+
+
+def _write_json(evaluations: Sequence[Evaluation], bound: Bound | None, path: str) -> None:
+    """Write all numbers, with the gaps to planner and bound if they are there; ``-`` is stdout."""
     from rllib_mec.evaluation import optimality_gap
 
     planner = next((e for e in evaluations if e.policy == "planner"), None)
@@ -173,6 +187,11 @@ def _write_json(evaluations: Sequence[Evaluation], path: str) -> None:
     if planner is not None:
         for entry, evaluation in zip(found, evaluations, strict=True):
             entry["of_planner"] = optimality_gap(evaluation, planner)
+    if bound is not None:
+        for entry, evaluation in zip(found, evaluations, strict=True):
+            if gap := bound.gap(evaluation):
+                entry["of_bound"] = gap
+        found.append(bound.to_dict())
     text = json.dumps(found, indent=1)
     if path == "-":
         print(text)

@@ -79,6 +79,7 @@ def evaluate(
     if info.config.env != env:  # its settings and shapes are those of its own MDP
         raise MecError(f"the checkpoint was trained on {info.config.env!r}, not on {env!r}")
     mdp = check_mdp(str(env), merged)
+    scenarios.tell_remarks(mdp)
     scenarios.check_placement(placement, mdp.scenario.num_devices)
     from rllib_mec import evaluation
     from rllib_mec.policies import LocalOnly, load_policy

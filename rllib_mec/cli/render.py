@@ -49,12 +49,13 @@ def render(
     episode_film.check_fps(fps)
     target = _target(out)
     policy, mdp = _policy(policy_name, env, scenario)
+    scenarios.tell_remarks(mdp)
     where = mdp.scenario
     recording = record_episode(
         policy.decide,
         mdp,
         seed=seed,
-        num_tasks=num_tasks or where.usual_tasks,
+        num_tasks=num_tasks or mdp.usual_tasks,
         distance_m=usual_distance_m(where),
         max_steps=max_windows,
     )

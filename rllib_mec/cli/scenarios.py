@@ -147,6 +147,16 @@ def make_mdp(env: str | None, settings: Mapping[str, Any]) -> MDP:
     return ENVIRONMENTS.load(env or TaskWindowMDP.env_id).mdp_class.from_dict(settings)
 
 
+def tell_remarks(mdp: MDP) -> None:
+    """Print what a user should know of an MDP's settings before it is run.
+
+    Args:
+        mdp: The MDP.
+    """
+    for remark in mdp.remarks:
+        note(remark)
+
+
 def check_env(env: str | None, policy: Policy, path: str) -> None:
     """Check that ``--env``, if it is given, is what a checkpoint was trained on.
 

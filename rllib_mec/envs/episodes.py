@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.step import VectorStep, point_share
 from rllib_mec.envs.task_window import as_mdp
-from rllib_mec.envs.vector import VectorStep, point_share
 from rllib_mec.network.scenario import Scenario
 
 EVALUATION_DISTANCE_M = 50.0
@@ -69,6 +69,7 @@ class EpisodeMetrics:
         num_windows: Task windows of the episode.
         point_tasks: Tasks done at each partition point, ``(num_episodes, S)``; the last is full
             local.
+        measured: What the MDP measures besides, by name; NaN where there was nothing to measure.
     """
 
     reward: np.ndarray
@@ -79,6 +80,7 @@ class EpisodeMetrics:
     window_size: np.ndarray
     num_windows: np.ndarray
     point_tasks: np.ndarray
+    measured: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of episodes."""
@@ -110,12 +112,26 @@ class EpisodeMetrics:
         Args:
             parts: Not empty.
         """
-        return cls(
-            *(
-                np.concatenate([getattr(part, field.name) for part in parts])
-                for field in dataclasses.fields(cls)
-            )
-        )
+        of_one = [part.columns() for part in parts]
+        joined = {name: np.concatenate([own[name] for own in of_one]) for name in of_one[0]}
+        return cls.of_columns(joined)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """All metrics by name, those measured besides too."""
+        return {**{name: getattr(self, name) for name in _OWN}, **self.measured}
+
+    @classmethod
+    def of_columns(cls, columns: Mapping[str, np.ndarray]) -> EpisodeMetrics:
+        """The inverse of :meth:`columns`.
+
+        Args:
+            columns: All metrics by name.
+        """
+        own = {name: columns[name] for name in _OWN}
+        return cls(**own, measured={k: v for k, v in columns.items() if k not in own})
+
+
+_OWN = tuple(f.name for f in dataclasses.fields(EpisodeMetrics) if f.name != "measured")
 
 
 class EpisodeTally:
@@ -149,19 +165,22 @@ class EpisodeTally:
         for name in self._OF_A_STEP:
             sums[name] += getattr(step, name)
         sums["windows"] += 1
-        ended = {name: values[step.terminated] for name, values in sums.items()}
+        is_over = step.ended
+        ended = {name: values[is_over] for name, values in sums.items()}
         for values in sums.values():
-            values[step.terminated] = 0.0
+            values[is_over] = 0.0
         tasks = ended["point_tasks"].sum(1)
+        each = np.maximum(tasks, 1)  # where tasks arrive, an episode may have done none
         return EpisodeMetrics(
             reward=ended["reward"] / ended["windows"],
             episode_return=ended["reward"],
             latency_ms=ended["latency_ms"],
-            energy_j=ended["energy_j"] / tasks,
-            waiting_ms=ended["waiting_ms"] * self._num_devices / tasks,
+            energy_j=ended["energy_j"] / each,
+            waiting_ms=ended["waiting_ms"] * self._num_devices / each,
             window_size=tasks / self._num_devices / ended["windows"],
             num_windows=ended["windows"],
             point_tasks=ended["point_tasks"],
+            measured=step.measured or {},
         )
 
     def get_state(self) -> dict[str, np.ndarray]:
@@ -213,12 +232,12 @@ def run_episodes(
         step = worlds.step(decide(observation))
         observation = step.observation
         ended = tally.add(step)
-        first = running[step.terminated]  # worlds go on; only their first episode counts
-        records.append((np.flatnonzero(step.terminated)[first], _select(ended, first)))
-        running &= ~step.terminated
+        first = running[step.ended]  # worlds go on; only their first episode counts
+        records.append((np.flatnonzero(step.ended)[first], _select(ended, first)))
+        running &= ~step.ended
     order = np.argsort(np.concatenate([worlds for worlds, _ in records]))
     return _select(EpisodeMetrics.concatenate([metrics for _, metrics in records]), order)
 
 
 def _select(metrics: EpisodeMetrics, index: np.ndarray) -> EpisodeMetrics:
-    return EpisodeMetrics(*(getattr(metrics, f.name)[index] for f in dataclasses.fields(metrics)))
+    return EpisodeMetrics.of_columns({k: v[index] for k, v in metrics.columns().items()})

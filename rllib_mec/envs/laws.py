@@ -38,12 +38,12 @@ class Numbers(NamedTuple):
     most: float
 
 
-_WHOLE, _TASKS = Numbers(np.int64, 0, MOST_TASKS), Numbers(np.int64, 1, MOST_TASKS)
+_WHOLE = Numbers(np.int64, 0, MOST_TASKS)
 _METRES = Numbers(np.float64, 0.0, _MOST)
 
 NUMBERS = {
     "observe": Numbers(np.float32, 0.0, _MOST),
-    "draw_tasks": _TASKS,
+    "draw_tasks": Numbers(np.int64, 1, MOST_TASKS),
     "draw_distances": Numbers(np.float64, LEAST_METRES, MOST_METRES),
     "draw_gains": Numbers(np.float64, 0.0, _MOST),
     "task_rewards": Numbers(np.float64, -_MOST, _MOST),
@@ -64,7 +64,33 @@ def numbers(mdp: MDP, law: str, shape: tuple[int, ...], *given: Any) -> np.ndarr
         MecError: The law fails, or gives an array of another shape or kind, or a value out of its
             range.
     """
-    return _checked(mdp, law, _ask(mdp, law, *given), shape, NUMBERS[law])
+    wanted = NUMBERS[law]
+    if law == "draw_tasks" and mdp.tasks_arrive:  # an episode may begin without a task
+        wanted = wanted._replace(least=0)
+    return _checked(mdp, law, _ask(mdp, law, *given), shape, wanted)
+
+
+def arrival_times(mdp: MDP, shape: tuple[int, int], draw: Any) -> np.ndarray:
+    """When tasks come, ``(*shape, K)``, ms; inf after the last one of an MD.
+
+    Args:
+        mdp: The MDP.
+        shape: Worlds and MDs.
+        draw: Random numbers of their episodes' first step.
+
+    Raises:
+        MecError: The law fails, or gives something else, or times below 0 or that fall.
+    """
+    law = "draw_arrivals"
+    times = _ask(mdp, law, draw)
+    expected = f"an array ({shape[0]}, {shape[1]}, K) of times from 0 on that do not fall, inf last"
+    if not isinstance(times, np.ndarray) or times.dtype.kind not in "iuf":
+        raise _refused(mdp, law, expected, _kind_of(times))
+    if times.ndim != 3 or times.shape[:2] != shape:
+        raise _refused(mdp, law, expected, f"one of shape {times.shape}")
+    if not (times >= 0).all() or (times[..., 1:] < times[..., :-1]).any():
+        raise _refused(mdp, law, expected, "others")
+    return times.astype(np.float64)
 
 
 def observed(mdp: MDP, state: State) -> np.ndarray:

@@ -39,6 +39,9 @@ class MDP(abc.ABC):
         can_simulate: Class attribute, whether its worlds have ``simulate``: what a step would give,
             without playing it.
         waits_for_all: Class attribute, whether a step ends when the slowest MD has done its tasks.
+        tasks_arrive: Class attribute, whether tasks come while an episode runs; else all are there
+            at its start.
+        has_windows: Class attribute, whether an MD decides for several tasks at a time.
         vector_env: Class attribute, what runs a batch of its worlds.
     """
 
@@ -46,6 +49,8 @@ class MDP(abc.ABC):
     step_name: ClassVar[str]
     can_simulate: ClassVar[bool]
     waits_for_all: ClassVar[bool]
+    tasks_arrive: ClassVar[bool] = False
+    has_windows: ClassVar[bool] = True
     vector_env: ClassVar[type[VectorEnv]]
 
     scenario: Scenario
@@ -184,6 +189,21 @@ class MDP(abc.ABC):
         Returns:
             ``(B, W_max)``.
         """
+
+    @property
+    def usual_tasks(self) -> int | tuple[int, ...] | None:
+        """Tasks that MDs have at an episode's start in an evaluation; ``None``: as drawn."""
+        return self.scenario.usual_tasks
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of what is measured of an episode besides the paper's metrics."""
+        return ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of these settings before anything is run, a line each."""
+        return ()
 
     @property
     def shape(self) -> dict[str, Any]:

@@ -14,7 +14,22 @@ from rllib_mec.envs.actions import w_of_dbm
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.checks import Natural, checked
 from rllib_mec.network.scenario import Scenario
-from rllib_mec.network.slots import Flight
+from rllib_mec.network.slots import Flight, work_left
+
+
+class Coming(NamedTuple):
+    """What B worlds, in which tasks arrive, are at.
+
+    Attributes:
+        oldest_ms: How long the oldest task at hand of every MD has waited, ``(B, N)``.
+        recent: Tasks that came to every MD in the last second, ``(B, N)``.
+        left: Share of the episode that is left, ``(B,)``.
+    """
+
+    oldest_ms: np.ndarray
+    recent: np.ndarray
+    left: np.ndarray
+
 
 PartSize = Annotated[Natural, Field(le=10**7)]
 
@@ -25,12 +40,14 @@ class State(NamedTuple):
     Attributes:
         queues: X_k, tasks left of every MD, ``(B, N)`` int.
         distances_m: d_k, distance of every MD to the base station, ``(B, N)``.
-        flight: Tasks in flight, of time slots.
+        flight: Tasks in flight, where a step may end with some.
+        coming: What is known of tasks that arrive, where they do.
     """
 
     queues: np.ndarray
     distances_m: np.ndarray
     flight: Flight | None = None
+    coming: Coming | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +166,61 @@ def encode(state: State, scenario: Scenario) -> np.ndarray:
         *(np.tile(v, (len(state.queues), 1)) for v in specification(scenario).values()),
     ]
     return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def coming_sizes(scenario: Scenario, varies: bool) -> dict[str, int]:
+    """Names and sizes of the parts of :func:`encode_coming`.
+
+    Args:
+        scenario: The scenario.
+        varies: Whether more comes at some times than at others.
+    """
+    num_devices = scenario.num_devices
+    sizes = {"progress": 3 * num_devices, "oldest": num_devices, "time_left": 1}
+    fields = ("arrival_rate_hz", "deadline_ms")
+    unlike = [len({getattr(d, field) for d in scenario.mobile_devices}) > 1 for field in fields]
+    own = {"arrival_rate": unlike[0], "urgency": unlike[1], "recent": varies}
+    return sizes | {name: num_devices for name, is_there in own.items() if is_there}
+
+
+def encode_coming(state: State, scenario: Scenario, varies: bool) -> np.ndarray:
+    """What is seen where tasks arrive, besides :func:`encode`.
+
+    ``progress`` is what is left of every MD's task in flight, as in time slots; ``oldest`` how long
+    its oldest task at hand has waited, as log(1 + age over the latency of a local task);
+    ``time_left`` the share of the episode that is left. Where MDs differ in it, ``arrival_rate`` is
+    what comes over what an MD could do alone, and ``urgency`` the latency of a local task over
+    the deadline; where more comes at some times than at others, ``recent`` is what came in the last
+    second, like ``arrival_rate``.
+
+    Args:
+        state: Of B worlds; without ``flight`` or ``coming`` nothing is in flight or has waited.
+        scenario: Gives latencies, rates and deadlines.
+        varies: Whether more comes at some times than at others.
+
+    Returns:
+        ``(B, sum(coming_sizes(scenario, varies).values()))`` float32.
+    """
+    shape = state.queues.shape
+    nothing = np.zeros(shape)
+    coming = state.coming or Coming(nothing, nothing, np.ones(shape[0]))
+    progress = np.zeros((shape[0], 3 * shape[1]), dtype=np.float32)
+    if state.flight is not None:
+        work_left(state.flight, scenario.physics.stage_work, progress)
+    local_ms = scenario.physics.stage_work[:, [0, 3], -1].sum(1)
+    deadlines = [device.deadline_ms for device in scenario.mobile_devices]
+    urgency = local_ms / np.array([np.inf if d is None else d for d in deadlines])
+    rate = scenario.of_devices("arrival_rate_hz") * local_ms / 1e3
+    parts = {
+        "progress": progress,
+        "oldest": np.log1p(coming.oldest_ms / local_ms),
+        "time_left": coming.left[:, None],
+        "arrival_rate": np.tile(rate, (shape[0], 1)),
+        "urgency": np.tile(urgency, (shape[0], 1)),
+        "recent": coming.recent * local_ms / 1e3,
+    }
+    sizes = coming_sizes(scenario, varies)
+    return np.concatenate([parts[name] for name in sizes], axis=1, dtype=np.float32)
 
 
 def decode(observation: np.ndarray, layout: ObservationLayout, scenario: Scenario) -> State:

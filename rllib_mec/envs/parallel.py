@@ -182,7 +182,7 @@ class MecParallelEnv(ParallelEnv):
         decided = [self.view.decode(actions[agent]) for agent in self.agents]
         batch = {key: np.stack([own[key] for own in decided])[None] for key in ACTION_KEYS}
         step = self._worlds.step(batch)
-        over = bool(step.terminated[0])
+        terminated, truncated = bool(step.terminated[0]), bool(step.truncated[0])
         agents = self.agents
         self._last_step = step
         self._state = self._worlds.led_to(step)[0]
@@ -196,13 +196,13 @@ class MecParallelEnv(ParallelEnv):
             agent: {**shared, "window_size": int(step.window_size[0, n])}
             for n, agent in enumerate(agents)
         }
-        if over:
+        if terminated or truncated:
             self.agents = []
         return (
             observations,
             dict.fromkeys(agents, float(step.reward[0])),
-            dict.fromkeys(agents, over),
-            dict.fromkeys(agents, False),
+            dict.fromkeys(agents, terminated),
+            dict.fromkeys(agents, truncated),
             infos,
         )
 
@@ -219,10 +219,11 @@ class MecParallelEnv(ParallelEnv):
 
         draw = gantt_text if self.render_mode == "ansi" else gantt_image
         if self._last_step is None:
-            ends = np.zeros((self.scenario.num_devices, 1, 3))
+            ends, starts = np.zeros((self.scenario.num_devices, 1, 3)), None
         else:
-            ends = self._last_step.stage_ends[0]
-        return draw(ends, (ends[..., 2] > 0.0).sum(1), self.mdp.step_name)
+            ends, every = self._last_step.stage_ends[0], self._last_step.starts
+            starts = None if every is None else every[0]
+        return draw(ends, (ends[..., 2] > 0.0).sum(1), self.mdp.step_name, starts)
 
     def close(self) -> None:
         """Nothing to release."""

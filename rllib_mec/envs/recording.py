@@ -20,11 +20,13 @@ class RecordedStep:
     Attributes:
         start_ms: When it began, since the episode's start.
         latency_ms: How long it took.
-        queues: Tasks left of every MD when it began, ``(N,)`` int.
+        queues: Tasks left, or at hand, of every MD when it began, ``(N,)`` int.
         window_size: Tasks that every MD finished in it, ``(N,)`` int.
         stage_ends: When the stages of its tasks ended, ``(N, tasks, 3)``, ms since its start; of a
             task that goes on after a slot, the slot's end; 0 where there is none.
         reward: Its reward.
+        starts: When its tasks began, ``(N, tasks)``, ms since its start; ``None`` where each begins
+            as the one before ends.
     """
 
     start_ms: float
@@ -33,6 +35,7 @@ class RecordedStep:
     window_size: np.ndarray
     stage_ends: np.ndarray
     reward: float
+    starts: np.ndarray | None = None
 
     @property
     def end_ms(self) -> float:
@@ -83,12 +86,11 @@ class Recording:
         """
         # In time slots nobody waits for anybody: who has nothing to do has no tasks left.
         waits = self.mdp.waits_for_all
-        first = self.steps[0].queues
+        done = np.zeros(self.num_devices, dtype=np.int64)
         found: list[list[Block]] = [[] for _ in range(self.num_devices)]
         for step in self.steps:
-            done = first - step.queues
             tasks = (step.stage_ends[..., 2] > 0.0).sum(1)
-            for block in blocks_of(step.stage_ends, tasks):
+            for block in blocks_of(step.stage_ends, tasks, step.starts):
                 if block.stage == WAITING and not waits:
                     continue
                 own = found[block.device]
@@ -100,6 +102,7 @@ class Recording:
                 if own and own[-1][:3] == block[:3] and own[-1].end_ms == block.start_ms:
                     block = block._replace(start_ms=own.pop().start_ms)
                 own.append(block)
+            done += step.window_size
         return [block for own in found for block in own]
 
     def task_ends(self) -> tuple[np.ndarray, np.ndarray]:
@@ -142,18 +145,19 @@ def record_episode(
     steps: list[RecordedStep] = []
     energy_j, is_over = 0.0, False
     while not is_over and len(steps) != max_steps:
-        queues = worlds.queues[0]
+        queues, start_ms = worlds.queues[0], float(worlds.clock_ms[0])
         step = worlds.step(decide(observation))
-        observation, is_over = step.observation, bool(step.terminated[0])
+        observation, is_over = step.observation, bool(step.ended[0])
         energy_j += float(step.energy_j[0])
         steps.append(
             RecordedStep(
-                start_ms=steps[-1].end_ms if steps else 0.0,
-                latency_ms=float(step.latency_ms[0]),
+                start_ms=start_ms,
+                latency_ms=float(step.elapsed_ms[0]),
                 queues=queues,
                 window_size=step.window_size[0],
                 stage_ends=step.stage_ends[0],
                 reward=float(step.reward[0]),
+                starts=None if step.starts is None else step.starts[0],
             )
         )
     return Recording(mdp, tuple(steps), energy_j, is_over)

@@ -1,5 +1,7 @@
 """The reward: Eq. (8) of a task window, and each task slot's exact share of it; MAHPPO's of a slot.
 
+Where tasks arrive, Eq. (8) and what their delays cost.
+
 Nothing else computes a reward. Environments, planner and evaluation ask the MDP, whose
 ``task_rewards`` is one of these unless a subclass has a law of its own.
 """
@@ -11,6 +13,7 @@ import numpy as np
 from rllib_mec.compiled import compiled
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.slots import SlotOutcome
+from rllib_mec.network.tasks import FlowOutcome
 from rllib_mec.network.windows import WindowOutcome
 
 
@@ -54,6 +57,33 @@ def _window_shares(outcome, waiting_weight, energy_weight, shares):
                 energy += outcome.task_energy_j[b, n, x]
             cost = duration + waiting_share + energy_weight / num_devices * energy
             shares[b, x] = -cost / mean_window
+
+
+def flow_rewards(
+    outcome: FlowOutcome, scenario: Scenario, delay_weight: float, deadline_weight: float
+) -> np.ndarray:
+    """Shares of the task slots where tasks arrive: Eq. (8), and what delays and late tasks cost.
+
+    Latency and waiting are those of the MDs that were ready, W_k is of the tasks begun in the step.
+    To that comes, with ``delay_weight``, the mean time in ms that tasks waited from when they came
+    to when they began, over those begun in the step that came after the episode's start; and, with
+    ``deadline_weight``, the share of the tasks finished in it that were late. Each task's part is
+    its own slot's. Where all tasks are there at the start, this is :func:`window_rewards`.
+
+    Args:
+        outcome: What happened in B steps.
+        scenario: Gives α and β of Eq. (5).
+        delay_weight: Per ms.
+        deadline_weight: Of the share.
+
+    Returns:
+        ``(B, W_max)``; 0 where there were no tasks.
+    """
+    shares = np.zeros(outcome.task_energy_j.shape[::2])
+    _window_shares(outcome, scenario.waiting_weight, scenario.energy_weight, shares)
+    mean_delay_ms = outcome.delay_ms / np.maximum(outcome.num_delayed, 1)[:, None]
+    late_share = outcome.late / np.maximum(outcome.num_done.sum(1), 1)[:, None]
+    return shares - delay_weight * mean_delay_ms - deadline_weight * late_share
 
 
 def slot_rewards(

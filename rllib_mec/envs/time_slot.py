@@ -93,6 +93,7 @@ class TimeSlotMDP(MDP):
     step_name = "time slot"
     can_simulate = False
     waits_for_all = False
+    has_windows = False
     vector_env = VectorTimeSlot
 
     slot_ms: float = 50.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -15,62 +15,15 @@ from rllib_mec.envs.draws import Draw, step_keys
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.observation import State
 from rllib_mec.envs.reward import total_rewards
+from rllib_mec.envs.step import VectorStep
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import Metres, Tasks, checked, whole_number
 from rllib_mec.network.slots import SlotOutcome
 from rllib_mec.network.streams import world_seeds
+from rllib_mec.network.tasks import FlowOutcome
 from rllib_mec.network.windows import WindowOutcome
 
 Seed = int | Sequence[int] | np.ndarray
-
-
-class VectorStep(NamedTuple):
-    """What one step of B worlds gave.
-
-    Attributes:
-        observation: The next step's, ``(B, 2N)`` float32 (or more, see the MDP); of a new episode
-            where one ended.
-        reward: r_k of Eq. (8), ``(B,)``.
-        task_rewards: Its shares per task slot, which sum to it, ``(B, W_max)``.
-        terminated: Whether the episode ended, ``(B,)`` bool; episodes are never truncated.
-        latency_ms: The window's latency, ``(B,)``.
-        energy_j: Energy of all MDs, ``(B,)``.
-        waiting_ms: Mean waiting time of the MDs that had a task, ``(B,)``.
-        window_size: Tasks done, W_{n,k}, ``(B, N)`` int.
-        played: Which task slots were played, ``(B, N, W_max)`` bool.
-        point_tasks: Tasks done at each partition point, ``(B, S)`` int; the last is full local.
-        stage_ends: When each task's stages (local, transmission, server) ended,
-            ``(B, N, W_max, 3)``, ms since the step's start; 0 where a slot was not played.
-    """
-
-    observation: np.ndarray
-    reward: np.ndarray
-    task_rewards: np.ndarray
-    terminated: np.ndarray
-    latency_ms: np.ndarray
-    energy_j: np.ndarray
-    waiting_ms: np.ndarray
-    window_size: np.ndarray
-    played: np.ndarray
-    point_tasks: np.ndarray
-    stage_ends: np.ndarray
-
-    @property
-    def local_share(self) -> np.ndarray:
-        """Share of the step's tasks that ran fully on their MD, ``(B,)``."""
-        return point_share(self.point_tasks)[:, -1]
-
-
-def point_share(point_tasks: np.ndarray) -> np.ndarray:
-    """Share of the tasks that was done at each partition point; 0 of no task.
-
-    Args:
-        point_tasks: Tasks done at each, ``(..., S)``.
-
-    Returns:
-        ``(..., S)``; the last is full local.
-    """
-    return point_tasks / np.maximum(point_tasks.sum(-1, keepdims=True), 1)
 
 
 class VectorEnv(abc.ABC):
@@ -116,6 +69,8 @@ class VectorEnv(abc.ABC):
         self._queues = np.zeros((self.num_envs, self.num_devices), dtype=np.int64)
         self._distances = np.zeros((self.num_envs, self.num_devices))
         self._counters = np.zeros((self.num_envs, 2), dtype=np.int64)  # episode, step
+        self._clock_ms = np.zeros(self.num_envs)
+        self._cut = np.empty(self._observation_shape, dtype=np.float32)
         self.reset(seed)
         self._is_new = True
 
@@ -128,6 +83,11 @@ class VectorEnv(abc.ABC):
     def distances_m(self) -> np.ndarray:
         """d_k, the distance of every MD to the base station, ``(B, N)``."""
         return self._distances.copy()
+
+    @property
+    def clock_ms(self) -> np.ndarray:
+        """When the present step begins, since the episode's start, ``(B,)``."""
+        return self._clock_ms.copy()
 
     @property
     def state(self) -> State:
@@ -163,6 +123,7 @@ class VectorEnv(abc.ABC):
 
     def _begin_step(self, is_first: np.ndarray) -> None:
         """Draw what a step begins with, and the queues where it is an episode's first."""
+        self._clock_ms[is_first] = 0.0
         draw = self._draw()
         if self._fixed_tasks is not None:
             self._queues[is_first] = self._fixed_tasks
@@ -202,52 +163,74 @@ class VectorEnv(abc.ABC):
             MecError: An array is missing, has a wrong shape, or a value out of its range.
         """
         step = self._play(self._checked(actions))
-        self._queues -= step.window_size
-        terminated = self._queues.sum(1) == 0
+        self._clock_ms += step.elapsed_ms
         self._counters[:, 1] += 1
-        self._counters[terminated, 0] += 1
-        self._counters[terminated, 1] = 0
-        self._begin_step(terminated)
+        step = self._moved_on(step)
+        if step.truncated.any():  # these would go on: what they would see of their next step
+            self._begin_step(np.zeros(self.num_envs, dtype=bool))
+            self._cut = self.observation()
+        ended = step.ended
+        self._counters[ended, 0] += 1
+        self._counters[ended, 1] = 0
+        self._begin_step(ended)
         self._is_new = False
-        return step._replace(observation=self.observation(), terminated=terminated)
+        return step._replace(observation=self.observation())
+
+    def _moved_on(self, step: VectorStep) -> VectorStep:
+        """Bring the worlds to the end of the step, and say which episodes that ends."""
+        self._queues -= step.window_size
+        return step._replace(terminated=self._queues.sum(1) == 0)
 
     def led_to(self, step: VectorStep) -> np.ndarray:
         """What the last step led to, ``(B, mdp.observation_size)`` float32.
 
         Where it ended an episode, ``step.observation`` is the next episode's already; that one
-        ended with empty queues.
+        ended with empty queues, or was cut as it stood.
 
         Args:
             step: What :meth:`step` has just returned.
         """
+        led_to = step.observation
+        if step.truncated.any():
+            led_to = np.where(step.truncated[:, None], self._cut, led_to)
         if not step.terminated.any():
-            return step.observation
+            return led_to
         empty = self.state._replace(queues=np.zeros_like(self._queues))
         ended = step.terminated[:, None]
-        return np.where(ended, self._observed(empty), step.observation)
+        return np.where(ended, self._observed(empty), led_to)
 
     @abc.abstractmethod
     def _play(self, actions: Actions) -> VectorStep:
-        """Run the step's physics; ``observation`` and ``terminated`` are filled by the caller."""
+        """Run the step's physics; ``observation`` and the episodes' ends are the caller's."""
 
     def _judged(
-        self, outcome: WindowOutcome | SlotOutcome, played: np.ndarray, waiting_ms: np.ndarray
+        self,
+        outcome: WindowOutcome | SlotOutcome | FlowOutcome,
+        played: np.ndarray,
+        waiting_ms: np.ndarray,
+        **others: Any,
     ) -> VectorStep:
         """What happened, with the reward that the MDP's law has for it."""
         shape = (self.num_envs, self.max_window)
         shares = laws.numbers(self.mdp, "task_rewards", shape, outcome)
+        values: dict[str, Any] = {
+            "terminated": np.zeros(self.num_envs, dtype=np.bool_),
+            "truncated": np.zeros(self.num_envs, dtype=np.bool_),
+            "window_size": outcome.num_tasks,
+            "stage_ends": outcome.stage_ends,
+            "elapsed_ms": outcome.latency_ms,
+            **others,
+        }
         return VectorStep(
             observation=np.empty((self.num_envs, 0), dtype=np.float32),
             reward=total_rewards(shares),
             task_rewards=shares,
-            terminated=np.zeros(self.num_envs, dtype=np.bool_),
             latency_ms=outcome.latency_ms,
             energy_j=outcome.energy_j,
             waiting_ms=waiting_ms,
-            window_size=outcome.num_tasks,
             played=played,
             point_tasks=outcome.point_tasks,
-            stage_ends=outcome.stage_ends,
+            **values,
         )
 
     def _checked(self, actions: Mapping[str, np.ndarray]) -> Actions:
@@ -260,6 +243,7 @@ class VectorEnv(abc.ABC):
             "counters": self._counters.copy(),
             "queues": self._queues.copy(),
             "distances_m": self._distances.copy(),
+            "clock_ms": self._clock_ms.copy(),
             "is_new": self._is_new,
         }
 
@@ -281,6 +265,7 @@ class VectorEnv(abc.ABC):
         self._counters = np.array(state["counters"])
         self._queues = np.array(state["queues"])
         self._distances = np.array(state["distances_m"])
+        self._clock_ms = np.array(state["clock_ms"])
         self._is_new = bool(state["is_new"])
 
 

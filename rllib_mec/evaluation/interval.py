@@ -21,9 +21,11 @@ class Interval:
         """The interval of independent ``values``, by Student's t.
 
         Args:
-            values: At least one; of one alone there is no half width (NaN).
+            values: Of one alone there is no half width (NaN), of none no mean either.
         """
         values = np.asarray(values, dtype=float)
+        if not len(values):
+            return cls(math.nan, math.nan)
         if len(values) < 2:
             return cls(float(values.mean()), math.nan)
         from scipy.stats import t
@@ -33,8 +35,8 @@ class Interval:
 
     def to_dict(self) -> dict[str, float | None]:
         """Plain values, for JSON, which knows no NaN: of one value there is no half width."""
-        half_width = None if math.isnan(self.half_width) else self.half_width
-        return {"mean": self.mean, "half_width": half_width}
+        own = {"mean": self.mean, "half_width": self.half_width}
+        return {name: None if math.isnan(value) else value for name, value in own.items()}
 
     def text(self, digits: int) -> str:
         """The mean and, if there is one, the half width.
@@ -42,5 +44,7 @@ class Interval:
         Args:
             digits: Decimals of both.
         """
+        if math.isnan(self.mean):
+            return "-"
         mean = f"{self.mean:.{digits}f}"
         return mean if math.isnan(self.half_width) else f"{mean} ± {self.half_width:.{digits}f}"

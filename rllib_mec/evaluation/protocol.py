@@ -70,26 +70,28 @@ class Evaluation:
         """
         return self.episodes.point_share.mean(0)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """:data:`METRICS`, and what the MDP measures besides."""
+        return (*METRICS, *self.mdp.measures)
+
     def __getitem__(self, metric: str) -> Interval:
-        """The interval of one of :data:`METRICS` over the episodes."""
+        """The interval of one of :attr:`metrics` over the episodes that have it."""
         if metric == "cost":
             return Interval.of(self.episodes.cost(self.scenario.energy_weight))
-        return Interval.of(getattr(self.episodes, metric))
+        if metric in METRICS:
+            return Interval.of(getattr(self.episodes, metric))
+        values = self.episodes.measured[metric]
+        return Interval.of(values[np.isfinite(values)])
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
         return {
             "policy": self.policy,
-            "env": self.mdp.env_id,
-            **self.mdp.settings,
-            "profile": self.scenario.profile,
-            "dnn": self.scenario.dnn,
-            "num_devices": self.scenario.num_devices,
-            "num_tasks": self.num_tasks,
-            "distance_m": self.distance_m,
+            **setting_of(self.mdp, self.num_tasks, self.distance_m),
             "seed": self.seed,
             "episodes": len(self.episodes),
-            **{metric: self[metric].to_dict() for metric in METRICS},
+            **{metric: self[metric].to_dict() for metric in self.metrics},
             "point_share": self.point_share.tolist(),
         }
 
@@ -111,7 +113,8 @@ def evaluate(
         where: The MDP, or a scenario for its task-window MDP; the policy's own MDP by default.
         episodes: Number of episodes.
         seed: Seed of the episodes.
-        num_tasks: Tasks of every MD, or N numbers, one per MD; the scenario's mean by default.
+        num_tasks: Tasks of every MD, or N numbers, one per MD; the scenario's mean by default, or,
+            where tasks arrive, none at the start.
         distance_m: Distance of every MD to the base station, or N of them; by default 50 m on the
             paper's range of distances, and on any other the range's mean.
         draw: Draw queues and distances as in training, instead of setting them.
@@ -132,17 +135,43 @@ def evaluate(
     if draw and not (num_tasks is None and distance_m is None):
         raise MecError("draw=True draws queues and distances: leave out num_tasks and distance_m")
     if not draw:
-        num_tasks = mdp.scenario.usual_tasks if num_tasks is None else num_tasks
+        num_tasks = mdp.usual_tasks if num_tasks is None else num_tasks
         distance_m = usual_distance_m(mdp.scenario) if distance_m is None else distance_m
     policy.expect_distances(distance_m)
     metrics = run_episodes(
         policy.decide, mdp, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m
     )
-    return Evaluation(policy.name, mdp, _same(num_tasks), _same(distance_m), seed, metrics)
+    return Evaluation(
+        policy.name, mdp, one_if_same(num_tasks), one_if_same(distance_m), seed, metrics
+    )
 
 
-def _same(values: Any) -> Any:
-    """One number where all MDs have the same, else one per MD."""
+def setting_of(mdp: MDP, num_tasks: Any, distance_m: Any) -> dict[str, Any]:
+    """Where policies were evaluated, as plain values.
+
+    Args:
+        mdp: The MDP.
+        num_tasks: As in :class:`Evaluation`, as is ``distance_m``.
+        distance_m: Of the MDs.
+    """
+    scenario = mdp.scenario
+    return {
+        "env": mdp.env_id,
+        **mdp.settings,
+        "profile": scenario.profile,
+        "dnn": scenario.dnn,
+        "num_devices": scenario.num_devices,
+        "num_tasks": num_tasks,
+        "distance_m": distance_m,
+    }
+
+
+def one_if_same(values: Any) -> Any:
+    """One number where all MDs have the same, else one per MD.
+
+    Args:
+        values: One, or one per MD; ``None`` stays.
+    """
     distinct = np.unique(values) if values is not None else []
     if len(distinct) == 1:
         return distinct[0].item()

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, total_cost
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.evaluation.bound import BOUNDED, Bound
 from rllib_mec.evaluation.interval import Interval
 from rllib_mec.evaluation.paper import paper_row
 from rllib_mec.evaluation.protocol import COSTS, METRICS, Evaluation, is_comparable, is_near_optimal
@@ -19,14 +21,19 @@ _MOST_CUTS = 3
 
 _WITH_SAVING = ("latency_ms", "energy_j")
 
+_NONE = "-"
 
-def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -> str:
+
+def comparison_table(
+    evaluations: Sequence[Evaluation], *, paper: bool = True, bound: Bound | None = None
+) -> str:
     """A table of policies side by side, with their savings against local only, and their cuts.
 
     Args:
         evaluations: All of one scenario; local only among them gives the savings, the planner the
-            optimality gaps.
+            optimality gaps, or else the bound.
         paper: Whether to add the paper's row where it has one.
+        bound: What no policy gets below, for the same queues and distances.
 
     Returns:
         Lines of text, without a newline at the end.
@@ -46,22 +53,25 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
         values = {metric: Interval(value, math.nan) for metric, value in published.items()}
         entries.append(("the paper's EMH-PPO", values, first.mdp))
 
-    gap = [] if planner is None else ["/planner"]
-    rows = [["policy", "reward", *gap, "Eq. (4)", *gap]]
-    rows[0] += ["latency, ms", "", *gap, "energy, J/task", "", *gap, "waiting, ms/task", "window"]
+    if bound is not None:
+        values = {metric: Interval(getattr(bound, metric), math.nan) for metric in BOUNDED}
+        entries.append(("bound", values, bound.mdp))
+    yardstick = planner or bound
+    gap = [] if yardstick is None else ["/bound" if planner is None else "/planner"]
+    of_energy = gap if planner is not None else []
+    rows = [["policy", "reward", *gap, "Eq. (4)", *gap, "latency, ms", "", *gap]]
+    rows[0] += ["energy, J/task", "", *of_energy, "waiting, ms/task", "window"]
     for name, values, mdp in entries:
         row = [name]
         for metric in COSTS:
-            value = values[metric]
-            row.append(value.text(4 if metric == "energy_j" else 2))
+            value = values.get(metric)
+            row.append(_NONE if value is None else value.text(4 if metric == "energy_j" else 2))
             if metric in _WITH_SAVING:
-                saving = None if baseline is None else value.mean / baseline[metric].mean - 1
-                row.append("" if saving is None else f"{100 * saving:+.1f} %")
-            if planner is not None:
-                comparable = is_comparable(metric, mdp, planner.mdp)
-                row.append(f"{value.mean / planner[metric].mean:.2f}×" if comparable else "")
-        row.append(values["waiting_ms"].text(2) if "waiting_ms" in values else "")
-        row.append(f"{values['window_size'].mean:.2f}" if "window_size" in values else "")
+                row.append(_saving(value, baseline and baseline[metric]))
+            if yardstick is not None and (metric in BOUNDED or planner is not None):
+                row.append(_ratio(metric, value, mdp, yardstick))
+        row.append(values["waiting_ms"].text(2) if "waiting_ms" in values else _NONE)
+        row.append(f"{values['window_size'].mean:.2f}" if "window_size" in values else _NONE)
         rows.append(row)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
@@ -72,9 +82,58 @@ def comparison_table(evaluations: Sequence[Evaluation], *, paper: bool = True) -
         for row in rows
     ]
     lines.insert(1, "─" * max(len(line) for line in lines))
+    measured = _measured_table(evaluations, widths[0])
     cuts = [f"{e.policy.ljust(widths[0])}  {cut_summary(e.point_share)}" for e in evaluations]
     head = f"{'policy'.ljust(widths[0])}  partition point: share of tasks"
-    return "\n".join([*lines, "", head, *cuts, "", *_notes(evaluations, baseline, planner)])
+    return "\n".join(
+        [*lines, *measured, "", head, *cuts, "", *_notes(evaluations, baseline, planner, bound)]
+    )
+
+
+def _saving(value: Interval | None, baseline: Interval | None) -> str:
+    if value is None or baseline is None:
+        return ""
+    return f"{100 * (value.mean / baseline.mean - 1):+.1f} %"
+
+
+def _ratio(metric: str, value: Interval | None, mdp: MDP, yardstick: Evaluation | Bound) -> str:
+    """How many times the planner's or the bound's number it is, if they can be compared."""
+    if isinstance(yardstick, Bound):
+        reference, comparable = getattr(yardstick, metric), yardstick.holds_for(mdp)
+    else:
+        reference, comparable = yardstick[metric].mean, is_comparable(metric, mdp, yardstick.mdp)
+    return "" if value is None or not comparable else f"{value.mean / reference:.2f}×"
+
+
+_COLUMNS = {
+    "sojourn_ms": ("sojourn, ms", 1, 1.0),
+    "sojourn_p50_ms": ("p50", 1, 1.0),
+    "sojourn_p95_ms": ("p95", 1, 1.0),
+    "sojourn_p99_ms": ("p99", 1, 1.0),
+    "deadline_hit_rate": ("in time, %", 1, 100.0),
+    "throughput_hz": ("tasks/s", 2, 1.0),
+    "backlog": ("backlog", 1, 1.0),
+    "fairness": ("fairness", 3, 1.0),
+}
+"""Title, decimals and factor of what an MDP may measure; others stand under their name."""
+
+
+def _measured_table(evaluations: Sequence[Evaluation], width: int) -> list[str]:
+    """What the MDP measures besides, in a table of its own; nothing where that is nothing."""
+    names = evaluations[0].mdp.measures
+    if not names:
+        return []
+    columns = [_COLUMNS.get(name, (name, 3, 1.0)) for name in names]
+    rows = [["policy".ljust(width), *(title for title, _, _ in columns)]]
+    for evaluation in evaluations:
+        cells = []
+        for name, (_, digits, factor) in zip(names, columns, strict=True):
+            found = evaluation[name] if name in evaluation.mdp.measures else Interval.of([])
+            cells.append(Interval(factor * found.mean, factor * found.half_width).text(digits))
+        rows.append([evaluation.policy.ljust(width), *cells])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return ["", *(line.rstrip() for line in lines)]
 
 
 def cut_summary(point_share: np.ndarray) -> str:
@@ -97,7 +156,10 @@ def cut_summary(point_share: np.ndarray) -> str:
 
 
 def _notes(
-    evaluations: Sequence[Evaluation], baseline: Evaluation | None, planner: Evaluation | None
+    evaluations: Sequence[Evaluation],
+    baseline: Evaluation | None,
+    planner: Evaluation | None,
+    bound: Bound | None,
 ) -> list[str]:
     """What stands under the table: what to beware of, then what was measured."""
     notes = [
@@ -115,6 +177,12 @@ def _notes(
                 f"note: the planner's plans were searched at {EVALUATION_DISTANCE_M:g} m: "
                 "here there may be far better ones"
             )
+    elif bound is not None:
+        ratio = "; × of the bound"
+    if bound is not None:
+        ratio += "; bound: no policy's expectation is better"
+        if bound.distance_m is None:
+            ratio += f", with all at {bound.mdp.scenario.distance_range_m[0]:g} m"
     first = evaluations[0]
     return [
         *notes,
@@ -127,8 +195,12 @@ def _placement(evaluation: Evaluation) -> str:
     """How many tasks the MDs had, and where they stood."""
     scenario = evaluation.scenario
     low, high = scenario.distance_range_m
+    tasks = _mean_tasks(evaluation)
+    if evaluation.mdp.tasks_arrive and evaluation.distance_m is not None:
+        given = evaluation.num_tasks
+        at_start = "" if given is None else f", {_listed(given)} an MD at the start"
+        return f"tasks as they come{at_start}, {_listed(evaluation.distance_m)} m"
     if evaluation.num_tasks is None or evaluation.distance_m is None:
-        tasks = _mean_tasks(evaluation)
         return f"queues and distances drawn as in training (mean {tasks} tasks an MD)"
     tasks, where = _listed(evaluation.num_tasks), f"{_listed(evaluation.distance_m)} m"
     if low < high and evaluation.distance_m == (low + high) / 2:

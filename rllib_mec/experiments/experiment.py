@@ -20,10 +20,12 @@ from typing import Any
 
 from rllib_mec.errors import MecError, one_line, unknown
 from rllib_mec.experiments import config_schema, documents, names, search_space
+from rllib_mec.experiments.report import is_ours
 from rllib_mec.experiments.restore import check_fits
 from rllib_mec.experiments.specification import CheckpointSettings, Specification
 from rllib_mec.experiments.stop_criteria import check_stop
 from rllib_mec.experiments.translate import translate_config, translate_experiment, translate_metric
+from rllib_mec.registry import make_mdp
 
 _LONGEST_NAME = 200  # file systems take 255 bytes, and a time may be appended
 
@@ -124,6 +126,9 @@ def check(name: str, spec: dict[str, Any], notify: Callable[[str], None]) -> Exp
     algorithm = names.algorithm_class(given.run)
     stop = check_stop(given.stop, notify)
     configs, param_space = _check_config(algorithm, given.config or {}, given.env, notify)
+    if is_ours(configs[0].env):
+        for remark in make_mdp(str(configs[0].env), configs[0].env_config).remarks:
+            notify(remark)
     options = given.given(
         "num_samples", "max_failures", "max_concurrent_trials", "time_budget_s", "log_to_file"
     )

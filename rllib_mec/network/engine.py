@@ -21,7 +21,8 @@ rest of them; ``JOIN`` is what is left of that, or the result's way back, when t
 """
 
 _NO_RESOURCE = 0  # resources: 0 the MD's own CPU, then the channels, then the servers
-_SAME_INSTANT = 1.0 + 1e-12  # events this close are one: rounding must not make two of them
+SAME_INSTANT = 1.0 + 1e-12
+"""Events this close are one: rounding must not make two of them."""
 
 
 class Devices(NamedTuple):
@@ -68,6 +69,28 @@ class Records(NamedTuple):
 
     stage_ends: np.ndarray
     transmission_s: np.ndarray
+
+
+class Coming(NamedTuple):
+    """Tasks that are not there yet, and whom a call of :func:`advance` waits for.
+
+    Attributes:
+        release: When each task may begin, one column per task as in :class:`Decisions`, ``(N, W)``,
+            ms; ``(0, 0)`` where all are there.
+        awaited: Whose tasks are waited for, ``(N,)`` bool.
+        stop_after: The call ends when so many of the awaited MDs have done their tasks; 0: when all
+            MDs have done theirs.
+    """
+
+    release: np.ndarray
+    awaited: np.ndarray
+    stop_after: int
+
+
+@compiled
+def all_there():
+    """Nothing is to come, and all MDs are waited for."""
+    return Coming(np.empty((0, 0)), np.empty(0, dtype=np.bool_), 0)
 
 
 class Scratch(NamedTuple):
@@ -120,17 +143,19 @@ def make_scratch(num_devices, num_channels, num_servers):
 
 
 @compiled
-def advance(clock, horizon, devices, num_tasks, decisions, gain, physics, records, scratch):
+def advance(clock, horizon, devices, num_tasks, coming, decisions, gain, physics, records, scratch):
     """Advance one world from event to event until its MDs are done or the horizon is reached.
 
     ``devices`` and ``records`` are changed in place: a call with a finite horizon leaves tasks in
-    flight, and the next call carries them on. Stages of no length are passed at once.
+    flight, and the next call carries them on. Stages of no length are passed at once. A task of -1
+    is one from before the first: it has the last column.
 
     Args:
         clock: Time now, ms.
         horizon: Time to stop at, ms; ``inf`` runs until all tasks are done.
         devices: A :class:`Devices`.
         num_tasks: Tasks of each MD, ``(N,)`` int.
+        coming: A :class:`Coming`.
         decisions: A :class:`Decisions`.
         gain: Channel gain of each MD, ``(N,)``.
         physics: A :class:`~rllib_mec.network.physics.Physics`.
@@ -144,6 +169,9 @@ def advance(clock, horizon, devices, num_tasks, decisions, gain, physics, record
     stage, task, work, cut_at = devices
     partition, channel, server, power_w = decisions
     stage_ends, transmission_s = records
+    release, awaited, stop_after = coming
+    some_come = len(release) > 0
+    to_go = stop_after
     speed, left, since, own, behind, resource, received, load, changed = scratch
     stage_work, full_local = physics.stage_work, physics.full_local
     bandwidth_hz, noise_w, min_efficiency, ms_per_s = physics.radio
@@ -189,6 +217,11 @@ def advance(clock, horizon, devices, num_tasks, decisions, gain, physics, record
                     x = min(task[n], last)
                 if stage[n] == IDLE and task[n] >= num_tasks[n]:
                     left[n] = math.inf
+                    if stop_after > 0 and awaited[n]:
+                        to_go -= 1
+                    break
+                if some_come and stage[n] == IDLE and release[n, x] > clock * SAME_INSTANT:
+                    left[n] = release[n, x] - clock  # on its CPU, which does nothing else
                     break
                 stage[n] += 1
                 point = partition[n, x]
@@ -211,6 +244,14 @@ def advance(clock, horizon, devices, num_tasks, decisions, gain, physics, record
                 load[_NO_RESOURCE] -= 1
                 load[resource[n]] += 1
                 changed[resource[n]] = True
+
+        if stop_after > 0 and to_go <= 0:
+            for n in range(num_devices):
+                if stage[n] != IDLE:
+                    work[n] = left[n] * speed[n]
+                if stage[n] == TRANSMISSION:
+                    transmission_s[n, min(task[n], last)] += (clock - since[n]) / ms_per_s
+            return clock
 
         # Interference is summed from both ends: subtracting an MD's own power from the sum of all
         # would cancel the digits of weak interferers beside a strong one.
@@ -244,7 +285,7 @@ def advance(clock, horizon, devices, num_tasks, decisions, gain, physics, record
         changed[:] = False
 
         step = horizon - clock
-        if step * _SAME_INSTANT < next_event:
+        if step * SAME_INSTANT < next_event:
             for n in range(num_devices):
                 if stage[n] != IDLE:
                     work[n] = (left[n] - step) * speed[n]
@@ -252,6 +293,6 @@ def advance(clock, horizon, devices, num_tasks, decisions, gain, physics, record
                     transmission_s[n, min(task[n], last)] += (horizon - since[n]) / ms_per_s
             return horizon
         clock += next_event
-        at_once = next_event * _SAME_INSTANT
+        at_once = next_event * SAME_INSTANT
         for n in range(num_devices):
             left[n] = left[n] - next_event if left[n] > at_once else 0.0

@@ -69,6 +69,10 @@ class DeviceGroup(Group):
     """λ of the Poisson distribution of their tasks."""
     max_window: Annotated[NetworkCount, LeftOpen] = OPEN
     """The most tasks in a window of theirs, at most the scenario's; a larger choice means this."""
+    arrival_rate_hz: Annotated[QuantityOrZero, Field(le=1e6), LeftOpen] = OPEN
+    """Tasks that come to one of them a second."""
+    deadline_ms: Annotated[Quantity, LeftOpen] = OPEN
+    """What a task of theirs may take from when it comes."""
 
 
 @refuse_in_one_line

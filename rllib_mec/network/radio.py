@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from rllib_mec.compiled import compiled
 
 LN10_PER_DB = math.log(10.0) / 10.0
@@ -41,3 +43,20 @@ def rate_bps(received_w, interference_w, bandwidth_hz, noise_w, min_efficiency, 
         return bandwidth_hz * min_efficiency
     # log1p, so that without a floor a hopeless channel still has a rate above 0.
     return bandwidth_hz * (math.log1p(sinr) * _PER_LN2)
+
+
+@compiled
+def lone_rates_bps(received_w, bandwidth_hz, noise_w, min_efficiency):
+    """R_n of Eq. (1) for MDs that nobody interferes with, of the shape of ``received_w``.
+
+    Args:
+        received_w: Power that arrives of each, W.
+        bandwidth_hz: B_c.
+        noise_w: σ_c.
+        min_efficiency: The least spectral efficiency, bit/s/Hz.
+    """
+    rates = np.empty(received_w.size)
+    min_sinr = 2.0**min_efficiency - 1.0
+    for i, received in enumerate(received_w.flat):
+        rates[i] = rate_bps(received, 0.0, bandwidth_hz, noise_w, min_efficiency, min_sinr)
+    return rates.reshape(received_w.shape)

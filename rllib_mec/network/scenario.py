@@ -91,6 +91,10 @@ class Scenario:
     """W_max, the most tasks of an MD in a window."""
     mean_tasks: Annotated[Quantity, Field(le=1e5)] = 50.0
     """λ of the Poisson distribution of an MD's tasks, at least one each."""
+    arrival_rate_hz: Annotated[NonNegative, Field(le=1e6)] = 20.0
+    """Tasks that come to an MD a second, where they arrive (``mec_task_stream_v0``)."""
+    deadline_ms: Annotated[Quantity, LeftOpen] = OPEN
+    """What a task may take from when it comes, there too (default: as long as it likes)."""
     distance_range_m: tuple[Metres, Metres] = (1.0, 100.0)
     """Least and largest distance to the base station, in metres."""
     bandwidth_hz: Annotated[Quantity, LeftOpen] = OPEN

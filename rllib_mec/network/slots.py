@@ -16,6 +16,7 @@ from rllib_mec.network.engine import (
     Devices,
     Records,
     advance,
+    all_there,
     make_scratch,
 )
 from rllib_mec.network.physics import Physics
@@ -95,8 +96,17 @@ def _cpu_ms_left(n, stage, work, since_cut_ms, stage_work, point):
 
 
 @compiled
-def _cpu_share_done(n, stage, work, since_cut_ms, stage_work, point):
-    """Which share of its work on its MD's CPU a task in flight has done."""
+def cpu_share_done(n, stage, work, since_cut_ms, stage_work, point):
+    """Which share of its work on its MD's CPU a task in flight has done.
+
+    Args:
+        n: The MD.
+        stage: Of the task.
+        work: Left in that stage.
+        since_cut_ms: How long ago it was past its first stage.
+        stage_work: Work of each MD at each partition point, ``(N, 4, S)``.
+        point: The task's.
+    """
     whole = stage_work[n, LOCAL - 1, point] + stage_work[n, JOIN - 1, point]
     if whole <= 0.0:
         return 1.0
@@ -167,6 +177,7 @@ def play_slots(queues, flight, partition, channel, server, power_w, gain, physic
     last = records - 1
     last_point = out.point_tasks.shape[1] - 1
     scratch = make_scratch(num_devices, len(physics.radio.noise_w), len(physics.servers.speed))
+    coming = all_there()
     shape = (num_devices, records)
     own = Decisions(
         np.empty(shape, dtype=np.int64),
@@ -197,11 +208,11 @@ def play_slots(queues, flight, partition, channel, server, power_w, gain, physic
                 own.server[n, 0] = flight.server[b, n]
                 own.power_w[n, 0] = flight.power_w[b, n]
                 # Earlier slots have paid for this part of the MD's computing.
-                done = _cpu_share_done(n, stage[n], work[n], -cut_at[n], physics.stage_work, s)
+                done = cpu_share_done(n, stage[n], work[n], -cut_at[n], physics.stage_work, s)
                 energy -= physics.local_energy_j[n, s] * done
         elapsed = advance(
-            0.0, slot_ms, Devices(stage, task, work, cut_at), queues[b], own, gain[b], physics,
-            Records(out.stage_ends[b], on_air_s), scratch,
+            0.0, slot_ms, Devices(stage, task, work, cut_at), queues[b], coming, own, gain[b],
+            physics, Records(out.stage_ends[b], on_air_s), scratch,
         )  # fmt: skip
         for n in range(num_devices):
             out.num_tasks[b, n] = task[n]
@@ -217,7 +228,7 @@ def play_slots(queues, flight, partition, channel, server, power_w, gain, physic
                 begun += 1
                 x = min(task[n], last)
                 s = own.partition[n, x]
-                done = _cpu_share_done(n, stage[n], work[n], -cut_at[n], physics.stage_work, s)
+                done = cpu_share_done(n, stage[n], work[n], -cut_at[n], physics.stage_work, s)
                 energy += physics.local_energy_j[n, s] * done
                 flight.partition[b, n] = s
                 flight.channel[b, n] = own.channel[n, x]

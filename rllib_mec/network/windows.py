@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rllib_mec.compiled import compiled
-from rllib_mec.network.engine import Decisions, Devices, Records, advance, make_scratch
+from rllib_mec.network.engine import Decisions, Devices, Records, advance, all_there, make_scratch
 
 
 class WindowOutcome(NamedTuple):
@@ -73,6 +73,7 @@ def play_windows(partition, channel, server, power_w, gain, physics, out):
     """
     num_envs, num_devices, max_window = partition.shape
     scratch = make_scratch(num_devices, len(physics.radio.noise_w), len(physics.servers.speed))
+    coming = all_there()
     devices = Devices(
         np.empty(num_devices, dtype=np.int64),
         np.empty(num_devices, dtype=np.int64),
@@ -89,7 +90,8 @@ def play_windows(partition, channel, server, power_w, gain, physics, out):
         records = Records(out.stage_ends[b], transmission_s)
         num_tasks = out.num_tasks[b]
         advance(
-            0.0, math.inf, devices, num_tasks, decisions, gain[b], physics, records, scratch
+            0.0, math.inf, devices, num_tasks, coming, decisions, gain[b], physics, records,
+            scratch,
         )  # fmt: skip
         energy_j = out.task_energy_j[b]
         for n in range(num_devices):
@@ -100,19 +102,20 @@ def play_windows(partition, channel, server, power_w, gain, physics, out):
                 energy_j[n, x] = physics.local_energy_j[n, point]
                 if transmission_s[n, x] > 0.0:
                     energy_j[n, x] += power_w[b, n, x] * transmission_s[n, x]
-        summarise(b, out)
+        summarise(b, num_tasks, out)
 
 
 @compiled
-def summarise(b, out):
+def summarise(b, num_tasks, out):
     """Work out who finished last and when, how long the others waited, and the energy.
 
     Args:
         b: The world.
-        out: A :class:`WindowOutcome`, of whose world b ``num_tasks``, ``stage_ends`` and
-            ``task_energy_j`` are given, and the rest is filled.
+        num_tasks: Tasks of the MDs that are waited for, ``(N,)`` int; 0 of the others.
+        out: A :class:`WindowOutcome`, of whose world b ``stage_ends`` and ``task_energy_j`` are
+            given, and the rest is filled.
     """
-    num_tasks, ends, energy_j = out.num_tasks[b], out.stage_ends[b], out.task_energy_j[b]
+    ends, energy_j = out.stage_ends[b], out.task_energy_j[b]
     num_devices, max_window = energy_j.shape
     latency = 0.0
     participants = 0

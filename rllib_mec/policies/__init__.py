@@ -2,16 +2,20 @@
 
 from rllib_mec.policies.checkpoint import load_policy
 from rllib_mec.policies.fixed import FullOffload, LocalOnly, RandomPolicy
+from rllib_mec.policies.heuristics import Neurosurgeon, RoundRobin, ShortestQueue
 from rllib_mec.policies.planner.policy import Planner, PlannerBudget, check_plannable
 from rllib_mec.policies.policy import Policy
 
 __all__ = [
     "FullOffload",
     "LocalOnly",
+    "Neurosurgeon",
     "Planner",
     "PlannerBudget",
     "Policy",
     "RandomPolicy",
+    "RoundRobin",
+    "ShortestQueue",
     "check_plannable",
     "load_policy",
 ]

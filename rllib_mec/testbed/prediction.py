@@ -16,6 +16,7 @@ from rllib_mec.network.engine import (
     Devices,
     Records,
     advance,
+    all_there,
     make_scratch,
 )
 from rllib_mec.network.scenario import Scenario
@@ -125,6 +126,7 @@ def predict_fixed(
                 cut_at=np.zeros(num_devices),
             ),
             np.full(num_devices, num_tasks),
+            all_there(),
             Decisions(partition, own, np.zeros_like(own), np.full(own.shape, power_w)),
             np.zeros(num_devices),  # no gain: the rate's floor is the link's rate
             physics,

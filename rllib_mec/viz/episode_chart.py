@@ -44,7 +44,7 @@ def episode_text(recording: Recording) -> str:
     for index, step in enumerate(recording.steps):
         title = f"{name} {index + 1} at {step.start_ms:.1f} ms, left {queue_text(step.queues)}"
         tasks = (step.stage_ends[..., 2] > 0.0).sum(1)
-        parts.append(f"{gantt_text(step.stage_ends, tasks, title)}\n")
+        parts.append(f"{gantt_text(step.stage_ends, tasks, title, step.starts)}\n")
     return "\n".join([*parts, summary(recording)])
 
 

@@ -146,10 +146,10 @@ class _Film:
             text.set_visible(view - self._span < text.get_position()[0] < time_ms)
         steps = recording.steps
         index = int(np.searchsorted([step.start_ms for step in steps], time_ms, side="right")) - 1
-        done = np.bincount(
-            self._devices[self._ends <= time_ms + 1e-9], minlength=recording.num_devices
-        )
-        left = steps[0].queues - done
+        # Of tasks that come meanwhile the next step tells.
+        recent = (self._ends > steps[index].start_ms + 1e-9) & (self._ends <= time_ms + 1e-9)
+        done = np.bincount(self._devices[recent], minlength=recording.num_devices)
+        left = np.maximum(steps[index].queues - done, 0)
         self._text.set_text(
             f"{recording.mdp.step_name} {index + 1} of {len(steps)}, "
             f"{time_ms:.0f} ms, tasks left {queue_text(left)}"
@@ -171,14 +171,14 @@ class _Film:
 
 def _draw_queues(axes: Axes, recording: Recording) -> tuple[Any, list[Any]]:
     """Bars of the tasks left, one lane an MD."""
-    queues = recording.steps[0].queues
+    queues = np.max([step.queues for step in recording.steps], axis=0)
     prepare_lanes(axes, recording)
     axes.set_yticks([])
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
     axes.set_title("tasks left")
     bars = axes.barh(range(len(queues)), queues, height=0.66, color="#C9CED6")
-    axes.set_xlim(0.0, 1.25 * max(queues))
+    axes.set_xlim(0.0, 1.25 * max(queues.max(), 1))
     texts = [
         axes.text(count, n, f" {count}", va="center_baseline") for n, count in enumerate(queues)
     ]

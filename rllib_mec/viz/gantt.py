@@ -38,7 +38,12 @@ class Block(NamedTuple):
         return self.end_ms - self.start_ms
 
 
-def gantt_text(stage_ends: np.ndarray, window_size: np.ndarray, name: str = "task window") -> str:
+def gantt_text(
+    stage_ends: np.ndarray,
+    window_size: np.ndarray,
+    name: str = "task window",
+    starts: np.ndarray | None = None,
+) -> str:
     """Draw a window with letters, one line an MD.
 
     Args:
@@ -46,6 +51,7 @@ def gantt_text(stage_ends: np.ndarray, window_size: np.ndarray, name: str = "tas
             ``(N, W_max, 3)``, ms.
         window_size: Tasks of each MD, ``(N,)``; all 0 gives an empty chart.
         name: What a step is called.
+        starts: When each task began, ``(N, W_max)``, ms; by default as the one before ended.
 
     Returns:
         Lines of text, without a newline at the end.
@@ -54,7 +60,7 @@ def gantt_text(stage_ends: np.ndarray, window_size: np.ndarray, name: str = "tas
     num_devices = len(window_size)
     middles = (np.arange(_COLUMNS) + 0.5) * latency / _COLUMNS
     bars = np.full((num_devices, _COLUMNS), " ")
-    for block in blocks_of(stage_ends, window_size):
+    for block in blocks_of(stage_ends, window_size, starts):
         inside = (middles >= block.start_ms) & (middles < block.end_ms)
         bars[block.device, inside] = LETTERS[block.stage]
     margin = len(f"md_{num_devices - 1} |")
@@ -69,7 +75,10 @@ def gantt_text(stage_ends: np.ndarray, window_size: np.ndarray, name: str = "tas
 
 
 def gantt_image(
-    stage_ends: np.ndarray, window_size: np.ndarray, name: str = "task window"
+    stage_ends: np.ndarray,
+    window_size: np.ndarray,
+    name: str = "task window",
+    starts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw a window as an image; its size depends on N alone, so that windows make a video.
 
@@ -77,6 +86,7 @@ def gantt_image(
         stage_ends: See :func:`gantt_text`.
         window_size: See :func:`gantt_text`.
         name: See :func:`gantt_text`.
+        starts: See :func:`gantt_text`.
 
     Returns:
         The image, ``(H, W, 3)`` uint8.
@@ -84,12 +94,14 @@ def gantt_image(
     Raises:
         MecError: matplotlib is not installed.
     """
-    figure = _figure(stage_ends, window_size, name)
+    figure = _figure(stage_ends, window_size, name, starts)
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
-def _figure(stage_ends: np.ndarray, window_size: np.ndarray, name: str) -> Any:
+def _figure(
+    stage_ends: np.ndarray, window_size: np.ndarray, name: str, starts: np.ndarray | None
+) -> Any:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -115,7 +127,7 @@ def _figure(stage_ends: np.ndarray, window_size: np.ndarray, name: str) -> Any:
     for n in range(num_devices):
         if latency and window_size[n] == 0:
             axes.text(latency / 2, n, "no tasks", ha="center", va="center", color="0.45")
-    blocks = list(blocks_of(stage_ends, window_size))
+    blocks = list(blocks_of(stage_ends, window_size, starts))
     draw_bars(axes, blocks)
     figure.legend(
         legend_patches(), STAGES, loc="outside lower center", ncols=len(STAGES), frameon=False,
@@ -198,18 +210,22 @@ def _latency_ms(stage_ends: np.ndarray, window_size: np.ndarray) -> float:
     )
 
 
-def blocks_of(stage_ends: np.ndarray, window_size: np.ndarray) -> Iterator[Block]:
+def blocks_of(
+    stage_ends: np.ndarray, window_size: np.ndarray, starts: np.ndarray | None = None
+) -> Iterator[Block]:
     """All stages of some length, then each MD's waiting (as of its last task).
 
     Args:
         stage_ends: When the stages of each MD's tasks ended, ``(N, tasks, 3)``, ms; 0 where
             there is none.
         window_size: Tasks of each MD, ``(N,)`` int.
+        starts: When each task began, ``(N, tasks)``, ms; by default as the one before ended.
     """
     latency = _latency_ms(stage_ends, window_size)
     for n, size in enumerate(window_size):
         clock = 0.0
         for x in range(size):
+            clock = clock if starts is None else max(clock, float(starts[n, x]))
             for stage in range(3):
                 end = float(stage_ends[n, x, stage])
                 if end > clock:

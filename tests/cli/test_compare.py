@@ -52,7 +52,8 @@ def test_every_policy_stands_beside_its_ratio_to_the_planner(capsys, tmp_path):
     captured = capsys.readouterr()
     found = {entry["policy"]: entry for entry in json.loads(file.read_text())}
     assert captured.err == f"wrote {file}\n"
-    assert list(found) == ["local only", "full offload", "random", "planner"]
+    heuristics = ["neurosurgeon", "round robin", "shortest queue"]
+    assert list(found) == ["local only", "full offload", "random", *heuristics, "planner", "bound"]
     local, planner = found["local only"], found["planner"]
     assert local["latency_ms"]["mean"] == pytest.approx(2 * 5 * 8.603)
     assert local["point_share"] == [0, 0, 0, 0, 1]
@@ -68,15 +69,26 @@ def test_every_policy_stands_beside_its_ratio_to_the_planner(capsys, tmp_path):
         f"{local['of_planner'][metric]:.2f}×" for metric in COSTS
     ]
     assert "3 episodes (seed 0), 2 tasks an MD" in lines[-1] and "N=2" in lines[-1]
-    assert "full offload  0: 100 %" in lines
+    assert ["full", "offload", "0:", "100", "%"] in [line.split() for line in lines]
 
 
-def test_without_the_planner_there_are_no_ratios(capsys):
+def test_without_the_planner_the_ratios_are_to_the_bound(capsys):
     found = numbers(capsys, f"--policies full-offload {TINY}")
-    assert list(found) == ["full offload"] and "of_planner" not in found["full offload"]
+    offload, bound = found.values()
+    assert "of_planner" not in offload and "of_bound" not in bound and "energy_j" not in bound
+    for metric, ratio in offload["of_bound"].items():
+        assert ratio == pytest.approx(offload[metric]["mean"] / bound[metric]["mean"]) and ratio > 1
     assert main(f"compare --policies full-offload,local-only {TINY}".split()) == 0
     out = capsys.readouterr().out
-    assert "planner" not in out and "%" in out
+    assert "planner" not in out and out.splitlines()[0].count("/bound") == 3
+
+
+def test_the_bound_has_the_setting_of_the_policies(capsys):
+    command = "--policies local-only --scenario num_devices=2 profile=si --episodes 2"
+    for placement in ("", "--num-tasks 4,5 --distance 10,20", "--draw"):
+        local, bound = numbers(capsys, f"{command} {placement}").values()
+        for key in ("env", "profile", "num_devices", "num_tasks", "distance_m"):
+            assert local[key] == bound[key], (placement, key)
 
 
 def test_the_distance_can_be_set_and_both_can_be_drawn(capsys):
@@ -158,6 +170,8 @@ def test_what_belongs_to_a_method_is_not_taken_for_the_scenario(capsys, trained)
     first, second = (numbers(capsys, f"{command} {p}") for p in ("agile emh", "emh agile"))
     assert first == {name: second[name] for name in first}
     assert first["EMH-PPO"]["latency_ms"] == first["full offload"]["latency_ms"]
+    # A bound on the others is none on it.
+    assert "of_bound" not in first["AgileNN"] and "of_bound" in first["EMH-PPO"]
     # A part of the features is sent, but the rest is computed on the device.
     assert first["AgileNN"]["energy_j"]["mean"] != first["EMH-PPO"]["energy_j"]["mean"]
     assert main(["compare", *f"{command} emh agile".split()]) == 0
@@ -213,6 +227,8 @@ def test_in_time_slots_the_planner_decides_task_windows(capsys):
     assert captured.err == (
         "rllib-mec: note: the planner cannot simulate a time slot: it decides task windows of up "
         "to 5 instead, with another reward\n"
+        "rllib-mec: note: there is no bound on cost: a time slot draws shadowing anew under a "
+        "transmission\n"
     )
     row = next(line for line in captured.out.splitlines() if line.startswith("local only"))
     assert row.count("×") == 3 and "time slots of 20 ms" in captured.out
@@ -231,6 +247,8 @@ def test_beside_a_checkpoint_its_own_mdp_holds_for_all(capsys, trained):
     captured = capsys.readouterr()
     assert captured.err == (
         "rllib-mec: note: the checkpoint own was trained with deadline_ms=40.0 (here 42)\n"
+        "rllib-mec: note: there is no bound on cost: deadline_window_v0 has a law of its own "
+        "(task_rewards)\n"
     )
     assert f"{LOCAL_REWARD - 1.015:.2f}" in captured.out
     trained("slots", TimeSlotMDP(Scenario(num_devices=2), slot_ms=20.0))
@@ -335,7 +353,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_of_the_registry_can_be_compared(name, capsys):
-    assert len(numbers(capsys, f"--policies {name} {TINY}")) == 1
+    assert len(numbers(capsys, f"--policies {name} {TINY}")) == 2  # it, and the bound
 
 
 @pytest.fixture
@@ -420,3 +438,40 @@ def test_what_was_trained_is_compared_rendered_and_plotted(
     assert capsys.readouterr().out.startswith("H-PPO: resnet50, N=2")
     assert main("plot tiny --out curves.png".split()) == 0
     assert capsys.readouterr().out.startswith("H-PPO: 1 run, 2 results\n")
+
+
+STREAM = "--env mec_task_stream_v0 --episodes 3 --scenario horizon_ms=600 num_devices=2"
+
+
+def test_where_tasks_arrive_the_planner_is_left_out_and_times_in_the_system_are_told(capsys):
+    assert main(f"compare {STREAM} deadline_ms=60 arrival_rate_hz=30".split()) == 0
+    captured = capsys.readouterr()
+    [note] = captured.err.splitlines()
+    assert "without the planner, which cannot plan what has not come" in note
+    titles = ["sojourn, ms", "p50", "p95", "p99", "in time, %", "tasks/s", "backlog", "fairness"]
+    [header] = [line for line in captured.out.splitlines() if "sojourn" in line]
+    assert [title for title in titles if title in header] == titles
+    assert "arrivals poisson, 30 tasks/s an MD for 0.6 s" in captured.out
+    found = numbers(capsys, f"{STREAM} deadline_ms=60 arrival_rate_hz=30")
+    assert list(found) == ["local only", "full offload", "random"]
+    local, offload = found["local only"], found["full offload"]
+    assert local["sojourn_ms"]["mean"] > 43.0 > offload["sojourn_ms"]["mean"]
+    assert offload["deadline_hit_rate"]["mean"] > local["deadline_hit_rate"]["mean"]
+
+
+def test_the_planner_asked_for_by_name_where_tasks_arrive_is_refused_in_one_line(capsys):
+    assert main(f"compare {STREAM} --policies local-only,planner".split()) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "the planner cannot plan what has not come" in line
+
+
+def test_of_episodes_in_which_nothing_came_there_is_no_time_in_the_system(capsys):
+    found = numbers(capsys, f"{STREAM} arrival_rate_hz=0.000001 --policies local-only")
+    assert found["local only"]["sojourn_ms"] == {"mean": None, "half_width": None}
+    assert found["local only"]["backlog"]["mean"] == 0.0
+
+
+def test_more_than_anyone_can_serve_is_noted(capsys):
+    assert main(f"compare {STREAM} arrival_rate_hz=400 --policies local-only".split()) == 0
+    [note] = capsys.readouterr().err.splitlines()
+    assert "no policy can serve these arrivals" in note and "ρ = 2.87" in note

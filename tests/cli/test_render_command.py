@@ -110,3 +110,13 @@ def test_bad_input_is_one_line_and_exit_code_2(checkpoint, tmp_path, capsys, arg
     assert captured.out == "" and [p.name for p in tmp_path.iterdir()] == ["trained"]
     assert captured.err.startswith("rllib-mec: error: ") and captured.err.count("\n") == 1
     assert message in captured.err
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "txt"])
+def test_an_episode_in_which_tasks_arrive_is_shown_up_to_its_horizon(tmp_path, capsys, suffix):
+    out = tmp_path / f"episode.{suffix}"
+    stream = "--env mec_task_stream_v0 --scenario horizon_ms=400 arrival_rate_hz=15 num_devices=2"
+    assert main(f"render local-only {stream} --fps 3 --out {out}".split()) == 0
+    assert capsys.readouterr().out.startswith("whole episode: ")
+    if suffix == "txt":
+        assert ", latency 400.0 ms," in out.read_text(encoding="utf-8")

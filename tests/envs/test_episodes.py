@@ -21,6 +21,7 @@ def step(reward, latency, energy, waiting, window_size, point_tasks, terminated)
         reward=np.array(reward),
         task_rewards=np.zeros((num_envs, 5)),
         terminated=np.array(terminated),
+        truncated=np.zeros(num_envs, bool),
         latency_ms=np.array(latency),
         energy_j=np.array(energy),
         waiting_ms=np.array(waiting),
@@ -28,6 +29,7 @@ def step(reward, latency, energy, waiting, window_size, point_tasks, terminated)
         played=np.zeros((num_envs, num_devices, 5), bool),
         point_tasks=np.array(point_tasks),
         stage_ends=np.zeros((num_envs, num_devices, 5, 3)),
+        elapsed_ms=np.array(latency),
     )
 
 

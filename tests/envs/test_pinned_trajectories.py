@@ -52,6 +52,11 @@ SCENARIOS = {
 }
 OF_THE_ENV = {
     "mec_task_window_v0": {"": {}, "windows of 2": {"max_window": 2}},
+    "mec_task_stream_v0": {
+        "": {"horizon_ms": 1500.0},
+        "bursts": {"horizon_ms": 700.0, "arrivals": "bursts", "arrival_rate_hz": 60.0},
+        "late": {"horizon_ms": 900.0, "arrival_rate_hz": 40.0, "deadline_ms": 60.0},
+    },
     "mec_time_slot_v0": {
         "": {},
         "10 ms": {"slot_ms": 10.0},
@@ -98,6 +103,9 @@ def digest(env, own, name):
             result = worlds.step(actions(mdp, worlds.num_points, step))
             for field in FIELDS:
                 add(getattr(result, field))
+            if mdp.tasks_arrive:
+                for field in ("truncated", "elapsed_ms", "starts"):
+                    add(getattr(result, field))
     return found.hexdigest()[:16]
 
 

@@ -20,7 +20,7 @@ def cost(task_ends, energy_j, alpha=0.05, beta=50.0):
     outcome.task_energy_j[0] = energy_j
     for n, ends in enumerate(task_ends):
         outcome.stage_ends[0, n, : len(ends)] = np.array(ends)[:, None]
-    summarise(0, outcome)
+    summarise(0, num_tasks[0], outcome)
     weights = Scenario(waiting_weight=alpha, energy_weight=beta)
     shares = window_rewards(outcome, weights)
     reward = total_rewards(shares)[0]

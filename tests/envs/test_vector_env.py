@@ -89,7 +89,8 @@ def test_a_world_does_not_depend_on_the_other_worlds_of_its_batch():
         one = alone.step({key: values[1:2] for key, values in actions.items()})
         three = among.step(actions)
         for value, values in zip(one, three, strict=True):
-            np.testing.assert_array_equal(value[0], values[1])
+            if value is not None:
+                np.testing.assert_array_equal(value[0], values[1])
 
 
 def test_distances_do_not_depend_on_what_was_decided():

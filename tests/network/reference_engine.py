@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rllib_mec.network import engine
-from rllib_mec.network.engine import Decisions, Devices, advance, make_scratch
+from rllib_mec.network.engine import Coming, Decisions, Devices, advance, make_scratch
 from rllib_mec.network.physics import Physics, Radio, Servers
 
 
@@ -27,6 +27,7 @@ class World:
     ``beside_ms`` ``(S,)`` is what the MD's CPU does beside a task's last two stages. Where MDs are
     unlike, ``slowness`` ``(N,)`` says how many times the work of each stage is an MD's own;
     channels and servers may have bandwidths ``(C,)``, speeds and delays ``(M,)`` of their own.
+    ``release_ms`` ``(N, W)`` says when each task may begin, if not at once.
     """
 
     num_tasks: np.ndarray
@@ -46,6 +47,7 @@ class World:
     slowness: np.ndarray | float = 1.0
     server_speed: np.ndarray | float = 1.0
     server_delay_ms: np.ndarray | float = 0.0
+    release_ms: np.ndarray | None = None
 
     def bandwidth_of(self, c: int) -> float:
         return float(np.broadcast_to(self.bandwidth_hz, self.num_channels)[c])
@@ -62,6 +64,7 @@ class World:
     def permuted(self, order: Sequence[int]) -> World:
         """The same window with its MDs in another order."""
         names = ("num_tasks", "partition", "channel", "server", "power_w", "gain")
+        names += () if self.release_ms is None else ("release_ms",)
         return dataclasses.replace(self, **{name: getattr(self, name)[order] for name in names})
 
 
@@ -72,7 +75,12 @@ class Records:
     transmission_s: np.ndarray
 
 
-def run_engine(world: World, horizons: Sequence[float] = (math.inf,)) -> Records:
+def run_engine(
+    world: World,
+    horizons: Sequence[float] = (math.inf,),
+    awaited: np.ndarray | None = None,
+    stop_after: int = 0,
+) -> Records:
     """The package's engine, stopped at each of ``horizons`` and carried on."""
     num_devices, slots = world.partition.shape
     devices = Devices(
@@ -102,11 +110,14 @@ def run_engine(world: World, horizons: Sequence[float] = (math.inf,)) -> Records
     decisions = Decisions(world.partition, world.channel, world.server, world.power_w)
     records = engine.Records(np.zeros((num_devices, slots, 3)), np.zeros((num_devices, slots)))
     scratch = make_scratch(num_devices, world.num_channels, world.num_servers)
+    release = np.zeros((0, 0)) if world.release_ms is None else world.release_ms
+    waited_for = np.ones(num_devices, dtype=bool) if awaited is None else awaited
+    coming = Coming(release, waited_for, stop_after)
     clock = 0.0
     for horizon in horizons:
         clock = advance(
-            clock, float(horizon), devices, world.num_tasks, decisions, world.gain, physics,
-            records, scratch,
+            clock, float(horizon), devices, world.num_tasks, coming, decisions, world.gain,
+            physics, records, scratch,
         )  # fmt: skip
     return Records(clock, records.stage_ends, records.transmission_s)
 
@@ -123,6 +134,13 @@ class _Task:
         self.beside = own * float(np.broadcast_to(world.beside_ms, num_points)[point])
         is_sent = point < num_points - 1
         self.delay = world.delay_of(world.server[n, x]) if is_sent else 0.0
+        self.release = 0.0 if world.release_ms is None else float(world.release_ms[n, x])
+
+    def goes_on_at(self, clock: float) -> bool:
+        return self.is_here(clock) and (self.is_done or self.is_at_a_stages_end)
+
+    def is_here(self, clock: float) -> bool:
+        return self.release <= clock * (1 + 1e-12)
 
     @property
     def is_cut(self) -> bool:
@@ -146,7 +164,11 @@ def run_reference(world: World) -> Records:
     clock = 0.0
     while True:
         for n, tasks in enumerate(queues):
-            while tasks and (tasks[0].is_done or tasks[0].is_at_a_stages_end):
+            while (
+                tasks
+                and tasks[0].is_here(clock)
+                and (tasks[0].is_done or tasks[0].is_at_a_stages_end)
+            ):
                 task = tasks[0]
                 if task.stages:
                     kind, _ = task.stages.pop(0)
@@ -154,14 +176,17 @@ def run_reference(world: World) -> Records:
                 if task.is_done:
                     stage_ends[n, task.x, 2] = clock
                     tasks.pop(0)
-        current = {n: tasks[0] for n, tasks in enumerate(queues) if tasks}
-        if not current:
+        if not any(queues):
             return Records(clock, stage_ends, transmission_s)
+        current = {
+            n: tasks[0] for n, tasks in enumerate(queues) if tasks and tasks[0].is_here(clock)
+        }
         now = {n: (task.x, *task.stages[0]) for n, task in current.items() if task.stages}
         speeds = {n: _speed(world, now, n) for n in now}
         ends = [work / speeds[n] for n, (_, _, work) in now.items()]
         ends += [task.beside for task in current.values() if task.is_cut and task.beside > 0.0]
         ends += [task.delay for task in current.values() if not task.stages and task.delay > 0.0]
+        ends += [q[0].release - clock for q in queues if q and not q[0].is_here(clock)]
         step = min(ends)
         clock += step
         for task in current.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_engine import World, run_engine, run_reference
@@ -12,11 +13,14 @@ from reference_engine import World, run_engine, run_reference
 
 @st.composite
 def worlds(draw):
-    """Up to 6 MDs; gains over many decades or all equal; stages of no length among the points."""
+    """Up to 6 MDs; gains over many decades or all equal; stages of no length among the points.
+
+    All tasks are there at once, or come within some time.
+    """
     shape = (draw(st.integers(1, 6)), draw(st.integers(1, 4)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     channels, servers = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    equal = draw(st.booleans())
+    equal, spread = draw(st.booleans()), draw(st.sampled_from([0.0, 20.0, 200.0]))
     return World(
         num_tasks=rng.integers(0, shape[1] + 1, size=shape[0]),
         partition=rng.integers(4, size=shape),
@@ -31,6 +35,7 @@ def worlds(draw):
         num_channels=channels,
         num_servers=servers,
         ms_per_s=draw(st.sampled_from([1.0, 1000.0])),
+        release_ms=np.sort(rng.uniform(0.0, spread, shape), axis=1) if spread else None,
     )
 
 
@@ -85,6 +90,34 @@ def test_slots_of_any_length_change_nothing(world, slot):
     whole = run_engine(world)
     count = min(math.ceil(whole.end_ms / slot), 200)
     assert_same(run_engine(world, [*(slot * (i + 1) for i in range(count)), math.inf]), whole)
+
+
+@settings(max_examples=50, deadline=None)
+@given(worlds())
+def test_no_task_begins_before_it_has_come(world):
+    result = run_engine(world)
+    if world.release_ms is None:
+        return
+    for n, x in np.argwhere(np.arange(world.partition.shape[1]) < world.num_tasks[:, None]):
+        alone = world.stage_work[0, world.partition[n, x]]
+        assert result.stage_ends[n, x, 0] >= world.release_ms[n, x] + alone - 1e-9
+
+
+@settings(max_examples=50, deadline=None)
+@given(worlds(), st.integers(0, 2**6 - 1), st.integers(1, 6))
+def test_it_stops_when_those_are_done_who_are_waited_for(world, mask, count):
+    busy = np.flatnonzero(world.num_tasks)
+    awaited = (mask >> np.arange(len(world.gain)) & 1).astype(bool) & (world.num_tasks > 0)
+    count = min(count, int(awaited.sum()))
+    if not count:
+        return
+    whole = run_engine(world)
+    ends = whole.stage_ends[busy, world.num_tasks[busy] - 1, 2]
+    own = np.sort(ends[awaited[busy]])
+    stopped = run_engine(world, awaited=awaited, stop_after=count)
+    assert stopped.end_ms == pytest.approx(own[count - 1], abs=1e-9)
+    done = whole.stage_ends <= stopped.end_ms * (1 + 1e-12)
+    np.testing.assert_array_equal(stopped.stage_ends[done], whole.stage_ends[done])
 
 
 def test_tasks_beyond_the_last_decision_share_it():

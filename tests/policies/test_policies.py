@@ -7,7 +7,15 @@ from ray.rllib.core.distribution.torch.torch_distribution import TorchDeterminis
 from rllib_mec.envs import TaskWindowMDP, TimeSlotMDP
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
-from rllib_mec.policies import FullOffload, LocalOnly, RandomPolicy, load_policy
+from rllib_mec.policies import (
+    FullOffload,
+    LocalOnly,
+    Neurosurgeon,
+    RandomPolicy,
+    RoundRobin,
+    ShortestQueue,
+    load_policy,
+)
 from rllib_mec.registry import ENVIRONMENTS, make_mdp
 
 
@@ -17,7 +25,9 @@ def scenario():
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-@pytest.mark.parametrize("make", [LocalOnly, FullOffload, RandomPolicy])
+@pytest.mark.parametrize(
+    "make", [LocalOnly, FullOffload, RandomPolicy, Neurosurgeon, RoundRobin, ShortestQueue]
+)
 def test_decisions_can_be_played(make, name):
     mdp = make_mdp(name, {"num_devices": 4})
     worlds = mdp.make(6)

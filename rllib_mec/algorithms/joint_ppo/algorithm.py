@@ -40,7 +40,7 @@ from rllib_mec.algorithms.joint_ppo.settings import SETTINGS, check_arguments, c
 from rllib_mec.algorithms.recording import can_pack_episodes
 from rllib_mec.errors import MecError, nearest, one_line
 from rllib_mec.network.checks import Positive, Switch
-from rllib_mec.registry import ENVIRONMENTS, algorithm_name
+from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
 
 RESTART_PATIENCE_S = 120.0
 """How long to wait for env runners to come back when none of them answers."""
@@ -219,6 +219,11 @@ class JointPPOConfig(PPOConfig):
             raise MecError(one_line(error)) from None
         self._check_env()
         check_env_config(self)
+        if make_mdp(str(self.env), self.env_config).tasks_arrive and not self.use_critic:
+            raise MecError(
+                f"use_critic must be true for {self.env}, whose episodes are cut at a horizon: "
+                "without values nobody says what follows"
+            )
         self.joint_module_class().model_config_cls.from_dict(self.model_config)
         if self.evaluation_config and (evaluation := self.get_evaluation_config_object()):
             evaluation.validate()

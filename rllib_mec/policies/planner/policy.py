@@ -187,6 +187,11 @@ def check_plannable(mdp: MDP) -> None:
     Raises:
         MecError: Its steps cannot be simulated, or there are too many MDs.
     """
+    if mdp.tasks_arrive:
+        raise MecError(
+            f"the planner cannot plan what has not come: in {mdp.env_id} tasks arrive, "
+            "and it plans for those that are all there at the start"
+        )
     if not mdp.can_simulate:
         raise MecError(
             f"the planner plans what can be simulated, as task windows can, not a {mdp.step_name}"

@@ -1,0 +1,121 @@
+"""The laws by which tasks arrive: a Poisson process, bursts, a trace; and the load they make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from rllib_mec.envs.draws import Draw
+from rllib_mec.errors import MecError, nearest
+from rllib_mec.network.arrivals import random_arrivals, read_trace, trace_arrivals
+from rllib_mec.network.scenario import Scenario
+
+NONE, POISSON, BURSTS = "none", "poisson", "bursts"
+
+LAWS = (POISSON, BURSTS, NONE)
+"""Names of laws; anything else is the path of a trace."""
+
+
+def check_arrivals(arrivals: object, num_devices: int) -> None:
+    """Check the name of a law, or that a trace can be read from any folder.
+
+    Args:
+        arrivals: What was given.
+        num_devices: N.
+
+    Raises:
+        MecError: It is neither.
+    """
+    if arrivals in LAWS:
+        return
+    if not isinstance(arrivals, str) or not arrivals:
+        raise MecError(f"arrivals must be one of {', '.join(LAWS)} or a CSV file, not {arrivals!r}")
+    if "/" not in arrivals and "." not in arrivals:
+        close = nearest(arrivals, LAWS, cutoff=0.5)
+        hint = f"did you mean {close!r}? " if close else ""
+        raise MecError(
+            f"unknown arrivals {arrivals!r}: {hint}choose from {', '.join(LAWS)}, "
+            "or give the path of a CSV file"
+        )
+    if not Path(arrivals).is_absolute():
+        raise MecError(
+            f"arrivals must be an absolute path, as Ray's workers run in another folder, "
+            f"but is {arrivals!r}; did you mean {str(Path(arrivals).absolute())!r}?"
+        )
+    read_trace(arrivals, num_devices)
+
+
+def draw_arrivals(
+    draw: Draw,
+    scenario: Scenario,
+    arrivals: str,
+    horizon_ms: float,
+    burst_factor: float,
+    burst_share: float,
+    burst_mean_ms: float,
+) -> np.ndarray:
+    """When the tasks of every MD come.
+
+    Args:
+        draw: Of the episode's first step.
+        scenario: Gives the rates.
+        arrivals: One of :data:`LAWS`, or the path of a trace; of one longer than the horizon, a
+            stretch that begins anywhere in it.
+        horizon_ms: Nothing comes after it.
+        burst_factor: See :func:`~rllib_mec.network.arrivals.random_arrivals`.
+        burst_share: Likewise.
+        burst_mean_ms: Likewise.
+
+    Returns:
+        ``(B, N, K)``, ms since the episode's start; ``inf`` where there is no more.
+    """
+    if arrivals == NONE:
+        return np.empty((len(draw.keys), draw.num_devices, 0))
+    if arrivals in LAWS:
+        bursts = {"burst_factor": burst_factor, "burst_share": burst_share}
+        return random_arrivals(
+            draw.keys,
+            scenario.of_devices("arrival_rate_hz"),
+            horizon_ms,
+            burst_mean_ms=burst_mean_ms,
+            **(bursts if arrivals == BURSTS else {}),
+        )
+    start = draw.uniform("where in the trace")[:, 0]
+    return trace_arrivals(read_trace(arrivals, draw.num_devices), start, horizon_ms)
+
+
+def rates_hz(scenario: Scenario, arrivals: str) -> np.ndarray:
+    """Mean tasks a second of every MD, ``(N,)``.
+
+    Args:
+        scenario: Gives the rates, but those of a trace.
+        arrivals: As in :func:`draw_arrivals`.
+    """
+    if arrivals == NONE:
+        return np.zeros(scenario.num_devices)
+    if arrivals in LAWS:
+        return scenario.of_devices("arrival_rate_hz")
+    times_ms = read_trace(arrivals, scenario.num_devices)
+    last_ms = max(own[-1] for own in times_ms if len(own))
+    return np.array([1e3 * len(own) / max(last_ms, 1.0) for own in times_ms])
+
+
+def least_load(scenario: Scenario, arrivals: str) -> float:
+    """ρ: what comes over the most that MDs and servers together could do, whatever is decided.
+
+    Only CPUs and servers count, as if the radio took no time: no policy can serve a load above 1.
+
+    Args:
+        scenario: The network.
+        arrivals: As in :func:`draw_arrivals`.
+    """
+    physics = scenario.physics
+    cpu_ms = physics.stage_work[:, 0] + physics.stage_work[:, 3]
+    server_ms = physics.stage_work[:, 2]
+    local_ms, remote_ms = cpu_ms[:, -1], server_ms.max(axis=1)
+    # Of both the task's whole: no cut takes less than this share of them together.
+    shares = cpu_ms / local_ms[:, None]
+    shares = shares + server_ms / np.maximum(remote_ms, 1e-12)[:, None]
+    per_ms = (1.0 / local_ms).sum() + physics.servers.speed.sum() / max(remote_ms.min(), 1e-12)
+    return float(rates_hz(scenario, arrivals).sum() / 1e3 / (per_ms / shares.min()))

@@ -1,0 +1,203 @@
+"""Rules of practitioners: Neurosurgeon per device, round robin, join the shortest queue.
+
+They need no search and no training, and each looks at one thing only: Neurosurgeon at a device and
+its link, round robin at whose turn it is, the shortest queue at the servers. All cut where
+Neurosurgeon does. (Deadline first, the rule for tasks with deadlines, has nothing to order here,
+where a window's tasks are equal and due together.)
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Hashable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from rllib_mec.compiled import compiled
+from rllib_mec.envs.actions import power_w
+from rllib_mec.network.radio import channel_gain, rate_bps
+from rllib_mec.policies.policy import Policy
+
+_NUM_POWERS = 31
+
+
+class _Cuts(NamedTuple):
+    """What every MD would do alone in the network, for each kind of channel and server.
+
+    Attributes:
+        partition: Partition points, ``(B, N, channel kinds, server kinds)`` int.
+        power: Power actions, likewise.
+        latency_ms: Of a task, likewise.
+    """
+
+    partition: np.ndarray
+    power: np.ndarray
+    latency_ms: np.ndarray
+
+
+class Heuristic(Policy):
+    """Places tasks by a rule, and cuts each where its MD alone would: Neurosurgeon's static cut.
+
+    That is the partition point and the power at which a task's latency and β times its energy are
+    least for an MD that has channel and server to itself, at its distance and without shadowing.
+    """
+
+    def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
+        """Place and cut all tasks; windows are as large as they may be; see the base class."""
+        state = self.mdp.decode(np.asarray(observation))
+        # Cuts are static: worlds where all MDs stand alike share them.
+        distances_m, index = np.unique(state.distances_m, axis=0, return_inverse=True)
+        cuts = _Cuts(*(values[index.ravel()] for values in self._cuts(distances_m)))
+        most = np.minimum(state.queues, self.scenario.of_devices("max_window"))
+        is_task = np.arange(self.scenario.max_window) < most[..., None]
+        channel, server = self._place(cuts, is_task)
+        world, device = np.ogrid[: len(observation), : self.scenario.num_devices]
+        world, device = world[..., None], device[..., None]
+        at = (world, device, self._channel_kinds[1][channel], self._server_kinds[1][server])
+        return {
+            "partition": cuts.partition[at],
+            "channel": channel,
+            "server": server,
+            "power": cuts.power[at],
+            "window": np.full(most.shape, self.scenario.max_window - 1),
+        }
+
+    @abc.abstractmethod
+    def _place(self, cuts: _Cuts, is_task: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Channels and servers.
+
+        Args:
+            cuts: Where tasks would be cut.
+            is_task: Whether there is a task, ``(B, N, W_max)``.
+
+        Returns:
+            Both ``(B, N, W_max)`` int.
+        """
+
+    def _in_turn(self, order: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Channels and servers dealt in turn."""
+        scenario = self.scenario
+        channel, server = order % scenario.num_channels, order % scenario.num_servers
+        return np.broadcast_to(channel, shape).copy(), np.broadcast_to(server, shape).copy()
+
+    @cached_property
+    def _channel_kinds(self) -> tuple[list[int], np.ndarray]:
+        return _kinds(self.scenario.radio_channels)
+
+    @cached_property
+    def _server_kinds(self) -> tuple[list[int], np.ndarray]:
+        return _kinds(self.scenario.mec_servers)
+
+    def _cuts(self, distances_m: np.ndarray) -> _Cuts:
+        scenario = self.scenario
+        gain = channel_gain(
+            distances_m, 0.0, scenario.reference_distance_m, scenario.path_loss_exponent
+        )
+        actions = np.linspace(0.0, 1.0, _NUM_POWERS)
+        watts = power_w(np.tile(actions, (scenario.num_devices, 1)), scenario)
+        channels, servers = (
+            np.array(kinds[0]) for kinds in (self._channel_kinds, self._server_kinds)
+        )
+        shape = (*gain.shape, len(channels), len(servers))
+        cuts = _Cuts(np.zeros(shape, dtype=np.int64), np.zeros(shape), np.zeros(shape))
+        _cut_alone(
+            gain, actions, watts, channels, servers, scenario.physics, scenario.energy_weight, cuts
+        )
+        return cuts
+
+
+@compiled
+def _cut_alone(gain, actions, watts, channels, servers, physics, energy_weight, cuts):
+    """Fill in the cuts at which latency and β times energy of a task alone are least."""
+    radio = physics.radio
+    min_sinr = 2.0**radio.min_efficiency - 1.0
+    for b, n, i, j in np.ndindex(cuts.partition.shape):
+        local, bits, served, kept = physics.stage_work[n]
+        c, m = channels[i], servers[j]
+        least = math.inf
+        for q in range(len(actions)):
+            rate = rate_bps(
+                watts[n, q] * gain[b, n], 0.0,
+                radio.bandwidth_hz[c], radio.noise_w[c], radio.min_efficiency, min_sinr,
+            )  # fmt: skip
+            for point in range(physics.full_local[n] + 1):
+                seconds = bits[point] / rate
+                latency_ms = local[point]
+                if point < physics.full_local[n]:
+                    away_ms = radio.ms_per_s * seconds + served[point] / physics.servers.speed[m]
+                    latency_ms += max(kept[point], away_ms + physics.servers.delay_ms[m])
+                energy_j = physics.local_energy_j[n, point] + watts[n, q] * seconds
+                cost = latency_ms + energy_weight * energy_j
+                if cost < least:
+                    least = cost
+                    cuts.partition[b, n, i, j] = point
+                    cuts.power[b, n, i, j] = actions[q]
+                    cuts.latency_ms[b, n, i, j] = latency_ms
+
+
+class Neurosurgeon(Heuristic):
+    """Every MD takes the best static cut for itself, as if it were alone (Kang et al. 2017).
+
+    MDs are dealt to channels and servers in turn.
+    """
+
+    name = "neurosurgeon"
+
+    def _place(self, cuts: _Cuts, is_task: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._in_turn(np.arange(self.scenario.num_devices)[:, None], is_task.shape)
+
+
+class RoundRobin(Heuristic):
+    """Task after task is dealt to channels and servers in turn, as load balancers do by default."""
+
+    name = "round robin"
+
+    def _place(self, cuts: _Cuts, is_task: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._in_turn(_dealt(is_task), is_task.shape)
+
+
+class ShortestQueue(Heuristic):
+    """Each task joins the server where it would be done first, after all that the server was given.
+
+    Servers' queues are counted in work over their speed, and what the task would take alone comes
+    on top. Tasks join in turn: every MD's first, then every MD's second. Channels are dealt as in
+    round robin.
+    """
+
+    name = "shortest queue"
+
+    def _place(self, cuts: _Cuts, is_task: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scenario, servers = self.scenario, self.scenario.physics.servers
+        served = scenario.physics.stage_work[:, 2]
+        channel, server = self._in_turn(_dealt(is_task), is_task.shape)
+        worlds, of_server = np.arange(len(is_task)), self._server_kinds[1]
+        busy_ms = np.zeros((len(is_task), scenario.num_servers))
+        for x in range(is_task.shape[2]):
+            for n in range(scenario.num_devices):
+                of_channel = self._channel_kinds[1][channel[:, n, x]]
+                alone_ms = cuts.latency_ms[worlds, n, of_channel][:, of_server]
+                joined = (busy_ms + alone_ms).argmin(1)
+                point = cuts.partition[worlds, n, of_channel, of_server[joined]]
+                work_ms = served[n, point] / servers.speed[joined]
+                server[:, n, x] = joined
+                busy_ms[worlds, joined] += np.where(is_task[:, n, x], work_ms, 0.0)
+        return channel, server
+
+
+def _dealt(is_task: np.ndarray) -> np.ndarray:
+    """How many tasks are dealt before each: every MD's first, then every MD's second."""
+    in_order = is_task.transpose(0, 2, 1)
+    before = np.cumsum(in_order.reshape(len(is_task), -1), axis=1).reshape(in_order.shape)
+    return before.transpose(0, 2, 1) - is_task
+
+
+def _kinds(members: Sequence[Hashable]) -> tuple[list[int], np.ndarray]:
+    """The first of each kind, and of which kind every member is."""
+    first: dict[Hashable, int] = {}
+    for i, member in enumerate(members):
+        first.setdefault(member, i)
+    index = {member: kind for kind, member in enumerate(first)}
+    return list(first.values()), np.array([index[member] for member in members])
