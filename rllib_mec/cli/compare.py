@@ -26,7 +26,7 @@ from rllib_mec.cli import scenarios
 from rllib_mec.cli.command import COUNT, OK, command, option
 from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.errors import MecError
-from rllib_mec.experiments.messages import note
+from rllib_mec.experiments.messages import note, progress_line
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.registry import POLICIES, make_policy
 from rllib_mec.viz.plotting import check_target
@@ -143,6 +143,7 @@ def _make_untrained(
                 raise
             note(f"{name} is left out: {error}")
             continue
+        made[-1].report = progress_line()
         if windows:
             note(
                 f"the planner cannot simulate a {mdp.step_name}: it decides {made[-1].mdp} "

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from rllib_mec.envs.episodes import (
-    EVALUATION_DISTANCE_M,
     EpisodeMetrics,
     run_episodes,
     usual_distance_m,
@@ -25,6 +24,7 @@ from rllib_mec.errors import MecError
 from rllib_mec.evaluation.interval import Interval
 from rllib_mec.network.checks import whole_number
 from rllib_mec.network.scenario import Scenario
+from rllib_mec.policies.planner.library import has_plans_of_sets
 from rllib_mec.policies.policy import Policy
 
 METRICS = ("reward", "cost", "latency_ms", "energy_j", "waiting_ms", "window_size", "local_share")
@@ -181,7 +181,7 @@ def one_if_same(values: Any) -> Any:
 def optimality_gap(evaluation: Evaluation, planner: Evaluation) -> dict[str, float]:
     """How many times the planner's cost a policy has: more is worse.
 
-    1 is near-optimal where the planner's plans were searched: see :func:`is_near_optimal`.
+    1 is near-optimal where the planner is: see :func:`is_near_optimal`.
 
     Args:
         evaluation: Of the policy.
@@ -199,12 +199,12 @@ def optimality_gap(evaluation: Evaluation, planner: Evaluation) -> dict[str, flo
 
 
 def is_near_optimal(planner: Evaluation) -> bool:
-    """Whether the planner is near-optimal here, in reward: it searches its plans at 50 m.
+    """Whether the planner is near-optimal here, in reward: where its few MDs stay where they are.
 
     Args:
         planner: Its evaluation.
     """
-    return planner.distance_m == EVALUATION_DISTANCE_M
+    return planner.distance_m is not None and has_plans_of_sets(planner.mdp, planner.distance_m)
 
 
 def is_comparable(metric: str, mdp: MDP, other: MDP) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rllib_mec.envs.episodes import EVALUATION_DISTANCE_M, total_cost
+from rllib_mec.envs.episodes import total_cost
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.evaluation.bound import BOUNDED, Bound
 from rllib_mec.evaluation.interval import Interval
@@ -173,10 +173,7 @@ def _notes(
         if is_near_optimal(planner):
             ratio += ", where 1 is near-optimal in reward"
         else:
-            notes.append(
-                f"note: the planner's plans were searched at {EVALUATION_DISTANCE_M:g} m: "
-                "here there may be far better ones"
-            )
+            notes.append(f"note: {_why_not_near_optimal(planner)}: there may be far better ones")
     elif bound is not None:
         ratio = "; × of the bound"
     if bound is not None:
@@ -189,6 +186,13 @@ def _notes(
         f"{first.mdp.title}: mean ± 95 % interval over {len(first.episodes)} episodes "
         f"(seed {first.seed}), {_placement(first)}; % against local only{ratio}",
     ]
+
+
+def _why_not_near_optimal(planner: Evaluation) -> str:
+    if planner.distance_m is None:
+        return "where distances are drawn, the planner knows plans for some of them"
+    num_devices = planner.scenario.num_devices
+    return f"of {num_devices} devices the planner knows a few plans for all of them together"
 
 
 def _placement(evaluation: Evaluation) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -32,6 +33,31 @@ def note(message: str) -> None:
         message: The remark.
     """
     _STDERR.print(f"{_program}: note: {message}", style="yellow")
+
+
+def progress_line() -> Callable[[str, float], None]:
+    """What shows, on a terminal, how far a long piece of work is, with the time left.
+
+    Returns:
+        A function of what is being done and the share of it that is done; 1 clears the line.
+    """
+    began = time.monotonic()
+
+    def report(what: str, share: float) -> None:
+        """Show it.
+
+        Args:
+            what: What is being done.
+            share: How much of it is done.
+        """
+        if not _STDERR.is_terminal:
+            return
+        spent = time.monotonic() - began
+        left = f", {spent * (1.0 - share) / share:.0f} s left" if share > 0.0 else ""
+        line = "" if share >= 1.0 else f"{_program}: {what}: {100 * share:.0f} %{left}"
+        _STDERR.print(f"\r\x1b[K{line}", end="", highlight=False)
+
+    return report
 
 
 def error(message: object) -> None:

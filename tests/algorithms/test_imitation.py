@@ -20,7 +20,7 @@ from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import DEMONSTRATION_SEED
 from rllib_mec.policies import Planner, PlannerBudget
 
-QUICK = PlannerBudget(refined=2, rounds=5, proposals=2, samples=16, final_samples=32, beam=8)
+QUICK = PlannerBudget(refined=2, rounds=5, proposals=2, samples=16, final_samples=32)
 SCENARIO = {"num_devices": 2, "mean_tasks": 10}
 
 
@@ -134,7 +134,7 @@ def test_an_algorithm_imitates_once_before_its_first_iteration(monkeypatch, tmp_
     made = []
 
     def planner(mdp, budget):
-        made.append(budget.beam)
+        made.append(budget)
         return Planner(mdp, budget=QUICK, cache=False)
 
     monkeypatch.setattr(algorithm, "Planner", planner)

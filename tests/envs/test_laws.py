@@ -24,7 +24,7 @@ from rllib_mec.policies.planner.window_search import Plans, WindowSearch
 from rllib_mec.testbed.scheduler import WindowScheduler
 
 PACKAGE = Path(rllib_mec.__file__).parent
-TINY = PlannerBudget(refined=1, rounds=1, proposals=1, samples=4, final_samples=4, beam=4)
+TINY = PlannerBudget(refined=1, rounds=1, proposals=1, samples=4, final_samples=4)
 SEED, SAMPLES = 700, 3
 
 DEFAULT = {"num_devices": 3}
@@ -47,7 +47,7 @@ def env_of(mdp):
 
 
 def search_of(mdp, num_active, distance_m=50.0):
-    return WindowSearch(mdp, num_active, distance_m, np.random.default_rng(0))
+    return WindowSearch(mdp, np.arange(num_active), np.full(num_active, distance_m))
 
 
 def random_plans(search, count=6, seed=0):
@@ -68,7 +68,7 @@ def costs_of_playing(search, plans):
     env = env_of(search.mdp)
     scenario, active = env.scenario, env.possible_agents[: search.num_active]
     num_tasks = [scenario.max_window if n in active else 0 for n in env.possible_agents]
-    options = {"num_tasks": num_tasks, "distance_m": search.distance_m}
+    options = {"num_tasks": num_tasks, "distance_m": search.distances_m[0]}
     nothing = {
         key: np.zeros(scenario.max_window, int) for key in ("partition", "channel", "server")
     }

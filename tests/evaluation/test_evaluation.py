@@ -203,10 +203,18 @@ def test_what_is_drawn_cannot_be_set_as_well(given):
 
 @pytest.mark.parametrize(
     ("asked", "is_yardstick"),
-    [({}, True), ({"num_tasks": 4}, True), ({"distance_m": 51.0}, False), ({"draw": True}, False)],
+    [
+        ({}, True),
+        ({"num_tasks": 4}, True),
+        ({"distance_m": 51.0}, True),
+        ({"distance_m": (5.0, 51.0, 90.0)}, True),
+        ({"draw": True}, False),
+        ({"num_devices": 7}, False),
+    ],
 )
-def test_the_planner_is_called_near_optimal_only_where_it_searched(asked, is_yardstick):
-    evaluations = [evaluate(Watched(Scenario()), episodes=2, **asked)]
+def test_the_planner_is_called_near_optimal_only_where_it_is(asked, is_yardstick):
+    scenario = Scenario(num_devices=asked.pop("num_devices", 3))
+    evaluations = [evaluate(Watched(scenario), episodes=2, **asked)]
     lines = comparison_table(evaluations).splitlines()
     assert ("near-optimal" in lines[-1]) == is_yardstick
-    assert any("searched at 50 m" in line for line in lines) != is_yardstick
+    assert any("there may be far better ones" in line for line in lines) != is_yardstick

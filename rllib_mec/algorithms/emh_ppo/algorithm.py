@@ -17,7 +17,7 @@ from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
 from rllib_mec.envs import laws
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import Count, Natural, Switch
-from rllib_mec.policies import Planner, check_plannable
+from rllib_mec.policies import Planner, PlannerBudget, check_plannable
 from rllib_mec.registry import ENVIRONMENTS, make_mdp
 
 
@@ -170,7 +170,8 @@ class EMHPPO(JointPPO):
 
     def _imitate_planner(self) -> None:
         config = self.config
-        planner = Planner(make_mdp(str(config.env), config.env_config))
+        mdp = make_mdp(str(config.env), config.env_config)
+        planner = Planner(mdp, budget=PlannerBudget())
         batch = demonstrate(planner, config.demonstrations, config)
         self.learner_group.foreach_learner(lambda learner: learner.imitate(batch))
         self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group)

@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,7 @@ _TIE = 0.004
 _MOST_ARRANGED = 700  # plans, with those in which equal MDs change places
 _MOST_COMPARED = 160  # plans at each of several places that the values of episodes look at
 _QUEUES = 1.6  # longest queues that are told apart, as a share of the mean number of tasks
+_MOST_DEVICES, _MOST_SETS = 6, 15  # of more, a few plans for all MDs together do
 _MOST_MOVING = 4  # of more MDs, plans are searched at the usual distance alone
 _TRIED, _WORTH = 3, 0.005  # other places are searched if the first of them gain this much
 _BEAM = 64  # states kept by the search over an episode that is too long for a table
@@ -100,6 +101,7 @@ class Library:
         if self.moves and len(self.devices) <= _MOST_MOVING:
             self._add_places()
         mean_tasks = mdp.scenario.of_devices("mean_tasks")[self.devices]
+        self._report("searching plans", 1.0)
         longest = int(max(_QUEUES * mean_tasks.max(), 2 * mdp.scenario.max_window))
         usual_tasks = np.maximum(np.rint(mean_tasks).astype(np.int64), 1)
         self.values = EpisodeValues(self.kinds, *self._choices(), usual_tasks, longest)
@@ -221,7 +223,8 @@ class Library:
             search.cost(each, self._less.final_samples, PLANNING_SEED).min()
             for each in (known, plans)
         )
-        return self._place(distances_m, plans, cost), float(1.0 - after / before)
+        gain = (before - after) / abs(before) if before else 0.0
+        return self._place(distances_m, plans, cost), float(gain)
 
     def _known(
         self, place: Place, shapes: np.ndarray, distances_m: np.ndarray, kinds: np.ndarray
@@ -279,6 +282,22 @@ def followed_to(
     """
     loss_db = 10 * scenario.path_loss_exponent * np.log10(distances_m / found_at_m)
     return plans._replace(power_dbm=plans.power_dbm + share * loss_db[..., None])
+
+
+def has_plans_of_sets(mdp: MDP, distance_m: Any) -> bool:
+    """Whether the MDs are few enough for plans of each set of them: or of all of them together.
+
+    Args:
+        mdp: Says how many MDs there are, and which are equal.
+        distance_m: Where they stay, one number or ``(N,)``, m; ``None`` where distances are drawn.
+    """
+    num_devices = mdp.scenario.num_devices
+    if num_devices > _MOST_DEVICES:
+        return False
+    where = np.empty(num_devices)
+    where[:] = 1.0 if distance_m is None else distance_m
+    _, members = np.unique(by_kind(mdp, where)[1], return_counts=True)
+    return bool(np.prod(members + 1) - 1 <= _MOST_SETS)
 
 
 def by_kind(mdp: MDP, distances_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,16 +13,13 @@ from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.episode_values import row_of
-from rllib_mec.policies.planner.library import Library, followed_to
+from rllib_mec.policies.planner.library import Library, followed_to, has_plans_of_sets
 from rllib_mec.policies.planner.network_search import NetworkPlans
 from rllib_mec.policies.planner.plans import Plans
 from rllib_mec.policies.planner.stored import Found, kept
 from rllib_mec.policies.planner.trials import tried
 from rllib_mec.policies.planner.window_search import PlannerBudget, actions_of
 from rllib_mec.policies.policy import Policy
-
-MOST_SETS_OF = 6
-"""Of more MDs than this there are too many sets with tasks left, and queues, to plan for each."""
 
 _FOLLOWED = np.linspace(0.0, 1.0, 6)  # shares of the path loss that the power may make up for
 
@@ -35,7 +32,9 @@ class Planner(Policy):
     looks for the partition points, channels, servers and powers of least expected cost −r_k over
     sampled shadowing. Dynamic programming over queues then says what each state still costs (the
     paper's average reward is the mean over windows), and a decision is the plan of least cost of
-    its window and of what is left after it.
+    its window and of what is left after it. Of 5 and 6 MDs a beam search over the windows of the
+    episode takes its place. More MDs, or many unlike ones, are planned all together: see
+    :class:`~rllib_mec.policies.planner.network_search.NetworkPlans`.
 
     Where MDs stay, as in the paper's protocol (:meth:`expect_distances`), plans are searched for
     these distances. Where they are drawn, plans are searched at several draws, and the best ones of
@@ -117,7 +116,7 @@ class Planner(Policy):
         """The plans for where the MDs are expected, searched on the first use."""
         key = b"" if self._expected is None else self._expected.tobytes()
         if key not in self._libraries:
-            made = NetworkPlans if self.scenario.num_devices > MOST_SETS_OF else Library
+            made = Library if has_plans_of_sets(self.mdp, self._expected) else NetworkPlans
             self._libraries[key] = library = made(
                 self.mdp, self._expected, self._budget, self._kept, self._seed, self.report
             )
