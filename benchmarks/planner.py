@@ -17,10 +17,11 @@ import itertools
 import multiprocessing
 import pathlib
 import time
+from typing import Any
 
 from machine import describe_machine
 
-from rllib_mec.evaluation import evaluate
+from rllib_mec.evaluation import Interval, evaluate
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import LocalOnly, Planner, PlannerBudget
 
@@ -32,69 +33,80 @@ EPISODES = 400
 
 
 def main() -> int:
-    """Measure every cell, print it and write the page."""
+    """Measure everything, print it and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 3, 4], metavar="N")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     # The longest first, so that no process waits for another at the end.
-    cells = sorted(itertools.product(options.devices, ("paper", "si"), DISTANCES_M), reverse=True)
-    began, rows = time.monotonic(), []
+    runs = [
+        (num_devices, name, profile, distance_m)
+        for num_devices in sorted(options.devices, reverse=True)
+        for name in ("longer", "planner", "local")
+        for profile, distance_m in itertools.product(("paper", "si"), DISTANCES_M)
+    ]
+    began = time.monotonic()
+    found: dict[tuple[int, str, float], dict[str, Interval]] = {}
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        for row in pool.imap_unordered(measure, cells):
-            rows.append(row)
-            left = (time.monotonic() - began) / len(rows) * (len(cells) - len(rows))
-            print("  ".join(f"{k} {v}" for k, v in row.items()), f"  {left:.0f} s left", flush=True)
-    rows.sort(key=lambda row: (row["N"], row["profile"], row["distance"]))
-    write(rows, options.devices)
+        for done, (run, reward) in enumerate(pool.imap_unordered(measure, runs), start=1):
+            num_devices, name, profile, distance_m = run
+            found.setdefault((num_devices, profile, distance_m), {})[name] = reward
+            left_s = (time.monotonic() - began) / done * (len(runs) - done)
+            print(*run, reward.text(3), f"  {left_s:.0f} s left", flush=True)
+    write(dict(sorted(found.items())))
     return 0
 
 
-def measure(cell: tuple[int, str, float]) -> dict[str, object]:
-    """One row: rewards of the planner, of the longer search, and of local only."""
-    num_devices, profile, distance_m = cell
-    fields = {"distance_range_m": FAR_M} if distance_m > Scenario().distance_range_m[1] else {}
-    scenario = Scenario(num_devices=num_devices, profile=profile, **fields)
-    usual = PlannerBudget()
-    longer = dataclasses.replace(usual, rounds=TIMES * usual.rounds)
-    row: dict[str, object] = {"N": num_devices, "profile": profile, "distance": distance_m}
-    for name, policy in (
-        ("planner", Planner(scenario, cache=False)),
-        ("longer", Planner(scenario, budget=longer, cache=False)),
-        ("local", LocalOnly(scenario)),
-    ):
-        found = evaluate(policy, episodes=EPISODES, distance_m=distance_m)
-        row[name] = round(found["reward"].mean, 3)
-        row[f"{name} ±"] = round(found["reward"].half_width, 3)
-    row["behind, %"] = round(100.0 * (row["planner"] / row["longer"] - 1.0), 2)  # type: ignore[operator]
-    return row
+def measure(run: tuple[int, str, str, float]) -> tuple[tuple[int, str, str, float], Interval]:
+    """The reward of one policy, beside what was asked."""
+    num_devices, name, profile, distance_m = run
+    fields: dict[str, Any] = {"num_devices": num_devices, "profile": profile}
+    if distance_m > Scenario.distance_range_m[1]:
+        fields["distance_range_m"] = FAR_M
+    scenario = Scenario.from_dict(fields)
+    budget = PlannerBudget()
+    if name == "longer":
+        budget = dataclasses.replace(budget, rounds=TIMES * budget.rounds)
+    policy = (
+        LocalOnly(scenario) if name == "local" else Planner(scenario, budget=budget, cache=False)
+    )
+    return run, evaluate(policy, episodes=EPISODES, distance_m=distance_m)["reward"]
 
 
-def write(rows: list[dict[str, object]], devices: list[int]) -> None:
+def write(found: dict[tuple[int, str, float], dict[str, Interval]]) -> None:
     """The numbers as CSV, and a page."""
+    rows: list[dict[str, Any]] = []
+    for (num_devices, profile, distance_m), rewards in found.items():
+        row: dict[str, Any] = {"N": num_devices, "profile": profile, "distance, m": distance_m}
+        for name in ("planner", "longer", "local"):
+            row |= {name: rewards[name].mean, f"{name} ±": rewards[name].half_width}
+        row["behind, %"] = 100.0 * (rewards["planner"].mean / rewards["longer"].mean - 1.0)
+        rows.append(row)
     with (RESULTS / "planner.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    listed = " ".join(map(str, sorted(devices)))
-    worst = max(float(str(row["behind, %"])) for row in rows)
+    listed = " ".join(map(str, sorted({row["N"] for row in rows})))
     lines = [
-        "# The planner, beside a search with four times its budget",
+        "# The planner, beside a search with four times its rounds",
         "",
-        f"Reward, mean ± 95 % interval of {EPISODES} episodes, seed 0, 50 tasks an MD, all MDs at one "
-        f"distance. Command: `python benchmarks/planner.py --devices {listed}`. "
+        f"Reward, mean ± 95 % interval of {EPISODES} episodes, seed 0, 50 tasks an MD, all MDs at "
+        f"one distance. Command: `python benchmarks/planner.py --devices {listed}`. "
         f"Machine: {describe_machine()}.",
         "",
         "| N | profile | distance, m | planner | four times the rounds | behind, % | local only |",
         "|---|---|---|---|---|---|---|",
+        *(
+            f"| {row['N']} | {row['profile']} | {row['distance, m']:g} "
+            f"| {row['planner']:.2f} ± {row['planner ±']:.2f} "
+            f"| {row['longer']:.2f} ± {row['longer ±']:.2f} "
+            f"| {row['behind, %']:.2f} | {row['local']:.2f} |"
+            for row in rows
+        ),
+        "",
+        f"At most {max(row['behind, %'] for row in rows):.2f} % behind; "
+        "a negative number is a shorter search that was luckier.",
     ]
-    for row in rows:
-        values = [f"{row[n]} ± {row[f'{n} ±']}" for n in ("planner", "longer")]
-        lines.append(
-            f"| {row['N']} | {row['profile']} | {row['distance']:g} | {' | '.join(values)} "
-            f"| {row['behind, %']} | {row['local']} |"
-        )
-    lines += ["", f"At most {worst:g} % behind. A negative number: the shorter search was luckier."]
     (RESULTS / "planner.md").write_text("\n".join(lines) + "\n")
 
 
