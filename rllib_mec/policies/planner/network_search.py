@@ -24,12 +24,16 @@ from rllib_mec.policies.planner.window_search import (
 _SHARES = np.linspace(0.0, 1.0, 9)  # of the MDs, that offload at first
 _LEVELS = 5  # window sizes tried at first
 _POWER_LEVELS = (0.3, 0.45, 0.6)  # of an MD's most
-_HEATS = ((4, 400), (16, 60), (64, 1))  # samples, and how many structured plans go on
+_HEATS = ((4, 600), (16, 100), (96, 1))  # samples, and how many structured plans go on
 _PLANS = 6  # that are refined, of different window sizes at first
-_PROPOSALS, _SAMPLES = 8, 24  # changed copies of each plan in a round, and samples
+_PROPOSALS = 8  # changed copies of each plan in a round
+_FEW, _MANY = 12, 96  # samples for all of them, and for those that do not lose on these
+_MARGIN = 0.005  # by more than this share
+_FINAL = 512  # fresh samples: the luckiest of many plans must not be taken for the best
 _LATEST = 0.15  # share of the MDs, those that finish last, that half of the changes are of
 _RESIZED = 0.3  # share of the changes that are of a window size
-_TRIALS = 16  # samples that a decision looks at
+_KEPT = 4  # plans, and that of all tasks local
+_TRIALS = 64  # samples that a decision looks at
 _WORLDS_A_CALL = 4_000
 
 
@@ -39,7 +43,7 @@ class NetworkPlans:
     First structured plans: some of the MDs offload, those that gain most by it, with windows of one
     size, and the others, with windows of another, do not. The best few are then refined by a local
     search over all decisions and sizes, mostly of the MDs that finish last, since a window is as
-    long as its slowest MD.
+    long as its slowest MD. What comes out is judged on fresh samples, beside the structured plans.
 
     Args:
         mdp: Task windows of N MDs.
@@ -98,7 +102,7 @@ class NetworkPlans:
                     queues[part // count][:, by_device],
                     distances_m[part // count][:, by_device],
                     _TRIALS,
-                    PLANNING_SEED,
+                    PLANNING_SEED + _MANY + _FINAL,
                 )
             )
         best = np.concatenate(costs).reshape(num_worlds, count).argmin(1)
@@ -110,11 +114,12 @@ def _search(
 ) -> tuple[Plans, np.ndarray]:
     """Plans with window sizes that fall within each kind, and their expected costs."""
     report("searching plans", 0.0)
-    plans, cost = _structured(search)
-    tasks_a_round = plans.sizes.sum() * _PROPOSALS * _SAMPLES
+    starts = _structured(search)
+    plans = starts.take(np.arange(len(starts.sizes)))
+    tasks_a_round = plans.sizes.sum() * _PROPOSALS * (_FEW + _MANY / 4)
     rounds = max(int(budget.network_tasks / tasks_a_round), 1)
     latest = max(int(_LATEST * search.num_active), 1)
-    cost, ends = _played(search, plans)
+    (few, ends), (cost, _) = _played(search, plans, _FEW), _played(search, plans, _MANY)
     for round_ in range(rounds):
         parent = np.repeat(np.arange(len(cost)), _PROPOSALS)
         device = search.rng.integers(search.num_active, size=len(parent))
@@ -122,18 +127,30 @@ def _search(
         device = np.where(search.rng.random(len(parent)) < 0.5, late, device)
         proposed = search.changed(plans.take(parent), device)
         _resize(search, proposed, device)
-        costs, their_ends = _played(search, proposed)
-        winner = costs.reshape(len(cost), _PROPOSALS).argmin(1)
-        won = np.arange(len(cost)) * _PROPOSALS + winner
-        better = np.flatnonzero(costs[won] < cost)
-        plans.put(better, proposed.take(won[better]))
-        cost[better], ends[better] = costs[won[better]], their_ends[won[better]]
+        firsts, their_ends = _played(search, proposed, _FEW)
+        racing = np.flatnonzero(firsts < (1.0 + _MARGIN) * few[parent])
+        if len(racing):
+            costs = np.full(len(parent), np.inf)
+            costs[racing] = _played(search, proposed.take(racing), _MANY)[0]
+            winner = costs.reshape(len(cost), _PROPOSALS).argmin(1)
+            won = np.arange(len(cost)) * _PROPOSALS + winner
+            better = np.flatnonzero(costs[won] < cost)
+            rows = won[better]
+            plans.put(better, proposed.take(rows))
+            cost[better], few[better], ends[better] = costs[rows], firsts[rows], their_ends[rows]
         report("searching plans", (round_ + 1) / rounds)
+    limits = search.scenario.of_devices("max_window")[search.devices]
+    local = search.blank(limits[None])
+    everything = Plans.concatenate([plans, starts])
+    cost = search.cost(everything, _FINAL, PLANNING_SEED + _MANY)
+    best = everything.take(np.argsort(cost, kind="stable")[:_KEPT])
+    plans = Plans.concatenate([best, local])
     kinds = np.broadcast_to(np.asarray(search.alike), plans.sizes.shape)
-    return plans.of_devices(np.lexsort((-plans.sizes, kinds), axis=1)), cost
+    plans = plans.of_devices(np.lexsort((-plans.sizes, kinds), axis=1))
+    return plans, search.cost(plans, _FINAL, PLANNING_SEED + _MANY)
 
 
-def _structured(search: WindowSearch) -> tuple[Plans, np.ndarray]:
+def _structured(search: WindowSearch) -> Plans:
     """The best of the structured plans, of different window sizes."""
     scenario, num_devices = search.scenario, search.num_active
     limits = scenario.of_devices("max_window")[search.devices]
@@ -169,8 +186,7 @@ def _structured(search: WindowSearch) -> tuple[Plans, np.ndarray]:
             plans, cost = plans.take(kept), cost[kept]
     order = np.argsort(cost, kind="stable")
     _, first = np.unique(plans.sizes[order], axis=0, return_index=True)
-    chosen = order[np.sort(first)[:_PLANS]]
-    return plans.take(chosen), cost[chosen]
+    return plans.take(order[np.sort(first)[:_PLANS]])
 
 
 def _resize(search: WindowSearch, plans: Plans, device: np.ndarray) -> None:
@@ -181,10 +197,10 @@ def _resize(search: WindowSearch, plans: Plans, device: np.ndarray) -> None:
     plans.sizes[rows, device] = np.clip(plans.sizes[rows, device] + by, 1, limits)
 
 
-def _played(search: WindowSearch, plans: Plans) -> tuple[np.ndarray, np.ndarray]:
+def _played(search: WindowSearch, plans: Plans, samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Expected cost of each plan, ``(L,)``, and when each MD finishes, ``(L, k)``, ms."""
-    scenario = search.scenario
-    shape = (len(plans.sizes), scenario.num_devices)
+    scenario, count = search.scenario, len(plans.sizes)
+    shape = (count, scenario.num_devices)
     distances_m = np.empty(shape)
     distances_m[:, search.devices] = search.distances_m
     step = simulated(
@@ -192,9 +208,8 @@ def _played(search: WindowSearch, plans: Plans) -> tuple[np.ndarray, np.ndarray]
         actions_of(plans, search.devices, scenario),
         np.full(shape, scenario.max_window),
         distances_m,
-        _SAMPLES,
+        samples,
         PLANNING_SEED,
     )
-    ends = step.stage_ends[..., 2].max(2).reshape(len(plans.sizes), _SAMPLES, -1).mean(1)
-    cost = -step.reward.reshape(len(plans.sizes), _SAMPLES).mean(1)
-    return cost, ends[:, search.devices]
+    ends = step.stage_ends[..., 2].max(2).reshape(count, samples, -1).mean(1)
+    return -step.reward.reshape(count, samples).mean(1), ends[:, search.devices]
