@@ -186,7 +186,7 @@ def _print_start(experiment: Experiment, folder: str, resume: bool) -> None:
     if resume:
         note("the config is the saved one; of the file or the flags only `stop` is read anew")
     elif windows := getattr(experiment.config, "demonstrations", 0):
-        note(f"first a planner searches and plays {windows:,} windows to imitate: a few minutes")
+        note(f"first a planner searches and plays {windows:,} windows to imitate: a minute or more")
     if not experiment.stop and "time_budget_s" not in experiment.options:
         note("no stop criterion: training goes on until Ctrl-C (give `stop:` or --stop)")
 

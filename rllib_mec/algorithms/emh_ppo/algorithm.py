@@ -171,7 +171,9 @@ class EMHPPO(JointPPO):
     def _imitate_planner(self) -> None:
         config = self.config
         mdp = make_mdp(str(config.env), config.env_config)
-        planner = Planner(mdp, budget=PlannerBudget())
+        # Plans of one place, whose powers follow the distance: those of several are 7 % better in
+        # profile "si", but the networks do not learn which of them belongs where.
+        planner = Planner(mdp, budget=PlannerBudget(places=1))
         batch = demonstrate(planner, config.demonstrations, config)
         self.learner_group.foreach_learner(lambda learner: learner.imitate(batch))
         self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group)

@@ -98,7 +98,7 @@ class Library:
         ]
         self._begun, self._to_search = 0, len(sets)
         self.places = [[self._first_place(base[self.devices[p]], p)] for p in self.positions]
-        if self.moves and len(self.devices) <= _MOST_MOVING:
+        if self.moves and budget.places > 1 and len(self.devices) <= _MOST_MOVING:
             self._add_places()
         mean_tasks = mdp.scenario.of_devices("mean_tasks")[self.devices]
         self._report("searching plans", 1.0)
