@@ -35,8 +35,6 @@ _TRIED, _WORTH = 3, 0.005  # other places are searched if the first of them gain
 _BEAM = 64  # states kept by the search over an episode that is too long for a table
 _LESS = 4  # searches at other places are shorter by this factor: they begin with what is known
 
-Search = Callable[[WindowSearch, np.ndarray, PlannerBudget, Plans | None], tuple[Plans, np.ndarray]]
-
 
 class Place(NamedTuple):
     """What the windows of a set of MDs cost where they are.

@@ -13,13 +13,8 @@ from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.library import by_kind, followed_to
 from rllib_mec.policies.planner.plans import Plans
 from rllib_mec.policies.planner.stored import Kept
-from rllib_mec.policies.planner.window_search import (
-    PlannerBudget,
-    WindowSearch,
-    actions_of,
-    expected_cost,
-    simulated,
-)
+from rllib_mec.policies.planner.trials import cost_where
+from rllib_mec.policies.planner.window_search import PlannerBudget, WindowSearch
 
 _SHARES = np.linspace(0.0, 1.0, 9)  # of the MDs, that offload at first
 _LEVELS = 5  # window sizes tried at first
@@ -34,7 +29,6 @@ _LATEST = 0.15  # share of the MDs, those that finish last, that half of the cha
 _RESIZED = 0.3  # share of the changes that are of a window size
 _KEPT = 4  # plans, and that of all tasks local
 _TRIALS = 64  # samples that a decision looks at
-_WORLDS_A_CALL = 4_000
 
 
 class NetworkPlans:
@@ -90,22 +84,12 @@ class NetworkPlans:
         if self.moves:
             where = distances_m.repeat(count, axis=0)
             plans = followed_to(plans, self._at_m, where, self._mdp.scenario, followed)
-        by_device = np.argsort(self.devices)
-        most = max(_WORLDS_A_CALL // _TRIALS, 1)
-        costs = []
-        for start in range(0, len(plans.sizes), most):
-            part = np.arange(start, min(start + most, len(plans.sizes)))
-            costs.append(
-                expected_cost(
-                    self._mdp,
-                    actions_of(plans.take(part), self.devices, self._mdp.scenario),
-                    queues[part // count][:, by_device],
-                    distances_m[part // count][:, by_device],
-                    _TRIALS,
-                    PLANNING_SEED + _MANY + _FINAL,
-                )
-            )
-        best = np.concatenate(costs).reshape(num_worlds, count).argmin(1)
+        everyone = np.arange(len(self.devices))
+        seed = PLANNING_SEED + _MANY + _FINAL
+        cost = cost_where(
+            self._mdp, self.devices, everyone, plans, queues, distances_m, _TRIALS, seed
+        )
+        best = cost.argmin(1)
         return plans.take(best + np.arange(num_worlds) * count)
 
 
@@ -199,17 +183,7 @@ def _resize(search: WindowSearch, plans: Plans, device: np.ndarray) -> None:
 
 def _played(search: WindowSearch, plans: Plans, samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Expected cost of each plan, ``(L,)``, and when each MD finishes, ``(L, k)``, ms."""
-    scenario, count = search.scenario, len(plans.sizes)
-    shape = (count, scenario.num_devices)
-    distances_m = np.empty(shape)
-    distances_m[:, search.devices] = search.distances_m
-    step = simulated(
-        search.mdp,
-        actions_of(plans, search.devices, scenario),
-        np.full(shape, scenario.max_window),
-        distances_m,
-        samples,
-        PLANNING_SEED,
-    )
+    count = len(plans.sizes)
+    step = search.window(plans, samples, PLANNING_SEED)
     ends = step.stage_ends[..., 2].max(2).reshape(count, samples, -1).mean(1)
     return -step.reward.reshape(count, samples).mean(1), ends[:, search.devices]

@@ -16,9 +16,10 @@ from rllib_mec.policies.planner.episode_values import row_of
 from rllib_mec.policies.planner.library import Library, followed_to, has_plans_of_sets
 from rllib_mec.policies.planner.network_search import NetworkPlans
 from rllib_mec.policies.planner.plans import Plans
+from rllib_mec.policies.planner.simulation import actions_of
 from rllib_mec.policies.planner.stored import Found, kept
 from rllib_mec.policies.planner.trials import tried
-from rllib_mec.policies.planner.window_search import PlannerBudget, actions_of
+from rllib_mec.policies.planner.window_search import PlannerBudget
 from rllib_mec.policies.policy import Policy
 
 _FOLLOWED = np.linspace(0.0, 1.0, 6)  # shares of the path loss that the power may make up for
@@ -184,7 +185,7 @@ def check_plannable(mdp: MDP) -> None:
         mdp: What is to be planned.
 
     Raises:
-        MecError: Its steps cannot be simulated, or there are too many MDs.
+        MecError: Its steps cannot be simulated, or tasks arrive in it.
     """
     if mdp.tasks_arrive:
         raise MecError(

@@ -11,11 +11,58 @@ from rllib_mec.envs.mdp import MDP
 from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.library import Library, followed_to
 from rllib_mec.policies.planner.plans import Plans
-from rllib_mec.policies.planner.window_search import actions_of, expected_cost
+from rllib_mec.policies.planner.simulation import actions_of, simulated
 
 _NEAREST, _CANDIDATES = 4, 3  # places, and plans of each, that are tried
 _FEW, _FINALISTS, _MANY = 16, 4, 48  # samples for all, how many go on, samples for these
 _WORLDS_A_CALL = 10_000
+
+
+def cost_where(
+    mdp: MDP,
+    devices: np.ndarray,
+    seats: np.ndarray,
+    plans: Plans,
+    queues: np.ndarray,
+    distances_m: np.ndarray,
+    samples: int,
+    seed: int,
+) -> np.ndarray:
+    """Expected −r_k of plans where the MDs are, ``(B, K)``, K of them in each of B worlds.
+
+    Args:
+        mdp: Task windows.
+        devices: The MD at each position, ``(N,)`` int.
+        seats: Positions of the MDs that the plans are of, ``(k,)`` int.
+        plans: B times K plans.
+        queues: Tasks left, by position, ``(B, N)`` int.
+        distances_m: Where the MDs are, by position, ``(B, N)``, m.
+        samples: Shadowing samples, common to all.
+        seed: Seed of the samples.
+    """
+    count = len(plans.sizes)
+    of_world = np.repeat(np.arange(len(queues)), count // len(queues))
+    by_device = np.argsort(devices)
+
+    def cost(part: np.ndarray) -> np.ndarray:
+        """Of some of the plans.
+
+        Args:
+            part: Their rows.
+        """
+        step = simulated(
+            mdp,
+            actions_of(plans.take(part), devices[seats], mdp.scenario),
+            queues[of_world[part]][:, by_device],
+            distances_m[of_world[part]][:, by_device],
+            samples,
+            seed,
+        )
+        return -step.reward.reshape(len(part), samples).mean(1)
+
+    parts = np.array_split(np.arange(count), 1 + count * samples // _WORLDS_A_CALL)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # the simulator runs without the GIL
+        return np.concatenate(list(pool.map(cost, parts))).reshape(len(queues), -1)
 
 
 def tried(
@@ -68,27 +115,9 @@ def tried(
             rest: What comes after them, ``(B, K)``.
             samples: Shadowing samples.
         """
-        of_world = np.repeat(np.arange(len(rest)), rest.shape[1])
-        by_device = np.argsort(library.devices)
-
-        def cost(part: np.ndarray) -> np.ndarray:
-            """Of some of the plans.
-
-            Args:
-                part: Their rows.
-            """
-            return expected_cost(
-                mdp,
-                actions_of(plans.take(part), library.devices[seats], mdp.scenario),
-                queues[of_world[part]][:, by_device],
-                distances_m[of_world[part]][:, by_device],
-                samples,
-                PLANNING_SEED,
-            )
-
-        parts = np.array_split(np.arange(rest.size), 1 + rest.size * samples // _WORLDS_A_CALL)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # the simulator runs without the GIL
-            return np.concatenate(list(pool.map(cost, parts))).reshape(rest.shape) + rest
+        return rest + cost_where(
+            mdp, library.devices, seats, plans, queues, distances_m, samples, PLANNING_SEED
+        )
 
     best = np.argsort(total(plans, rest, _FEW), axis=1, kind="stable")[:, :_FINALISTS]
     rows = np.arange(len(queues))

@@ -7,12 +7,11 @@ import itertools
 
 import numpy as np
 
-from rllib_mec.envs.actions import action_of_dbm
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.vector import VectorStep
-from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.plans import Plans
+from rllib_mec.policies.planner.simulation import actions_of, simulated
 
 _WORLDS_A_CALL = 20_000
 _LEAST_DBM = 0.0
@@ -153,13 +152,24 @@ class WindowSearch:
         return np.concatenate(costs)
 
     def _cost(self, plans: Plans, samples: int, seed: int) -> np.ndarray:
+        reward = self.window(plans, samples, seed).reward
+        return -reward.reshape(len(plans.sizes), samples).mean(1)
+
+    def window(self, plans: Plans, samples: int, seed: int) -> VectorStep:
+        """What happens in each plan's window under each sample: L times samples worlds.
+
+        Args:
+            plans: L plans.
+            samples: Number of shadowing samples, the same for each plan.
+            seed: Seed of the samples.
+        """
         count = len(plans.sizes)
         num_tasks = np.zeros((count, self.scenario.num_devices), dtype=np.int64)
         num_tasks[:, self.devices] = self.scenario.max_window
         distances_m = np.full(num_tasks.shape, self.distances_m[0])
         distances_m[:, self.devices] = self.distances_m
         actions = actions_of(plans, self.devices, self.scenario)
-        return expected_cost(self.mdp, actions, num_tasks, distances_m, samples, seed)
+        return simulated(self.mdp, actions, num_tasks, distances_m, samples, seed)
 
     def initial(self, shapes: np.ndarray, samples: int, seed: int) -> list[Plans]:
         """Structured plans for each shape, the best ones of each number j of MDs that work locally.
@@ -194,14 +204,12 @@ class WindowSearch:
                 for point, power in itertools.product(points, powers if offloading else powers[:1]):
                     partition = np.where(sends, point[:, None], dealt.partition)
                     plans = dealt._replace(
-                        partition=partition, power_dbm=dealt.power_dbm * 0 + power
+                        partition=partition, power_dbm=np.broadcast_to(power, partition.shape)
                     )
                     cost = self.cost(plans, samples, seed)
                     better = np.flatnonzero(cost < least)
                     best.put(better, plans.take(better))
                     least[better] = cost[better]
-                if not offloading:
-                    break
             found.append(best)
         return found
 
@@ -371,82 +379,3 @@ def _ranked(starts: list[Plans], costs: np.ndarray) -> list[Plans]:
 def _best_of(starts: list[Plans], costs: np.ndarray) -> Plans:
     """The cheapest plan of each shape; costs ``(K, L)`` of K times L plans."""
     return _ranked(starts, costs)[0]
-
-
-def actions_of(plans: Plans, devices: np.ndarray, scenario: Scenario) -> dict[str, np.ndarray]:
-    """What plans say, as actions of all N MDs in L worlds.
-
-    Args:
-        plans: L plans of k MDs.
-        devices: These MDs, ``(k,)`` int.
-        scenario: Gives N and the power scale.
-    """
-
-    def of_all(values: np.ndarray) -> np.ndarray:
-        """For all N MDs, ``(L, N, ...)``; 0 for the others.
-
-        Args:
-            values: ``(L, k, ...)``.
-        """
-        shape = (len(values), scenario.num_devices, *values.shape[2:])
-        everyone = np.zeros(shape, dtype=values.dtype)
-        everyone[:, devices] = values
-        return everyone
-
-    return {
-        "partition": of_all(plans.partition),
-        "channel": of_all(plans.channel),
-        "server": of_all(plans.server),
-        "power": action_of_dbm(of_all(plans.power_dbm), scenario).clip(0.0, 1.0),
-        "window": of_all(plans.sizes - 1),
-    }
-
-
-def expected_cost(
-    mdp: MDP,
-    actions: dict[str, np.ndarray],
-    queues: np.ndarray,
-    distances_m: np.ndarray,
-    samples: int,
-    seed: int,
-) -> np.ndarray:
-    """Expected −r_k of a window in each of L worlds, ``(L,)``, over common shadowing samples.
-
-    Args:
-        mdp: Task windows.
-        actions: Of all MDs, ``(L, N, ...)``.
-        queues: Tasks left, ``(L, N)`` int.
-        distances_m: Distances of the MDs, ``(L, N)``, m.
-        samples: Number of shadowing samples, the same for each world.
-        seed: Seed of the samples.
-    """
-    step = simulated(mdp, actions, queues, distances_m, samples, seed)
-    return -step.reward.reshape(len(queues), samples).mean(1)
-
-
-def simulated(
-    mdp: MDP,
-    actions: dict[str, np.ndarray],
-    queues: np.ndarray,
-    distances_m: np.ndarray,
-    samples: int,
-    seed: int,
-) -> VectorStep:
-    """A window in each of L worlds, under each of some shadowing samples: L times samples worlds.
-
-    Args:
-        mdp: As in :func:`expected_cost`, as the others.
-        actions: See there.
-        queues: See there.
-        distances_m: See there.
-        samples: See there.
-        seed: See there.
-    """
-    seeds = np.tile(seed + np.arange(samples, dtype=np.uint64), len(queues))
-    worlds = mdp.make(len(seeds), seeds, num_tasks=1, distance_m=1.0)
-    state = worlds.get_state()
-    state["queues"], state["distances_m"] = (
-        values.repeat(samples, axis=0) for values in (queues, distances_m)
-    )
-    worlds.set_state(state)
-    return worlds.simulate({head: v.repeat(samples, axis=0) for head, v in actions.items()})
