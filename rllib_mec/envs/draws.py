@@ -19,9 +19,10 @@ from rllib_mec.network.streams import (
     DISTANCE,
     SHADOWING,
     TASKS,
+    episode_key,
+    fold,
     normal,
     poisson,
-    stream,
     uniform,
 )
 
@@ -37,11 +38,45 @@ class Draw:
         keys: Key of each world's step, ``(B,)`` uint64.
         num_devices: N.
         sample: 0 for what the step really has, any other for an independent draw of its shadowing.
+        episode_keys: Key of each world's episode, ``(B,)`` uint64: for what goes on from step to
+            step (default: those of the steps, as if each were an episode of its own).
+        time_ms: When the step begins, since the episode's start, ``(B,)`` (default: then).
     """
 
     keys: np.ndarray
     num_devices: int
     sample: int = 0
+    episode_keys: np.ndarray = None  # type: ignore[assignment]
+    time_ms: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        """Fill in what was left open."""
+        if self.episode_keys is None:
+            object.__setattr__(self, "episode_keys", self.keys)
+        if self.time_ms is None:
+            object.__setattr__(self, "time_ms", np.zeros(len(self.keys)))
+
+    @classmethod
+    def at(
+        cls, seeds: np.ndarray, counters: np.ndarray, time_ms: np.ndarray, num_devices: int,
+        sample: int = 0,
+    ) -> Draw:  # fmt: skip
+        """The random numbers of the steps that worlds are at.
+
+        Args:
+            seeds: Of the worlds, ``(B,)`` uint64.
+            counters: Episode and step of each world, ``(B, 2)`` int64.
+            time_ms: When the steps begin, since their episodes' starts, ``(B,)``.
+            num_devices: N.
+            sample: See the class.
+        """
+        keys, episode_keys = step_keys(seeds, counters)
+        return cls(keys, num_devices, sample, episode_keys, time_ms)
+
+    @property
+    def of_episode(self) -> Draw:
+        """The numbers of the worlds' episodes, the same in each of their steps."""
+        return dataclasses.replace(self, keys=self.episode_keys)
 
     def uniform(self, purpose: str | int) -> np.ndarray:
         """Numbers in (0, 1), ``(B, N)``.
@@ -68,16 +103,17 @@ def _number_of(purpose: str | int) -> int:
 
 @compiled
 def step_keys(seeds, counters):
-    """Keys of the steps that worlds are at, ``(B,)`` uint64.
+    """Keys of the steps that worlds are at, and of their episodes, each ``(B,)`` uint64.
 
     Args:
         seeds: Of the worlds, ``(B,)`` uint64.
         counters: Episode and step of each world, ``(B, 2)`` int64.
     """
-    keys = np.empty(len(seeds), dtype=np.uint64)
+    keys, episode_keys = np.empty(len(seeds), np.uint64), np.empty(len(seeds), np.uint64)
     for b in range(len(seeds)):
-        keys[b] = stream(seeds[b], counters[b, 0], counters[b, 1])
-    return keys
+        episode_keys[b] = episode_key(seeds[b], counters[b, 0])
+        keys[b] = fold(episode_keys[b], counters[b, 1])
+    return keys, episode_keys
 
 
 @compiled

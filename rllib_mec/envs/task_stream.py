@@ -10,7 +10,7 @@ import numpy as np
 
 from rllib_mec.envs import arrivals, draws, laws, observation, reward
 from rllib_mec.envs.actions import Actions, power_w
-from rllib_mec.envs.draws import Draw, step_keys
+from rllib_mec.envs.draws import Draw
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.observation import Coming, ObservationLayout, State
 from rllib_mec.envs.sojourn import measure, measures_of
@@ -94,7 +94,8 @@ class VectorTaskStream(VectorEnv):
     def _arrivals(self, worlds: np.ndarray) -> np.ndarray:
         """When the tasks of some worlds come, with those at the start, ``(worlds, N, K)``."""
         horizon_ms = self.mdp.horizon_ms
-        draw = Draw(step_keys(self._seeds[worlds], self._counters[worlds]), self.num_devices)
+        start = np.zeros(len(worlds))
+        draw = Draw.at(self._seeds[worlds], self._counters[worlds], start, self.num_devices)
         times = laws.arrival_times(self.mdp, (len(worlds), self.num_devices), draw)
         times = np.where(times < horizon_ms, times, np.inf)
         at_start = self._queues[worlds][..., None]

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from rllib_mec.envs import laws
 from rllib_mec.envs.actions import Actions, check_actions
-from rllib_mec.envs.draws import Draw, step_keys
+from rllib_mec.envs.draws import Draw
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.observation import State
 from rllib_mec.envs.reward import total_rewards
@@ -119,7 +119,7 @@ class VectorEnv(abc.ABC):
 
     def _draw(self, sample: int = 0) -> Draw:
         """The random numbers of the present step."""
-        return Draw(step_keys(self._seeds, self._counters), self.num_devices, sample)
+        return Draw.at(self._seeds, self._counters, self._clock_ms, self.num_devices, sample)
 
     def _begin_step(self, is_first: np.ndarray) -> None:
         """Draw what a step begins with, and the queues where it is an episode's first."""

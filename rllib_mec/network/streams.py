@@ -49,15 +49,14 @@ def fold(key, part):
 
 
 @compiled
-def stream(seed, episode, window):
-    """The key of one window of one episode of a world.
+def episode_key(seed, episode):
+    """The key of one episode of a world; that of a step is this, folded with its number.
 
     Args:
         seed: The world's.
         episode: Counted from 0.
-        window: Step of the episode, from 0.
     """
-    return fold(fold(_mix(np.uint64(seed) + _GOLDEN), episode), window)
+    return fold(_mix(np.uint64(seed) + _GOLDEN), episode)
 
 
 @compiled
@@ -65,7 +64,7 @@ def uniform(key, device, purpose):
     """A number in (0, 1) for this device and purpose.
 
     Args:
-        key: Of :func:`stream`.
+        key: Of a step or an episode.
         device: n.
         purpose: What for, a whole number.
     """
@@ -78,7 +77,7 @@ def normal(key, device, purpose):
     """A standard normal number (Box–Muller).
 
     Args:
-        key: Of :func:`stream`.
+        key: Of a step or an episode.
         device: n.
         purpose: What for, a whole number; the next one is used too.
     """

@@ -9,16 +9,17 @@ from rllib_mec.errors import MecError
 from rllib_mec.network.streams import (
     DISTANCE,
     SHADOWING,
+    episode_key,
+    fold,
     normal,
     poisson,
-    stream,
     uniform,
     world_seeds,
 )
 
 
 def key_of(seed, episode, window):
-    return np.uint64(stream(seed, episode, window))  # a bare int above 2**63 is no int64
+    return np.uint64(fold(np.uint64(episode_key(seed, episode)), window))  # a bare int above 2**63 is no int64
 
 
 def draws(function, purpose, count=20_000):

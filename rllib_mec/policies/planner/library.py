@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rllib_mec.envs import laws
-from rllib_mec.envs.draws import Draw, step_keys
+from rllib_mec.envs.draws import Draw
 from rllib_mec.envs.episodes import usual_distance_m
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.network.scenario import Scenario
@@ -183,9 +183,10 @@ class Library:
         first = PLANNING_SEED + (1 << 32)
         seeds = first + np.arange(self._budget.places - 1, dtype=np.uint64)
         num_devices = len(self.devices)
-        keys = step_keys(seeds, np.zeros((len(seeds), 2), dtype=np.int64))
+        none = np.zeros((len(seeds), 2), dtype=np.int64)
+        draw = Draw.at(seeds, none, np.zeros(len(seeds)), num_devices)
         shape = (len(seeds), num_devices)
-        drawn = laws.numbers(self._mdp, "draw_distances", shape, Draw(keys, num_devices))
+        drawn = laws.numbers(self._mdp, "draw_distances", shape, draw)
         self._to_search += min(_TRIED, len(drawn))
         everyone = len(self.places) - 1
         gains = self._search_places([(everyone, distances_m) for distances_m in drawn[:_TRIED]])
