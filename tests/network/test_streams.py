@@ -19,7 +19,8 @@ from rllib_mec.network.streams import (
 
 
 def key_of(seed, episode, window):
-    return np.uint64(fold(np.uint64(episode_key(seed, episode)), window))  # a bare int above 2**63 is no int64
+    # casts: a bare int above 2**63 is no int64
+    return np.uint64(fold(np.uint64(episode_key(seed, episode)), window))
 
 
 def draws(function, purpose, count=20_000):
