@@ -48,7 +48,7 @@ class PettingZooMultiAgentEnv(MultiAgentEnv):
         truncated = any(truncateds.values())
         return (
             observations,
-            rewards,
+            {agent: rewards[agent] for agent in rewards if agent in action_dict},
             {**terminateds, "__all__": over and not truncated},
             {**truncateds, "__all__": over and truncated},
             infos,

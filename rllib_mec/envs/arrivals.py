@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from rllib_mec.envs.draws import Draw
-from rllib_mec.errors import MecError, nearest
+from rllib_mec.network import traces
 from rllib_mec.network.arrivals import random_arrivals, read_trace, trace_arrivals
 from rllib_mec.network.scenario import Scenario
 
@@ -27,23 +25,8 @@ def check_arrivals(arrivals: object, num_devices: int) -> None:
     Raises:
         MecError: It is neither.
     """
-    if arrivals in LAWS:
-        return
-    if not isinstance(arrivals, str) or not arrivals:
-        raise MecError(f"arrivals must be one of {', '.join(LAWS)} or a CSV file, not {arrivals!r}")
-    if "/" not in arrivals and "." not in arrivals:
-        close = nearest(arrivals, LAWS, cutoff=0.5)
-        hint = f"did you mean {close!r}? " if close else ""
-        raise MecError(
-            f"unknown arrivals {arrivals!r}: {hint}choose from {', '.join(LAWS)}, "
-            "or give the path of a CSV file"
-        )
-    if not Path(arrivals).is_absolute():
-        raise MecError(
-            f"arrivals must be an absolute path, as Ray's workers run in another folder, "
-            f"but is {arrivals!r}; did you mean {str(Path(arrivals).absolute())!r}?"
-        )
-    read_trace(arrivals, num_devices)
+    if traces.check_choice("arrivals", arrivals, LAWS):
+        read_trace(str(arrivals), num_devices)
 
 
 def draw_arrivals(

@@ -70,27 +70,54 @@ def numbers(mdp: MDP, law: str, shape: tuple[int, ...], *given: Any) -> np.ndarr
     return _checked(mdp, law, _ask(mdp, law, *given), shape, wanted)
 
 
-def arrival_times(mdp: MDP, shape: tuple[int, int], draw: Any) -> np.ndarray:
-    """When tasks come, ``(*shape, K)``, ms; inf after the last one of an MD.
+def times(mdp: MDP, law: str, shape: tuple[int, ...], draw: Any) -> np.ndarray:
+    """When things happen, ``(*shape, K)``, ms; inf where nothing more does.
 
     Args:
         mdp: The MDP.
-        shape: Worlds and MDs.
-        draw: Random numbers of their episodes' first step.
+        law: ``draw_arrivals`` or one of :data:`PRESENCE`.
+        shape: What it must have before its last axis.
+        draw: Random numbers of the episodes' first step.
 
     Raises:
         MecError: The law fails, or gives something else, or times below 0 or that fall.
     """
-    law = "draw_arrivals"
-    times = _ask(mdp, law, draw)
-    expected = f"an array ({shape[0]}, {shape[1]}, K) of times from 0 on that do not fall, inf last"
-    if not isinstance(times, np.ndarray) or times.dtype.kind not in "iuf":
-        raise _refused(mdp, law, expected, _kind_of(times))
-    if times.ndim != 3 or times.shape[:2] != shape:
-        raise _refused(mdp, law, expected, f"one of shape {times.shape}")
-    if not (times >= 0).all() or (times[..., 1:] < times[..., :-1]).any():
+    given = _ask(mdp, law, draw)
+    length = 2 if law == "draw_visits" else None
+    lengths = ", ".join(map(str, (*shape, length or "K")))
+    expected = f"an array ({lengths}) of times from 0 on that do not fall, inf last"
+    if not isinstance(given, np.ndarray) or given.dtype.kind not in "iuf":
+        raise _refused(mdp, law, expected, _kind_of(given))
+    if given.shape[:-1] != shape or given.shape[-1] != (length or given.shape[-1]):
+        raise _refused(mdp, law, expected, f"one of shape {given.shape}")
+    if not (given >= 0).all() or (given[..., 1:] < given[..., :-1]).any():
         raise _refused(mdp, law, expected, "others")
-    return times.astype(np.float64)
+    return given.astype(np.float64)
+
+
+PRESENCE = {
+    "draw_server_outages": "num_servers",
+    "draw_device_outages": "num_devices",
+    "draw_visits": "num_devices",
+}
+"""Law of who is there when -> the scenario's number of what it speaks of."""
+
+
+def presence(mdp: MDP, draw: Any) -> tuple[np.ndarray, ...]:
+    """When servers and MDs are out, and MDs join and leave, each as :func:`times`.
+
+    Args:
+        mdp: The MDP.
+        draw: Random numbers of the episodes' first step.
+
+    Raises:
+        MecError: As :func:`times`.
+    """
+    worlds = len(draw.keys)
+    return tuple(
+        times(mdp, law, (worlds, getattr(mdp.scenario, number)), draw)
+        for law, number in PRESENCE.items()
+    )
 
 
 def observed(mdp: MDP, state: State) -> np.ndarray:

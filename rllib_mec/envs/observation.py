@@ -11,6 +11,7 @@ from gymnasium import spaces
 from pydantic import Field
 
 from rllib_mec.envs.actions import w_of_dbm
+from rllib_mec.envs.presence import Present
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.checks import Natural, checked
 from rllib_mec.network.scenario import Scenario
@@ -24,11 +25,13 @@ class Coming(NamedTuple):
         oldest_ms: How long the oldest task at hand of every MD has waited, ``(B, N)``.
         recent: Tasks that came to every MD in the last second, ``(B, N)``.
         left: Share of the episode that is left, ``(B,)``.
+        present: Who is there, if not all of them.
     """
 
     oldest_ms: np.ndarray
     recent: np.ndarray
     left: np.ndarray
+    present: Present | None = None
 
 
 PartSize = Annotated[Natural, Field(le=10**7)]
@@ -221,6 +224,20 @@ def encode_coming(state: State, scenario: Scenario, varies: bool) -> np.ndarray:
     }
     sizes = coming_sizes(scenario, varies)
     return np.concatenate([parts[name] for name in sizes], axis=1, dtype=np.float32)
+
+
+def encode_present(state: State, scenario: Scenario) -> list[np.ndarray]:
+    """Which servers and which MDs are up, each ``(B, M)`` and ``(B, N)``, of 0 and 1.
+
+    Args:
+        state: Of B worlds; without ``present`` all are.
+        scenario: Says how many there are.
+    """
+    present = state.coming.present if state.coming is not None else None
+    if present is None:
+        worlds = len(state.queues)
+        return [np.ones((worlds, n)) for n in (scenario.num_servers, scenario.num_devices)]
+    return [present.servers_up, present.devices_up]
 
 
 def decode(observation: np.ndarray, layout: ObservationLayout, scenario: Scenario) -> State:

@@ -149,10 +149,11 @@ class MecParallelEnv(ParallelEnv):
         else:
             observation = worlds.reset()
         self._worlds, self._fixed = worlds, fixed
-        self.agents = list(self.possible_agents)
+        # In an episode to which nobody comes, all hear that it ends.
+        self.agents = self._joined() or list(self.possible_agents)
         self._last_step = None
         self._state = observation[0]
-        return self._observations(), {agent: {} for agent in self.agents}
+        return self._observations(self.agents), {agent: {} for agent in self.agents}
 
     def step(
         self, actions: dict[str, Any]
@@ -165,7 +166,8 @@ class MecParallelEnv(ParallelEnv):
             actions: An action of every live agent.
 
         Returns:
-            Observations, rewards, terminations, truncations and infos of all agents.
+            Observations, rewards, terminations, truncations and infos of the agents that acted and,
+            with a reward of 0, of those that have joined; one that has left is terminated.
 
         Raises:
             MecError: There is no running episode, or an action is missing or outside its space.
@@ -179,32 +181,38 @@ class MecParallelEnv(ParallelEnv):
             if agent not in actions:
                 raise MecError(f"no action for {agent}; expected one of every live agent")
             self.view.check(agent, actions[agent], self.action_spaces[agent])
-        decided = [self.view.decode(actions[agent]) for agent in self.agents]
-        batch = {key: np.stack([own[key] for own in decided])[None] for key in ACTION_KEYS}
+        decided = {agent: self.view.decode(actions[agent]) for agent in self.agents}
+        idle = next(iter(decided.values()))  # of those that are not there, nothing is played
+        each = [decided.get(agent, idle) for agent in self.possible_agents]
+        batch = {key: np.stack([own[key] for own in each])[None] for key in ACTION_KEYS}
         step = self._worlds.step(batch)
         terminated, truncated = bool(step.terminated[0]), bool(step.truncated[0])
-        agents = self.agents
+        acted = self.agents
+        joined = acted if terminated or truncated else self._joined()
+        agents = [agent for agent in self.possible_agents if agent in {*acted, *joined}]
         self._last_step = step
         self._state = self._worlds.led_to(step)[0]
-        observations = self._observations()
+        observations = self._observations(agents)
         shared = {
             "latency_ms": float(step.latency_ms[0]),
             "energy_j": float(step.energy_j[0]),
             "waiting_ms": float(step.waiting_ms[0]),
         }
-        infos = {
-            agent: {**shared, "window_size": int(step.window_size[0, n])}
-            for n, agent in enumerate(agents)
-        }
-        if terminated or truncated:
-            self.agents = []
+        sizes = dict(zip(self.possible_agents, step.window_size[0].tolist(), strict=True))
+        self.agents = [] if terminated or truncated else joined
         return (
             observations,
-            dict.fromkeys(agents, float(step.reward[0])),
-            dict.fromkeys(agents, terminated),
+            {agent: float(step.reward[0]) if agent in acted else 0.0 for agent in agents},
+            {agent: terminated or agent not in joined for agent in agents},
             dict.fromkeys(agents, truncated),
-            infos,
+            {agent: {**shared, "window_size": sizes[agent]} for agent in agents},
         )
+
+    def _joined(self) -> list[str]:
+        """The agents that are there."""
+        assert self._worlds is not None
+        joined = self._worlds.joined[0]
+        return [agent for n, agent in enumerate(self.possible_agents) if joined[n]]
 
     def render(self) -> str | np.ndarray | None:
         """The last step as a Gantt chart.
@@ -244,10 +252,12 @@ class MecParallelEnv(ParallelEnv):
         }
         return {name: values.tolist() for name, values in fixed.items() if values is not None}
 
-    def _observations(self) -> dict[str, np.ndarray]:
+    def _observations(self, agents: list[str]) -> dict[str, np.ndarray]:
+        num_devices = len(self.possible_agents)
         return {
-            agent: for_agent(self._state, n, len(self.possible_agents))
-            for n, agent in enumerate(self.agents)
+            agent: for_agent(self._state, n, num_devices)
+            for n, agent in enumerate(self.possible_agents)
+            if agent in agents
         }
 
 

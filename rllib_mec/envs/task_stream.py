@@ -1,156 +1,28 @@
-"""The MDP of tasks that arrive, and batches of its worlds: a step is a window of those ready."""
+"""The MDP of tasks that arrive: whenever an MD is ready, all MDs decide for a task window."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from rllib_mec.envs import arrivals, draws, laws, observation, reward
-from rllib_mec.envs.actions import Actions, power_w
+from rllib_mec.envs import arrivals, draws, observation, presence, reward
 from rllib_mec.envs.draws import Draw
 from rllib_mec.envs.mdp import MDP
-from rllib_mec.envs.observation import Coming, ObservationLayout, State
-from rllib_mec.envs.sojourn import measure, measures_of
-from rllib_mec.envs.vector import Seed, VectorEnv, VectorStep
+from rllib_mec.envs.observation import ObservationLayout, State
+from rllib_mec.envs.sojourn import measures_of
+from rllib_mec.envs.stream_worlds import VectorTaskStream
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import NonNegative, checked, positive_number
-from rllib_mec.network.flow import play_flow
-from rllib_mec.network.slots import Flight
-from rllib_mec.network.tasks import FlowOutcome, Tasks, count_waiting
+from rllib_mec.network.tasks import FlowOutcome
 
-
-class VectorTaskStream(VectorEnv):
-    """B worlds in which tasks arrive: a step is a task window of the MDs that are ready.
-
-    The same interface as :class:`~rllib_mec.envs.task_window.VectorTaskWindow`. In a
-    :class:`~rllib_mec.envs.vector.VectorStep`
-
-    - ``latency_ms`` is that of the window, ``elapsed_ms`` that of the step: until an MD is ready;
-    - ``window_size`` counts the tasks finished in the step, ``played`` says which slots' decisions
-      a task began with;
-    - ``stage_ends`` and ``starts`` have a column more than there are slots: of an MD with a task in
-      flight at the step's start, that one is the first; a stage that goes on after the step is
-      recorded up to its end.
-
-    See :class:`~rllib_mec.envs.vector.VectorEnv` for the arguments; ``num_tasks`` are those at the
-    start of an episode.
-    """
-
-    mdp: TaskStreamMDP
-    _flight: Flight
-    _tasks: Tasks
-
-    @property
-    def state(self) -> State:
-        """What the worlds are at, with the tasks in flight and what is known of those to come."""
-        left = np.maximum(1.0 - self._clock_ms / self.mdp.horizon_ms, 0.0)
-        coming = Coming(self._oldest_ms, self._recent, left)
-        return State(self._queues, self._distances, self._flight, coming)
-
-    @property
-    def tasks(self) -> Tasks:
-        """When the tasks of the present episodes come, and when those done were."""
-        return self._tasks.copy()
-
-    def reset(self, seed: Seed | None = None) -> np.ndarray:
-        """Begin a new episode in every world, with no task in flight; see the base class."""
-        shape = (self.num_envs, self.num_devices)
-        self._flight = Flight.none(*shape)
-        none = np.full((*shape, 1), np.inf)
-        self._tasks = Tasks(none, none.copy(), np.zeros(shape, dtype=np.int64))
-        self._oldest_ms, self._recent = np.zeros(shape), np.zeros(shape)
-        self._deadlines_ms = self.mdp.deadlines_ms
-        return super().reset(seed)
-
-    def _begin_step(self, is_first: np.ndarray) -> None:
-        super()._begin_step(is_first)
-        if is_first.any():
-            self._begin_episodes(np.flatnonzero(is_first))
-        self._count()
-
-    def _begin_episodes(self, worlds: np.ndarray) -> None:
-        """Draw the arrivals of some worlds, and let time run until the first MD is ready."""
-        drawn_ms = self._arrivals(worlds)
-        most = drawn_ms.shape[2]
-        more = most - self._tasks.arrival_ms.shape[2]
-        if more > 0:
-            room = ((0, 0), (0, 0), (0, more))
-            arrival_ms, end_ms, begun = self._tasks
-            arrival_ms, end_ms = (
-                np.pad(times, room, constant_values=np.inf) for times in (arrival_ms, end_ms)
-            )
-            self._tasks = Tasks(arrival_ms, end_ms, begun)
-        self._tasks.arrival_ms[worlds] = np.inf
-        self._tasks.arrival_ms[worlds, :, :most] = drawn_ms
-        self._tasks.end_ms[worlds] = np.inf
-        self._tasks.begun[worlds] = 0
-        self._flight.stage[worlds] = 0
-        first_ms = self._tasks.arrival_ms[worlds, :, 0].min(1)
-        self._clock_ms[worlds] = np.minimum(first_ms, self.mdp.horizon_ms)
-
-    def _arrivals(self, worlds: np.ndarray) -> np.ndarray:
-        """When the tasks of some worlds come, with those at the start, ``(worlds, N, K)``."""
-        horizon_ms = self.mdp.horizon_ms
-        start = np.zeros(len(worlds))
-        draw = Draw.at(self._seeds[worlds], self._counters[worlds], start, self.num_devices)
-        times = laws.arrival_times(self.mdp, (len(worlds), self.num_devices), draw)
-        times = np.where(times < horizon_ms, times, np.inf)
-        at_start = self._queues[worlds][..., None]
-        first = np.where(np.arange(at_start.max(initial=0)) < at_start, 0.0, np.inf)
-        every = np.sort(np.concatenate([first, times], axis=2), axis=2)
-        return every[..., : max(int(np.isfinite(every).sum(2).max(initial=0)), 1)]
-
-    def _count(self) -> None:
-        """Count the tasks at hand."""
-        self._recent = np.zeros_like(self._oldest_ms)
-        self._oldest_ms = np.zeros_like(self._oldest_ms)
-        count_waiting(self._tasks, self._clock_ms, self._queues, self._oldest_ms, self._recent)
-
-    def _play(self, actions: Actions) -> VectorStep:
-        mdp, shape = self.mdp, (self.num_envs, self.num_devices)
-        outcome = FlowOutcome.of(*shape, self.max_window, self.num_points)
-        was_flying = self._flight.stage > 0
-        play_flow(
-            self._clock_ms, mdp.horizon_ms, mdp.arrivals == arrivals.NONE, self._tasks,
-            self._flight, np.minimum(actions.window + 1, self._max_windows), actions.partition,
-            actions.channel, actions.server, power_w(actions.power, self.scenario),
-            self._deadlines_ms, self._gains(), self._physics, outcome,
-        )  # fmt: skip
-        in_order = np.arange(self.max_window + 1) - was_flying[..., None]  # -1: the last column
-        return self._judged(
-            outcome,
-            np.arange(self.max_window) < outcome.num_tasks[..., None],
-            outcome.waiting_ms,
-            window_size=outcome.num_done,
-            stage_ends=np.take_along_axis(outcome.stage_ends, in_order[..., None], axis=2),
-            starts=np.take_along_axis(outcome.starts, in_order, axis=2),
-            elapsed_ms=outcome.elapsed_ms,
-            terminated=outcome.is_over,
-            truncated=outcome.is_cut,
-        )
-
-    def _moved_on(self, step: VectorStep) -> VectorStep:
-        self._clock_ms[step.truncated] = self.mdp.horizon_ms
-        self._count()
-        ended = np.flatnonzero(step.ended)
-        tasks = Tasks(*(values[ended] for values in self._tasks))
-        clock_ms, waiting = self._clock_ms[ended], self._queues[ended]
-        return step._replace(measured=measure(tasks, self._deadlines_ms, clock_ms, waiting))
-
-    def get_state(self) -> dict[str, Any]:
-        """Everything that the worlds' future depends on, besides the actions."""
-        own = {"flight": self._flight.copy()._asdict(), "tasks": self.tasks._asdict()}
-        return {**super().get_state(), **own}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from :meth:`get_state`, bit for bit; see the base class."""
-        super().set_state(state)
-        self._flight = Flight(**state["flight"]).copy()
-        self._tasks = Tasks(**state["tasks"]).copy()
-        self._count()
+_POSITIVE = (
+    "horizon_ms", "burst_factor", "burst_share", "burst_mean_ms", "server_up_ms", "device_up_ms",
+    "stay_ms",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "delay_weight", "deadline_weight", "server_down_ms", "device_down_ms", "present_share",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +40,16 @@ class TaskStreamMDP(MDP):
         delay_weight: What the reward takes off for a ms that a task waited, on average over those
             begun in the step that came after the episode's start.
         deadline_weight: What it takes off for the share of the finished tasks that were late.
+        outages: When servers and MDs fail and come back: ``none``; ``random``, with times up and
+            down that are exponential; or the path of a CSV file ``part,from_s,to_s``.
+        server_up_ms: Mean time that a server is up.
+        server_down_ms: Mean time that it is down; 0: servers do not fail.
+        device_up_ms: Mean time that an MD is up.
+        device_down_ms: Mean time that it is down; 0: MDs do not fail.
+        visits: When MDs join and leave: ``none``; ``random``; or the path of a CSV file
+            ``device,join_s,leave_s``.
+        present_share: Share of the MDs that are there from the start; the others join at any time.
+        stay_ms: Mean stay of an MD, exponential.
 
     Raises:
         MecError: A value is of the wrong type or out of its range.
@@ -187,13 +69,23 @@ class TaskStreamMDP(MDP):
     burst_mean_ms: float = 500.0
     delay_weight: float = 1.0
     deadline_weight: float = 50.0
+    outages: str = presence.NONE
+    server_up_ms: float = 60_000.0
+    server_down_ms: float = 5_000.0
+    device_up_ms: float = 60_000.0
+    device_down_ms: float = 0.0
+    visits: str = presence.NONE
+    present_share: float = 0.5
+    stay_ms: float = 10_000.0
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("horizon_ms", "burst_factor", "burst_share", "burst_mean_ms"):
+        for name in _POSITIVE:
             object.__setattr__(self, name, positive_number(name, getattr(self, name)))
-        for name in ("delay_weight", "deadline_weight"):
+        for name in _NOT_NEGATIVE:
             object.__setattr__(self, name, checked(name, getattr(self, name), NonNegative))
+        if self.present_share > 1.0:
+            raise MecError(f"present_share must be at most 1, but is {self.present_share:g}")
         if self.burst_share >= 1.0:
             raise MecError(f"burst_share must be below 1, but is {self.burst_share:g}")
         if self.burst_factor < 1.0 or self.burst_factor * self.burst_share > 1.0:
@@ -202,6 +94,7 @@ class TaskStreamMDP(MDP):
                 f"but is {self.burst_factor:g}"
             )
         arrivals.check_arrivals(self.arrivals, self.scenario.num_devices)
+        presence.check_presence(self.outages, self.visits, self.scenario)
 
     @property
     def deadlines_ms(self) -> np.ndarray:
@@ -217,7 +110,8 @@ class TaskStreamMDP(MDP):
     @property
     def measures(self) -> tuple[str, ...]:
         """Of the times from when tasks come to when they are done; see the base class."""
-        return measures_of(self.deadlines_ms)
+        abandoned = () if self.visits == presence.NONE else ("abandoned",)
+        return (*measures_of(self.deadlines_ms), *abandoned)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -263,11 +157,59 @@ class TaskStreamMDP(MDP):
         )
 
     @property
-    def observation_layout(self) -> ObservationLayout:
-        """As the base class's, and the parts of :func:`~.observation.encode_coming` behind it."""
-        return super().observation_layout.plus(
-            **observation.coming_sizes(self.scenario, self._varies)
+    def varies_in_presence(self) -> bool:
+        """Whether something fails, or MDs join and leave."""
+        return {self.outages, self.visits} != {presence.NONE}
+
+    def draw_server_outages(self, draw: Draw) -> np.ndarray:
+        """When the servers fail and come back: a law like the base class's.
+
+        It is asked only where :attr:`outages` or :attr:`visits` is set.
+
+        Args:
+            draw: Random numbers of the episode's first step, of the worlds that begin one.
+
+        Returns:
+            Changes of each server, up at first, ``(B, M, K)``, ms since the episode's start.
+        """
+        times = (self.server_up_ms, self.server_down_ms, self.horizon_ms)
+        return presence.draw_outages(draw, "servers", self.scenario, self.outages, *times)
+
+    def draw_device_outages(self, draw: Draw) -> np.ndarray:
+        """When the MDs fail and come back, ``(B, N, K)``; see :meth:`draw_server_outages`.
+
+        Args:
+            draw: Likewise.
+        """
+        times = (self.device_up_ms, self.device_down_ms, self.horizon_ms)
+        return presence.draw_outages(draw, "devices", self.scenario, self.outages, *times)
+
+    def draw_visits(self, draw: Draw) -> np.ndarray:
+        """When the MDs join and leave, once each: a law like the base class's.
+
+        It is asked only where :attr:`outages` or :attr:`visits` is set.
+
+        Args:
+            draw: Random numbers of the episode's first step, of the worlds that begin one.
+
+        Returns:
+            ``(B, N, 2)``, ms since the episode's start; ``inf`` where an MD never does.
+        """
+        return presence.draw_visits(
+            draw, self.scenario, self.visits, self.present_share, self.stay_ms, self.horizon_ms
         )
+
+    @property
+    def observation_layout(self) -> ObservationLayout:
+        """As the base class's, and the parts of :func:`~.observation.encode_coming` behind it.
+
+        Where something fails or MDs join and leave, 1 of each server and each MD that is up.
+        """
+        sizes = observation.coming_sizes(self.scenario, self._varies)
+        if self.varies_in_presence:
+            scenario = self.scenario
+            sizes |= {"servers_up": scenario.num_servers, "devices_up": scenario.num_devices}
+        return super().observation_layout.plus(**sizes)
 
     @property
     def _varies(self) -> bool:
@@ -276,8 +218,13 @@ class TaskStreamMDP(MDP):
 
     def observe(self, state: State) -> np.ndarray:
         """As the base class's, and what is known of tasks in flight and to come behind it."""
-        coming = observation.encode_coming(state, self.scenario, self._varies)
-        return np.concatenate([super().observe(state), coming], axis=1)
+        parts = [
+            super().observe(state),
+            observation.encode_coming(state, self.scenario, self._varies),
+        ]
+        if self.varies_in_presence:
+            parts += observation.encode_present(state, self.scenario)
+        return np.concatenate(parts, axis=1, dtype=np.float32)
 
     def task_rewards(self, outcome: FlowOutcome) -> np.ndarray:
         """Eq. (8), and what delays and late tasks cost; see the base class."""

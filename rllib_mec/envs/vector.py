@@ -85,6 +85,11 @@ class VectorEnv(abc.ABC):
         return self._distances.copy()
 
     @property
+    def joined(self) -> np.ndarray:
+        """Which MDs are there, ``(B, N)`` bool: all, but where they join and leave."""
+        return np.ones(self._queues.shape, dtype=bool)
+
+    @property
     def clock_ms(self) -> np.ndarray:
         """When the present step begins, since the episode's start, ``(B,)``."""
         return self._clock_ms.copy()

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import math
-import os
-import re
-from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
 from rllib_mec.compiled import compiled
-from rllib_mec.errors import MecError
+from rllib_mec.network import traces
 from rllib_mec.network.streams import ARRIVALS, fold, uniform
 
 HEADER = ["time_s", "device"]
@@ -124,63 +119,17 @@ def read_trace(path: str, num_devices: int) -> tuple[np.ndarray, ...]:
     Raises:
         MecError: There is no such file, or a line is bad: it says which, and what was expected.
     """
-    try:
-        changed = os.stat(path).st_mtime_ns
-    except OSError as error:
-        raise MecError(f"arrivals: cannot read the trace {path!r}: {error.strerror}") from None
-    return _read_trace(path, num_devices, changed)
+    return _read_trace(path, num_devices, traces.changed_at("arrivals", path))
 
 
 @functools.lru_cache(maxsize=8)
 def _read_trace(path: str, num_devices: int, changed: int) -> tuple[np.ndarray, ...]:
-    try:
-        lines = Path(path).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise MecError(f"arrivals: cannot read the trace {path!r}: {error}") from None
-    times = _parsed(path, lines, num_devices)
-    if not any(times):
-        raise MecError(f"{path}:{len(lines) or 1}: the trace has no tasks")
-    return tuple(np.array(own) for own in times)
-
-
-def _parsed(path: str, lines: Iterable[str], num_devices: int) -> list[list[float]]:
     times: list[list[float]] = [[] for _ in range(num_devices)]
     before_s = 0.0
-    for number, row in enumerate(csv.reader(lines), start=1):
-        cells = [cell.strip() for cell in row]
-        if number == 1:
-            if cells != HEADER:
-                found = ",".join(row)
-                raise MecError(f"{path}:1: the first line must be time_s,device, but is {found!r}")
-            continue
-        if not any(cells):
-            continue
-        where = f"{path}:{number}"
-        if len(cells) != len(HEADER):
-            raise MecError(f"{where}: expected time_s,device, but got {','.join(row)!r}")
-        time_s = _time_of(where, cells[0])
-        if time_s < before_s:
-            raise MecError(
-                f"{where}: time_s {time_s:g} is before that of the line above, {before_s:g}"
-            )
-        match = re.fullmatch(r"(?:md_)?(\d+)", cells[1])
-        if match is None or int(match[1]) >= num_devices:
-            raise MecError(
-                f"{where}: device must be one of 0 to {num_devices - 1}, but is {cells[1]!r}"
-            )
-        times[int(match[1])].append(1e3 * time_s)
-        before_s = time_s
-    return times
-
-
-def _time_of(where: str, cell: str) -> float:
-    try:
-        time_s = float(cell)
-    except ValueError:
-        time_s = math.nan
-    if not (0.0 <= time_s < math.inf):
-        raise MecError(f"{where}: time_s must be a number of seconds from 0 on, but is {cell!r}")
-    return time_s
+    for where, (time_s, device) in traces.rows("arrivals", path, HEADER):
+        before_s = traces.seconds(where, "time_s", time_s, before_s)
+        times[traces.number_of(where, "device", device, "md", num_devices)].append(1e3 * before_s)
+    return tuple(np.array(own) for own in times)
 
 
 def trace_arrivals(

@@ -2,7 +2,8 @@
 
 A step begins when some MD is ready: it has a task at hand and none in flight. Every MD does up to
 its window of tasks, as they come, until those that were ready have done theirs. What is in flight
-then goes on, under the decision that it began with, until some MD is ready again.
+then goes on, under the decision that it began with, until some MD is ready again. A step also ends
+where the network changes: something fails or comes back, an MD joins or leaves.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ from rllib_mec.network.windows import summarise
 
 @compiled
 def play_flow(
-    now_ms, horizon_ms, ends_when_done, tasks, flight, windows, partition, channel, server, power_w,
+    now_ms, until_ms, ends_when_done, tasks, flight, windows, partition, channel, server, power_w,
     deadline_ms, gain, physics, out,
 ):  # fmt: skip
-    """Run one step in every world, up to the next decision or the horizon.
+    """Run one step in every world, up to the next decision, change of the network or horizon.
 
     Gains are those of the step, also for tasks in flight.
 
     Args:
         now_ms: When it begins in each world, ``(B,)``, ms since the episode's start.
-        horizon_ms: When an episode is cut.
+        until_ms: When the step ends at the latest in each world, ``(B,)``.
         ends_when_done: Whether an episode ends as soon as all its tasks are done.
         tasks: A :class:`~rllib_mec.network.tasks.Tasks`, changed in place.
         flight: A :class:`~rllib_mec.network.slots.Flight`, changed in place.
-        windows: The most tasks that each MD begins, ``(B, N)`` int.
+        windows: The most tasks that each MD begins, ``(B, N)`` int; 0 of those that cannot.
         partition: Partition points, ``(B, N, W_max)`` int64.
         channel: Channels, likewise.
         server: MEC servers, likewise.
@@ -73,7 +74,7 @@ def play_flow(
     ready_tasks = np.empty(num_devices, dtype=np.int64)
     for b in range(num_envs):
         start = now_ms[b]
-        span = horizon_ms - start
+        span = until_ms[b] - start
         arrival_ms, begun = tasks.arrival_ms[b], tasks.begun[b]
         stage, work, cut_at = flight.stage[b], flight.work[b], flight.cut_at[b]
         on_air_s[:] = 0.0
@@ -102,8 +103,9 @@ def play_flow(
                     n, stage[n], work[n], -cut_at[n], physics.stage_work, s
                 )
             awaited[n] = (
-                not was_flying[n] and begun[n] < most and has_come(arrival_ms[n, begun[n]], start)
-            )
+                limit[n] > 0 and not was_flying[n] and begun[n] < most
+                and has_come(arrival_ms[n, begun[n]], start)
+            )  # fmt: skip
             if awaited[n]:  # the window is of tasks at hand
                 num_ready += 1
                 x = 1
@@ -128,6 +130,7 @@ def play_flow(
             is_ready = False
             soonest = math.inf
             num_flying = 0
+            num_left = 0
             for n in range(num_devices):
                 awaited[n] = stage[n] != IDLE
                 limit[n] = task[n]
@@ -136,12 +139,15 @@ def play_flow(
                     limit[n] += 1
                     continue
                 i = begun[n] + task[n]
-                if i < most:
+                if i < most and arrival_ms[n, i] < math.inf:
+                    num_left += 1
+                    if windows[b, n] == 0:
+                        continue
                     is_ready = is_ready or has_come(arrival_ms[n, i], start + clock)
                     soonest = min(soonest, arrival_ms[n, i] - start)
             if is_ready:
                 break
-            if ends_when_done and num_flying == 0 and soonest == math.inf:
+            if ends_when_done and num_flying + num_left == 0:
                 out.is_over[b] = True
                 break
             until = min(soonest, span)

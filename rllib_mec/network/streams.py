@@ -17,8 +17,8 @@ from rllib_mec.errors import MecError
 TASKS, DISTANCE, SHADOWING = 0, 1, 2
 """Purposes of a draw; shadowing takes two numbers a sample, from ``SHADOWING`` on."""
 
-ARRIVALS = 1 << 39
-"""What the key of an episode is folded with for its arrivals, whose draws are counted from 0."""
+ARRIVALS, OUTAGES, VISITS = (1 << 39), (1 << 39) + 1, (1 << 39) + 2
+"""What an episode's key is folded with for a process over its time, whose draws count from 0."""
 
 PLANNING_SEED, DEMONSTRATION_SEED = 1 << 62, 3 << 61
 """Where the seeds of the worlds that a policy is made in begin, far from those of evaluations."""

@@ -57,7 +57,7 @@ class FlowOutcome(NamedTuple):
         waiting_ms: Mean time that those MDs waited for it, ``(B,)``.
         energy_j: Energy of all MDs, ``(B,)``.
         elapsed_ms: When the step ended, ``(B,)``.
-        is_cut: Whether the episode's horizon ended it, ``(B,)`` bool.
+        is_cut: Whether it ended as late as it may, ``(B,)`` bool.
         is_over: Whether nothing is left to do and nothing to come, ``(B,)`` bool.
     """
 

@@ -25,7 +25,13 @@ SCENARIOS = [
 ]
 
 
+PRESENCE = {"horizon_ms": 2000.0, "server_up_ms": 300.0, "device_down_ms": 100.0}
 OWN_ARGUMENTS = {
+    "mec_task_stream_v0": [
+        {"outages": "random", **PRESENCE},
+        {"visits": "random", "stay_ms": 400.0, "num_devices": 6, **PRESENCE},
+        {"outages": "random", "visits": "random", "num_devices": 1, "stay_ms": 100.0, **PRESENCE},
+    ],
     "mec_time_slot_v0": [
         {"slot_ms": 10.0},
         {"slot_ms": 300.0, "min_mean_tasks": 0.5},

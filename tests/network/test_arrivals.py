@@ -81,9 +81,9 @@ def test_of_a_long_trace_an_episode_plays_a_stretch(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], ":1: the trace has no tasks"),
+        ([], ":1: the first line must be time_s,device, but is ''"),
         (["0.1,0"], ":1: the first line must be time_s,device, but is '0.1,0'"),
-        (["time_s,device"], ":1: the trace has no tasks"),
+        (["time_s,device"], ":1: the trace has no lines after its first"),
         (["time_s,device", "0.1,0", "0.05,0"], ":3: .*0.05 .*0.1"),
         (["time_s,device", "0.1,2"], ":2: device must be one of 0 to 1, but is '2'"),
         (["time_s,device", "0.1,-1"], ":2: device must be one of 0 to 1, but is '-1'"),
