@@ -54,7 +54,13 @@ class TaskStreamEnv(MecParallelEnv):
 
     Before the one-hot stand, N each, ``arrival_rate`` and ``urgency`` where MDs differ in their
     rate or deadline, and ``recent`` with bursts or a trace; see
-    :func:`~rllib_mec.envs.observation.encode_coming`.
+    :func:`~rllib_mec.envs.observation.encode_coming`. With ``outages`` or ``visits`` there stand a 1
+    for each of the M servers and the N MDs that is up, else a 0.
+
+    ### Agents
+
+    All from the start to the end; with ``visits`` an agent is there while its MD is. One that joins
+    is first seen in what :meth:`step` returns, with a reward of 0; one that leaves is terminated.
 
     ### Reward
 
@@ -82,6 +88,14 @@ class TaskStreamEnv(MecParallelEnv):
     | ``burst_mean_ms`` | 500.0 | mean length of a burst |
     | ``delay_weight`` | 1.0 | in the reward |
     | ``deadline_weight`` | 50.0 | in the reward |
+    | ``outages`` | ``none`` | or ``random``, or a CSV file ``part,from_s,to_s``: what fails |
+    | ``server_up_ms`` | 60 000 | mean time that a server is up |
+    | ``server_down_ms`` | 5 000 | mean time that it is down; 0: never |
+    | ``device_up_ms`` | 60 000 | mean time that an MD is up |
+    | ``device_down_ms`` | 0 | mean time that it is down; 0: never |
+    | ``visits`` | ``none`` | or ``random``, or a CSV file ``device,join_s,leave_s`` |
+    | ``present_share`` | 0.5 | share of the MDs that are there from the start |
+    | ``stay_ms`` | 10 000 | mean stay of an MD |
 
     and the other fields of :class:`~rllib_mec.network.scenario.Scenario`, and ``render_mode``.
     ``reset`` takes ``options={"num_tasks": 5, "distance_m": 50.0}``: tasks at the start, besides

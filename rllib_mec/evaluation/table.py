@@ -114,6 +114,7 @@ _COLUMNS = {
     "throughput_hz": ("tasks/s", 2, 1.0),
     "backlog": ("backlog", 1, 1.0),
     "fairness": ("fairness", 3, 1.0),
+    "abandoned": ("abandoned", 1, 1.0),
 }
 """Title, decimals and factor of what an MDP may measure; others stand under their name."""
 

@@ -19,6 +19,13 @@ from rllib_mec.evaluation import comparison_table, evaluate
 from rllib_mec.experiments.names import algorithm_class
 from rllib_mec.policies import LocalOnly, load_policy
 
+PRESENCE = {
+    "outages": "random",
+    "server_up_ms": 100.0,
+    "server_down_ms": 50.0,
+    "visits": "random",
+    "stay_ms": 100.0,
+}
 ENV_CONFIG = {"num_devices": 2, "arrival_rate_hz": 40.0, "horizon_ms": 250.0, "deadline_ms": 90.0}
 
 
@@ -131,14 +138,24 @@ def test_emh_ppo_trains_and_its_checkpoint_is_evaluated_beside_local_only(ray_se
     assert "tasks as they come, 50 m" in table
 
 
+def test_who_is_not_there_plays_nothing():
+    config = small().environment("mec_task_stream_v0", env_config={**ENV_CONFIG, **PRESENCE})
+    runner = make_runner(config)
+    rows = train_batch(runner, runner.sample(num_timesteps=200))
+    layout = TaskStreamMDP.from_dict({**ENV_CONFIG, **PRESENCE}).observation_layout
+    is_up = np.asarray(rows[Columns.OBS])[:, layout["devices_up"]] > 0.0
+    played = np.asarray(rows["played"]).any(-1)
+    assert (~is_up).any() and not played[~is_up].any() and played[is_up].any()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["PPO", "APPO"])
-def test_stock_algorithms_train_on_it(ray_session, algorithm):
+@pytest.mark.parametrize(("algorithm", "presence"), [("PPO", PRESENCE), ("APPO", {})])
+def test_stock_algorithms_train_on_it(ray_session, algorithm, presence):
     from rllib_mec.algorithms.multi_agent_env import one_policy_for_all
 
     config: Any = algorithm_class(algorithm).get_default_config()
     config = (
-        config.environment("mec_task_stream_v0", env_config={**ENV_CONFIG, "actions": "flat"})
+        config.environment("mec_task_stream_v0", env_config={**ENV_CONFIG, **presence, "actions": "flat"})
         .env_runners(num_env_runners=0, num_envs_per_env_runner=2)
         .multi_agent(policies={"shared"}, policy_mapping_fn=one_policy_for_all)
         .training(train_batch_size_per_learner=256)

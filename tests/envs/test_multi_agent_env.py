@@ -8,6 +8,7 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
 from rllib_mec.algorithms.multi_agent_env import PettingZooMultiAgentEnv
+from rllib_mec.envs import task_stream_v0
 from rllib_mec.plugin import make_rllib_env
 from rllib_mec.registry import ENVIRONMENTS
 
@@ -115,3 +116,24 @@ def test_options_reach_the_adapted_environment():
     env = make_rllib_env("mec_task_window_v0", {"num_devices": 2})
     observations, _ = env.reset(seed=0, options={"num_tasks": 50})
     np.testing.assert_array_equal(observations["md_0"][:2], [1.0, 1.0])
+
+
+def test_the_last_to_leave_is_reported_a_step_later_since_rllib_would_end_the_episode(tmp_path):
+    path = tmp_path / "visits.csv"
+    path.write_text("device,join_s,leave_s\n0,0,0.2\n1,0.2,0.5\n", "utf-8")
+    settings = {"num_devices": 2, "visits": str(path), "arrival_rate_hz": 50.0}
+    env = PettingZooMultiAgentEnv(task_stream_v0.parallel_env(**settings))
+    seen, _ = env.reset(seed=1)
+    acted, over = set(seen), False
+    known, done, log = set(seen), set(), []
+    while not over:
+        actions = {agent: env.action_spaces[agent].sample() for agent in acted}
+        seen, rewards, terminateds, _, _ = env.step(actions)
+        over = terminateds.pop("__all__")
+        assert set(rewards) <= acted
+        known, done = known | set(seen), done | {a for a, is_over in terminateds.items() if is_over}
+        assert over or known != done
+        acted = {agent for agent in seen if agent not in done}
+        log.append((tuple(sorted(seen)), tuple(sorted(done))))
+    assert known == done == {"md_0", "md_1"}
+    assert (("md_1",), ()) in log  # md_0 has left, but nobody else was known
