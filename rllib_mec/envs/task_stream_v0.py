@@ -54,8 +54,8 @@ class TaskStreamEnv(MecParallelEnv):
 
     Before the one-hot stand, N each, ``arrival_rate`` and ``urgency`` where MDs differ in their
     rate or deadline, and ``recent`` with bursts or a trace; see
-    :func:`~rllib_mec.envs.observation.encode_coming`. With ``outages`` or ``visits`` there stand a 1
-    for each of the M servers and the N MDs that is up, else a 0.
+    :func:`~rllib_mec.envs.observation.encode_coming`. With ``outages`` or ``visits`` there
+    stand a 1 for each of the M servers and the N MDs that is up, else a 0.
 
     ### Agents
 

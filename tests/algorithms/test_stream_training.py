@@ -154,8 +154,9 @@ def test_stock_algorithms_train_on_it(ray_session, algorithm, presence):
     from rllib_mec.algorithms.multi_agent_env import one_policy_for_all
 
     config: Any = algorithm_class(algorithm).get_default_config()
+    env_config = {**ENV_CONFIG, **presence, "actions": "flat"}
     config = (
-        config.environment("mec_task_stream_v0", env_config={**ENV_CONFIG, **presence, "actions": "flat"})
+        config.environment("mec_task_stream_v0", env_config=env_config)
         .env_runners(num_env_runners=0, num_envs_per_env_runner=2)
         .multi_agent(policies={"shared"}, policy_mapping_fn=one_policy_for_all)
         .training(train_batch_size_per_learner=256)
