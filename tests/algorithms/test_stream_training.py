@@ -169,3 +169,19 @@ def test_stock_algorithms_train_on_it(ray_session, algorithm, presence):
         assert np.isfinite(found["episode_return_mean"])
     finally:
         built.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["H-PPO", "MAHPPO", "AgileNN"])
+def test_the_rivals_train_on_it(ray_session, name):
+    config: Any = algorithm_class(name).get_default_config()
+    config = (
+        config.environment("mec_task_stream_v0", env_config={**ENV_CONFIG, **PRESENCE})
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=4)
+        .training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=1)
+    )
+    algorithm = config.build_algo()
+    try:
+        assert np.isfinite(algorithm.train()["env_runners"]["sojourn_ms"])
+    finally:
+        algorithm.stop()
