@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rllib_mec.envs import draws, laws, observation
+from rllib_mec.envs import draws, laws, networks, observation
 from rllib_mec.envs.draws import Draw
 from rllib_mec.envs.observation import ObservationLayout, State
 from rllib_mec.errors import MecError, unknown, users_fault
@@ -79,7 +79,8 @@ class MDP(abc.ABC):
         """Fields of the MDP's own, and those of its scenario.
 
         Args:
-            env_config: Field names and values.
+            env_config: Field names and values; ``network`` stands for those of a network by name,
+                see :mod:`rllib_mec.envs.networks`.
 
         Raises:
             MecError: A key is unknown, with the nearest one suggested.
@@ -88,9 +89,10 @@ class MDP(abc.ABC):
             raise MecError(f"env_config must be a mapping, but is {env_config!r}")
         own = cls._own_fields()
         of_scenario = [field.name for field in dataclasses.fields(Scenario)]
+        env_config = networks.expanded(env_config, {*own, *of_scenario})
         for key in env_config:
             if key not in own and key not in of_scenario:
-                raise unknown(f"argument of {cls.env_id}", key, [*own, *of_scenario])
+                raise unknown(f"argument of {cls.env_id}", key, [*own, *of_scenario, networks.KEY])
         return (
             {key: value for key, value in env_config.items() if key in own},
             {key: value for key, value in env_config.items() if key not in own},

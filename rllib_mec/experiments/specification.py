@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from rllib_mec.envs import networks
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.experiments.search_space import GRID, SAMPLERS
 from rllib_mec.network.checks import Count, Positive, Whole, refusal
@@ -133,6 +134,10 @@ def json_schema() -> dict[str, Any]:
     fields = {
         name: {"anyOf": [field, {"$ref": "#/$defs/Search"}], "description": field["description"]}
         for name, field in scenario["properties"].items()
+    }
+    fields[networks.KEY] = {
+        "anyOf": [{"enum": list(networks.names())}, {"$ref": "#/$defs/Search"}],
+        "description": "What a network by name has, where it is not set here.",
     }
     # An environment has arguments besides: slot_ms, or whatever an env of the user's takes.
     env_config = {"type": "object", "properties": fields}
