@@ -13,10 +13,10 @@ import zlib
 import numpy as np
 
 from rllib_mec.compiled import compiled
+from rllib_mec.network import mobility, path_loss, shadowing
 from rllib_mec.network.radio import channel_gain
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import (
-    DISTANCE,
     SHADOWING,
     TASKS,
     episode_key,
@@ -154,21 +154,27 @@ def draw_tasks(draw: Draw, scenario: Scenario) -> np.ndarray:
 
 
 def draw_distances(draw: Draw, scenario: Scenario) -> np.ndarray:
-    """d_k, the distance of every MD to the base station: uniform, anew in every step.
+    """d_k, the distance of every MD to the base station: drawn in every step, or as they move.
 
     Args:
         draw: Of the step.
-        scenario: Gives the range.
+        scenario: Gives the range, and how MDs move.
 
     Returns:
         ``(B, N)``, m.
     """
-    low, high = scenario.distance_range_m
-    return low + (high - low) * draw.uniform(DISTANCE)
+    return _places(draw, scenario)[0]
+
+
+def _places(draw: Draw, scenario: Scenario) -> mobility.Places:
+    return mobility.places(scenario, draw.keys, draw.episode_keys, draw.time_ms)
 
 
 def draw_gains(draw: Draw, distances_m: np.ndarray, scenario: Scenario) -> np.ndarray:
-    """G_n, the channel gain of every MD: path loss times log-normal shadowing, anew in every step.
+    """G_n, the channel gain of every MD: path loss times log-normal shadowing.
+
+    Shadowing, and whether there is a line of sight, are drawn anew in every step, or belong to the
+    place: at the given distance, in the direction in which the MD is.
 
     Args:
         draw: Of the step.
@@ -178,12 +184,53 @@ def draw_gains(draw: Draw, distances_m: np.ndarray, scenario: Scenario) -> np.nd
     Returns:
         ``(B, N)``.
     """
-    shadowing_db = np.zeros(distances_m.shape)
-    if scenario.shadowing_std_db > 0.0:
-        shadowing_db = scenario.shadowing_std_db * draw.normal(SHADOWING + 2 * draw.sample)
-    return _gains(
-        distances_m, shadowing_db, scenario.reference_distance_m, scenario.path_loss_exponent
-    )
+    own_m, others_m, sight_m = path_loss.decorrelations_m(scenario)
+    drawn = _Shadowing(draw, distances_m, scenario)
+    if scenario.path_loss == path_loss.PAPER:
+        shadowing_db = np.zeros(distances_m.shape)
+        if scenario.shadowing_std_db > 0.0:
+            shadowing_db = scenario.shadowing_std_db * drawn.normal(own_m)
+        return _gains(
+            distances_m, shadowing_db, scenario.reference_distance_m, scenario.path_loss_exponent
+        )
+    has_sight = drawn.uniform(sight_m) < path_loss.sight_probability(distances_m, scenario)
+    losses_db = np.where(has_sight, *path_loss.losses_db(distances_m, scenario))
+    stds_db = np.where(has_sight, *path_loss.stds_db(scenario))
+    gains_db = stds_db * drawn.normal(np.where(has_sight, own_m, others_m)) - losses_db
+    return 10.0 ** (gains_db / 10.0)
+
+
+class _Shadowing:
+    """Numbers that are drawn anew in a step, or belong to places."""
+
+    def __init__(self, draw: Draw, distances_m: np.ndarray, scenario: Scenario):
+        self._draw, self._at = draw, None
+        if scenario.shadowing == shadowing.CORRELATED:
+            directions = _places(draw, scenario)[1]
+            self._at = distances_m * np.cos(directions), distances_m * np.sin(directions)
+
+    def normal(self, decorrelation_m: float | np.ndarray) -> np.ndarray:
+        """Of the shadowing, ``(B, N)``."""
+        if self._at is None:
+            return self._draw.normal(SHADOWING + 2 * self._draw.sample)
+        return self._field(shadowing.SHADOWING, decorrelation_m)
+
+    def uniform(self, decorrelation_m: float) -> np.ndarray:
+        """Of the line of sight, ``(B, N)``."""
+        draw = self._draw
+        if self._at is None:
+            return shadowing.sight_draws(draw.keys, draw.sample, draw.num_devices)
+        from scipy.special import ndtr
+
+        return ndtr(self._field(shadowing.SIGHT, decorrelation_m))
+
+    def _field(self, purpose: int, decorrelation_m: float | np.ndarray) -> np.ndarray:
+        assert self._at is not None
+        x_m, y_m = self._at
+        each_m = np.broadcast_to(decorrelation_m, x_m.shape).astype(float)
+        return shadowing.field(
+            self._draw.episode_keys, self._draw.sample, purpose, x_m, y_m, each_m
+        )
 
 
 @compiled

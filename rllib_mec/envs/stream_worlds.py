@@ -77,13 +77,12 @@ class VectorTaskStream(VectorEnv):
 
     def _begin_step(self, is_first: np.ndarray) -> None:
         super()._begin_step(is_first)
-        if is_first.any():
-            self._begin_episodes(np.flatnonzero(is_first))
         self._settle()
         self._count()
 
     def _begin_episodes(self, worlds: np.ndarray) -> None:
-        """Draw the arrivals of some worlds, and let time run until the first MD is ready."""
+        """Draw the arrivals of some worlds too, and let time run until the first MD is ready."""
+        super()._begin_episodes(worlds)
         draw = self._draw_of(worlds)
         if self.mdp.varies_in_presence:
             self._presence.begin(worlds, *laws.presence(self.mdp, draw))

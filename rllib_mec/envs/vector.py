@@ -128,18 +128,22 @@ class VectorEnv(abc.ABC):
 
     def _begin_step(self, is_first: np.ndarray) -> None:
         """Draw what a step begins with, and the queues where it is an episode's first."""
-        self._clock_ms[is_first] = 0.0
-        draw = self._draw()
-        if self._fixed_tasks is not None:
-            self._queues[is_first] = self._fixed_tasks
-        elif is_first.any():
-            tasks = laws.numbers(self.mdp, "draw_tasks", self._queues.shape, draw)
-            self._queues[is_first] = tasks[is_first]
+        if is_first.any():
+            self._begin_episodes(np.flatnonzero(is_first))
         if self._fixed_distances is not None:
             self._distances[:] = self._fixed_distances
         else:
             shape = self._distances.shape
-            self._distances = laws.numbers(self.mdp, "draw_distances", shape, draw)
+            self._distances = laws.numbers(self.mdp, "draw_distances", shape, self._draw())
+
+    def _begin_episodes(self, worlds: np.ndarray) -> None:
+        """Draw the queues of some worlds, whose clocks start."""
+        self._clock_ms[worlds] = 0.0
+        if self._fixed_tasks is not None:
+            self._queues[worlds] = self._fixed_tasks
+        else:
+            tasks = laws.numbers(self.mdp, "draw_tasks", self._queues.shape, self._draw())
+            self._queues[worlds] = tasks[worlds]
 
     def _gains(self, sample: int = 0) -> np.ndarray:
         """The channel gains of the present step, ``(B, N)``."""

@@ -25,6 +25,9 @@ MOST_TASKS, LEAST_METRES, MOST_METRES = 10**9, 1e-3, 1e9
 # Of a network, far beyond what makes sense, but no product of them leaves the arithmetic.
 Tasks = Annotated[Natural, Field(le=MOST_TASKS)]
 Metres = Annotated[Number, Field(ge=LEAST_METRES, le=MOST_METRES)]
+Height = Annotated[Number, Field(ge=0.1, le=1e3)]
+Speed = Annotated[Number, Field(ge=0.01, le=500)]  # m/s
+Pause = Annotated[NonNegative, Field(le=1e6)]  # s
 Quantity = Annotated[Number, Field(ge=1e-20, le=1e15)]
 QuantityOrZero = Annotated[NonNegative, Field(le=1e15)]
 

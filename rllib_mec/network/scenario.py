@@ -15,19 +15,32 @@ from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.checks import (
     OPEN,
     Count,
+    Height,
     LeftOpen,
     Metres,
     NetworkCount,
     NonNegative,
     Number,
+    Pause,
     Positive,
     Quantity,
     QuantityOrZero,
+    Speed,
     refuse_in_one_line,
 )
-from rllib_mec.network.defaults import PROFILES, SERVER_LATENCY_MS, check_profile, server_latency_of
+from rllib_mec.network.defaults import (
+    PROFILES,
+    SERVER_LATENCY_MS,
+    WALKING_MPS,
+    check_profile,
+    server_latency_of,
+)
 from rllib_mec.network.groups import ChannelGroup, DeviceGroup, Group, ServerGroup, each, groups_of
+from rllib_mec.network.mobility import UNIFORM, check_mobility
+from rllib_mec.network.path_loss import PAPER, PAPERS_STD_DB, check_path_loss
 from rllib_mec.network.physics import Physics
+from rllib_mec.network.shadowing import INDEPENDENT
+from rllib_mec.network.used import check_used
 
 if TYPE_CHECKING:
     from rllib_mec.dnn import PartitionTable
@@ -97,16 +110,61 @@ class Scenario:
     """What a task may take from when it comes, there too (default: as long as it likes)."""
     distance_range_m: tuple[Metres, Metres] = (1.0, 100.0)
     """Least and largest distance to the base station, in metres."""
+    mobility: str = UNIFORM
+    """How MDs move: ``"uniform"`` draws their distances anew in every step, as the paper does;
+    ``"random_waypoint"`` and ``"gauss_markov"`` have them walk on the ring between the distances;
+    or the absolute path of a CSV file ``time_s,device,x_m,y_m``, the base station at (0, 0), of
+    which an episode plays from anywhere on, and after its end from its beginning."""
+    speed_range_mps: tuple[Speed, Speed] = (WALKING_MPS, WALKING_MPS)
+    """Least and largest speed between random waypoints (default: 3 km/h, the pedestrian's of TR
+    38.901). The least is above 0, or MDs would get slower for ever."""
+    pause_range_s: tuple[Pause, Pause] = (0.0, 0.0)
+    """Shortest and longest pause at a random waypoint."""
+    mean_speed_mps: Speed = WALKING_MPS
+    """Mean speed of Gauss–Markov."""
+    velocity_memory: Annotated[NonNegative, Field(lt=1)] = 0.75
+    """Correlation of a Gauss–Markov velocity with that of an interval before (default: as in Camp,
+    Boleng and Davies 2002)."""
+    velocity_interval_s: Annotated[Number, Field(ge=0.01, le=1e6)] = 1.0
+    """Time for which a Gauss–Markov velocity stays as it is."""
     bandwidth_hz: Annotated[Quantity, LeftOpen] = OPEN
     """B_c, bandwidth of a channel (default: the profile's)."""
     noise_w: Quantity = 1e-9
     """σ_c, noise power of a channel."""
+    path_loss: Literal[
+        "paper", "uma", "umi_street_canyon", "inf_sl", "inf_dl", "inf_sh", "inf_dh"
+    ] = PAPER
+    """``"paper"`` is (d̂/d)^h; the others are those of 3GPP TR 38.901, absolute, in an urban macro
+    or micro cell or a factory (sparse or dense clutter, low or high base station), with a line of
+    sight or without. Distances are on the ground there. ``noise_w`` should then be the thermal
+    noise of the bandwidth, e.g. 1e-13."""
     path_loss_exponent: Annotated[Positive, Field(le=20)] = 3.0
-    """h."""
+    """h of the paper's path loss."""
     reference_distance_m: Metres = 1.0
-    """Distance at which the path loss is 1."""
-    shadowing_std_db: Annotated[NonNegative, Field(le=100)] = 8.0
-    """Standard deviation of the log-normal shadowing."""
+    """d̂, the distance at which the paper's path loss is 1."""
+    carrier_frequency_hz: Annotated[Number, Field(ge=0.5e9, le=100e9)] = 3.5e9
+    """Of a path loss of 3GPP."""
+    base_station_height_m: Annotated[Height, LeftOpen] = OPEN
+    """Of a path loss of 3GPP (default: 25 in ``uma``, 10 in ``umi_street_canyon``, 8 in ``inf_sh``
+    and ``inf_dh``, else 1.5)."""
+    device_height_m: Height = 1.5
+    """Of a path loss of 3GPP."""
+    clutter_size_m: Annotated[Height, LeftOpen] = OPEN
+    """Of a thing in a factory of 3GPP (default: 10 in sparse clutter, 2 in dense)."""
+    clutter_density: Annotated[Positive, Field(lt=1), LeftOpen] = OPEN
+    """Share of its floor that is covered (default: 0.2 and 0.6)."""
+    clutter_height_m: Annotated[Height, LeftOpen] = OPEN
+    """Of a thing there, if the base station stands high (default: 2 and 6)."""
+    shadowing: Literal["independent", "correlated"] = INDEPENDENT
+    """``"independent"`` draws shadowing, and whether there is a line of sight, anew in every step;
+    ``"correlated"`` makes them functions of the place, the same for all MDs of an episode, that
+    decay as exp(−Δ/d) (Gudmundson)."""
+    shadowing_std_db: Annotated[NonNegative, Field(le=100), LeftOpen] = OPEN
+    """Standard deviation of the log-normal shadowing (default: 8 with the paper's path loss; else
+    those of TR 38.901 with a line of sight and without, which a value here replaces both)."""
+    decorrelation_distance_m: Annotated[Metres, LeftOpen] = OPEN
+    """d of correlated shadowing and line of sight (default: TR 38.901's, with a line of sight and
+    without; 13 with the paper's path loss)."""
     max_power_dbm: Annotated[Number, Field(ge=-200, le=200), LeftOpen] = OPEN
     """P_limit (default: the profile's)."""
     power_scale: Literal["dbm", "linear"] = "dbm"
@@ -147,11 +205,16 @@ class Scenario:
         self._count_groups()
         self._check_dnn()
         self._check_devices()
+        if self.path_loss == PAPER and self.shadowing_std_db is None:
+            object.__setattr__(self, "shadowing_std_db", PAPERS_STD_DB)
         if self.distance_range_m[0] > self.distance_range_m[1]:
             raise MecError(
                 f"distance_range_m must be 0 < least <= largest, but is {self.distance_range_m!r}"
             )
         check_profile("server_profile", self.server_profile)
+        check_used(self)
+        check_mobility(self)
+        check_path_loss(self)
 
     def _count_groups(self) -> None:
         """Fill in how many there are; groups that say nothing else than that are left out."""
@@ -236,6 +299,8 @@ class Scenario:
                 "server_latency_ms": SERVER_LATENCY_MS.get(self.dnn),
                 "dnn_input": self.dnn_input,
             }
+        if "path_loss" in changes and self.path_loss == PAPER:
+            came_with["shadowing_std_db"] = PAPERS_STD_DB
         came_with |= {
             name: values[name] for name, (groups, _) in _COUNTS.items() if groups in changes
         }

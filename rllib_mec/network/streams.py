@@ -20,6 +20,9 @@ TASKS, DISTANCE, SHADOWING = 0, 1, 2
 ARRIVALS, OUTAGES, VISITS = (1 << 39), (1 << 39) + 1, (1 << 39) + 2
 """What an episode's key is folded with for a process over its time, whose draws count from 0."""
 
+MOVEMENT, CHANNEL = 1 << 38, (1 << 38) + 1
+"""What keys are folded with for what moves, and for line of sight and correlated shadowing."""
+
 PLANNING_SEED, DEMONSTRATION_SEED = 1 << 62, 3 << 61
 """Where the seeds of the worlds that a policy is made in begin, far from those of evaluations."""
 

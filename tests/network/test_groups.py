@@ -13,6 +13,7 @@ from rllib_mec.errors import MecError
 from rllib_mec.network.defaults import SERVER_LATENCY_MS
 from rllib_mec.network.groups import ChannelGroup, DeviceGroup, ServerGroup
 from rllib_mec.network.scenario import Scenario
+from rllib_mec.network.used import USED_BY
 from rllib_mec.policies import RandomPolicy
 from rllib_mec.policies.planner.policy import check_plannable
 from rllib_mec.testbed.options import ServerOptions
@@ -245,7 +246,7 @@ def test_a_scenario_tells_of_groups_what_is_set():
     assert Scenario.from_dict({"devices": groups}).to_dict()["devices"] == groups
 
 
-EXTREMES = (1e300, 1e16, 1e15, 1e9, 200.0, 1e-3, 1e-20, 1e-300, -200.0, -1e300)
+EXTREMES = (1e300, 1e16, 1e15, 1e9, 200.0, 5.0, 1.0, 1e-3, 1e-20, 1e-300, -200.0, -1e300)
 REALS = [
     *(("", Scenario, field) for field in dataclasses.fields(Scenario)),
     *(("devices", DeviceGroup, field) for field in dataclasses.fields(DeviceGroup)),
@@ -261,7 +262,16 @@ REALS = [
         for groups, _, field in REALS
         if any(
             word in str(field.type)
-            for word in ("Quantity", "Positive", "Number", "NonNeg", "Metres")
+            for word in (
+                "Quantity",
+                "Positive",
+                "Number",
+                "NonNeg",
+                "Metres",
+                "Speed",
+                "Pause",
+                "Height",
+            )
         )
     ],
 )
@@ -269,10 +279,11 @@ def test_a_number_is_borne_or_refused_by_its_path(groups, field):
     assert field != "count"
     borne = 0
     for value in EXTREMES:
-        value = (value, value) if field == "distance_range_m" else value
-        fields = {field: value}
+        value = (value, value) if "range" in field else value
+        chooser, choices = USED_BY.get(field, ("profile", ("paper",)))
+        fields = {field: value, chooser: choices[-1]}
         if groups:
-            fields = {groups: [{"count": 1}, {"count": 1, **fields}]}
+            fields = {groups: [{"count": 1}, {"count": 1, field: value}]}
         try:
             scenario = Scenario.from_dict(fields)
         except MecError as error:
