@@ -35,7 +35,7 @@ from rllib_mec.algorithms.recording import EpisodeRecorder
 from rllib_mec.algorithms.sampler import Decide, Sampler
 from rllib_mec.algorithms.sampling_metrics import SamplingMetrics
 from rllib_mec.envs import laws
-from rllib_mec.envs.episodes import usual_distance_m
+from rllib_mec.envs.episodes import evaluation_distance_m
 from rllib_mec.envs.observation import state_space
 from rllib_mec.envs.vector import VectorEnv
 from rllib_mec.registry import make_mdp
@@ -235,7 +235,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             num_episodes,
             runner * EVALUATION_SEEDS_APART + first,
             num_tasks=self.mdp.usual_tasks,
-            distance_m=usual_distance_m(self.scenario),
+            distance_m=evaluation_distance_m(self.scenario),
         )
         return self._sampler(env).play_to_the_end(decide, lambda env, decision: {})
 

@@ -5,7 +5,8 @@ rllib-mec render ~/ray_results/emh-ppo --out episode.gif     # an animation
 rllib-mec render full-offload --scenario num_devices=4 --out episode.png
 rllib-mec render local-only --env mec_time_slot_v0 --scenario slot_ms=20
 
-The episode is that of `rllib-mec compare` with the same seed: 50 tasks a device at 50 m.
+The episode is that of `rllib-mec compare` with the same seed: 50 tasks a device at 50 m,
+or where they move.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import click
 
 from rllib_mec.cli import scenarios
 from rllib_mec.cli.command import COUNT, OK, command, option
-from rllib_mec.envs.episodes import usual_distance_m
+from rllib_mec.envs.episodes import evaluation_distance_m
 from rllib_mec.envs.recording import record_episode
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.registry import POLICIES, make_policy
@@ -56,7 +57,7 @@ def render(
         mdp,
         seed=seed,
         num_tasks=num_tasks or mdp.usual_tasks,
-        distance_m=usual_distance_m(where),
+        distance_m=evaluation_distance_m(where),
         max_steps=max_windows,
     )
     title = f"{policy.name}: {mdp.title}, seed {seed}"

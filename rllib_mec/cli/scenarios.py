@@ -82,7 +82,7 @@ def placement_options(function: Any) -> Any:
         "--distance",
         type=PerDevice(Metres, Metres, "X[,X...]"),
         help="metres of every device to the base station, or of each (default: 50 on the paper's "
-        "range, else the range's mean)",
+        "range, else the range's mean; or wherever devices move, where they do)",
     )
     return distance(draw(with_placement))
 

@@ -11,6 +11,7 @@ import numpy as np
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.step import VectorStep, point_share
 from rllib_mec.envs.task_window import as_mdp
+from rllib_mec.network.mobility import moves
 from rllib_mec.network.scenario import Scenario
 
 EVALUATION_DISTANCE_M = 50.0
@@ -18,7 +19,7 @@ EVALUATION_DISTANCE_M = 50.0
 
 
 def usual_distance_m(scenario: Scenario) -> float:
-    """Distance of every MD in an evaluation: the paper's on its range, else the range's mean.
+    """Distance of an MD that stays: the paper's on its range, else the range's mean.
 
     Args:
         scenario: Says between which distances policies are trained.
@@ -26,6 +27,15 @@ def usual_distance_m(scenario: Scenario) -> float:
     if scenario.distance_range_m == Scenario.distance_range_m:
         return EVALUATION_DISTANCE_M
     return sum(scenario.distance_range_m) / 2
+
+
+def evaluation_distance_m(scenario: Scenario) -> float | None:
+    """Where every MD stays in an evaluation; ``None`` where MDs move, as they then do there too.
+
+    Args:
+        scenario: Says how they move.
+    """
+    return None if moves(scenario) else usual_distance_m(scenario)
 
 
 _Values = TypeVar("_Values", float, np.ndarray)

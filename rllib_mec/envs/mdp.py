@@ -11,6 +11,7 @@ import numpy as np
 
 from rllib_mec.envs import draws, laws, networks, observation
 from rllib_mec.envs.draws import Draw
+from rllib_mec.envs.link import link_remarks
 from rllib_mec.envs.observation import ObservationLayout, State
 from rllib_mec.errors import MecError, unknown, users_fault
 from rllib_mec.network.scenario import SHAPE_FIELDS, Scenario
@@ -157,10 +158,10 @@ class MDP(abc.ABC):
         return draws.draw_tasks(draw, self.scenario)
 
     def draw_distances(self, draw: Draw) -> np.ndarray:
-        """d_k, the distance of every MD to the base station in a step: uniform.
+        """d_k, the distance of every MD to the base station in a step: as ``mobility`` says.
 
         Args:
-            draw: Random numbers of the step.
+            draw: Random numbers of the step; where MDs move, the time and the episode's key count.
 
         Returns:
             ``(B, N)``, m.
@@ -172,7 +173,7 @@ class MDP(abc.ABC):
 
         Args:
             draw: Random numbers of the step.
-            distances_m: ``(B, N)``, m.
+            distances_m: ``(B, N)``, m; of directions, those in which ``mobility`` has the MDs.
 
         Returns:
             ``(B, N)``.
@@ -205,7 +206,7 @@ class MDP(abc.ABC):
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a user should know of these settings before anything is run, a line each."""
-        return ()
+        return link_remarks(self.scenario)
 
     @property
     def shape(self) -> dict[str, Any]:

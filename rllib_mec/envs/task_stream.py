@@ -118,8 +118,9 @@ class TaskStreamMDP(MDP):
         """Says where more arrives than any policy can serve; see the base class."""
         load = arrivals.least_load(self.scenario, self.arrivals)
         if load <= 1.0:
-            return ()
+            return super().remarks
         return (
+            *super().remarks,
             f"no policy can serve these arrivals: at best the load is ρ = {load:.2f} of what the "
             "devices and servers can do together, and queues grow to the horizon",
         )

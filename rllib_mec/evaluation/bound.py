@@ -33,13 +33,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rllib_mec.envs.episodes import usual_distance_m
+from rllib_mec.envs.episodes import evaluation_distance_m
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.task_window import TaskWindowMDP, VectorTaskWindow, as_mdp
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation.protocol import Evaluation, one_if_same, setting_of
 from rllib_mec.evaluation.radio_limits import best_trades, power_range_w, snr_db, sum_rates
+from rllib_mec.network.path_loss import PAPER, states
 from rllib_mec.network.scenario import Scenario
+from rllib_mec.network.shadowing import CORRELATED
 
 BOUNDED = ("reward", "cost", "latency_ms")
 """Metrics that have a bound."""
@@ -122,6 +124,8 @@ def why_unbounded(mdp: MDP) -> str:
         return f"a {mdp.step_name} draws shadowing anew under a transmission"
     if mdp.vector_env is not VectorTaskWindow:
         return f"{mdp.env_id} runs its worlds in a way of its own"
+    if mdp.scenario.shadowing == CORRELATED:
+        return "correlated shadowing is common to all MDs"
     own = [n for n in _LAWS if getattr(type(mdp), n) is not getattr(TaskWindowMDP, n)]
     return f"{mdp.env_id} has a law of its own ({', '.join(own)})" if own else ""
 
@@ -135,9 +139,9 @@ def lower_bound(
 ) -> Bound:
     """Bound what any policy can achieve.
 
-    Where distances are drawn, a policy may use larger windows where they are good, so that no mean
-    over distances is a bound; all MDs are then taken to stand at the least one. Queues that are
-    drawn count by their mean: the bound is convex in them.
+    Where distances are drawn or MDs move, a policy may use larger windows where they are good, so
+    that no mean over distances is a bound; all MDs are then taken to stand at the least one. Queues
+    that are drawn count by their mean: the bound is convex in them.
 
     Args:
         where: The MDP; a scenario stands for its task-window MDP.
@@ -155,17 +159,23 @@ def lower_bound(
     if draw:
         mean_tasks = scenario.of_devices("mean_tasks")
         tasks = mean_tasks + np.exp(-mean_tasks)  # Poisson, and at least one
-        distances: Any = scenario.distance_range_m[0]
     else:
         tasks = scenario.usual_tasks if num_tasks is None else num_tasks
-        distances = usual_distance_m(scenario) if distance_m is None else distance_m
+        distance_m = evaluation_distance_m(scenario) if distance_m is None else distance_m
+    stays = distance_m is not None
+    if not stays and scenario.path_loss != PAPER:
+        raise MecError(
+            f"there is no bound on cost: the nearest place need not be the best one by "
+            f"path_loss {scenario.path_loss!r}; give distances"
+        )
+    distances: Any = distance_m if stays else scenario.distance_range_m[0]
     groups = _groups(scenario, tasks, distances)
     program = _Program(scenario, groups)
     weight = scenario.energy_weight
     return Bound(
         mdp=mdp,
         num_tasks=None if draw else one_if_same(tasks),
-        distance_m=None if draw else one_if_same(distances),
+        distance_m=one_if_same(distances) if stays else None,
         reward=-program.solve(weight, own_tasks=False),
         cost=program.solve(weight, own_tasks=True),
         latency_ms=program.solve(0.0, own_tasks=True),
@@ -231,9 +241,12 @@ class _Program:
     def _rows_of_channel(self, noise_w: float, count: int) -> list[tuple[int, float]]:
         """Rows in bit per hertz, and the probability of each."""
         scenario = self._scenario
+        of_groups = [states(g.distance_m, scenario) for g in self._groups]
         best = [
-            snr_db(self._range_w[g.first][1], g.distance_m, noise_w, scenario) for g in self._groups
+            snr_db(self._range_w[g.first][1], gains, noise_w)
+            for g, (gains, _, _) in zip(self._groups, of_groups, strict=True)
         ]
+        shares = np.array([own for _, own, _ in of_groups])
         counts = np.array([g.count for g in self._groups])
         return [
             (
@@ -244,7 +257,7 @@ class _Program:
                 ),
                 probability,
             )
-            for probability, most in sum_rates(np.array(best), counts, scenario)
+            for probability, most in sum_rates(np.array(best), shares, of_groups[0][2], counts)
         ]
 
     def _variable(self, energy_j: float = 0.0) -> int:

@@ -1,8 +1,9 @@
 """One protocol for every policy: the paper's metrics over seeded episodes, with intervals.
 
 As in Section V-A, every MD has the mean number of tasks (50) and stands at 50 m, or at the mean of
-another range of distances, while shadowing stays on. Other queues and distances can be set, or
-drawn as in training. Episode i has the same channels for every policy.
+another range of distances, while shadowing stays on; but where MDs move, they move there too. Other
+queues and distances can be set, or drawn as in training. Episode i has the same channels for every
+policy.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import numpy as np
 
 from rllib_mec.envs.episodes import (
     EpisodeMetrics,
+    evaluation_distance_m,
     run_episodes,
-    usual_distance_m,
 )
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.task_window import as_mdp
@@ -45,7 +46,7 @@ class Evaluation:
         mdp: What it was evaluated on.
         num_tasks: Tasks of every MD, or of each; ``None`` where they were drawn.
         distance_m: Distance of every MD to the base station, or of each; ``None`` where they were
-            drawn.
+            drawn, or MDs moved.
         seed: Seed of the episodes.
         episodes: Metrics of each episode.
     """
@@ -116,7 +117,8 @@ def evaluate(
         num_tasks: Tasks of every MD, or N numbers, one per MD; the scenario's mean by default, or,
             where tasks arrive, none at the start.
         distance_m: Distance of every MD to the base station, or N of them; by default 50 m on the
-            paper's range of distances, and on any other the range's mean.
+            paper's range of distances, and on any other the range's mean; where MDs move, wherever
+            they do.
         draw: Draw queues and distances as in training, instead of setting them.
 
     Raises:
@@ -136,7 +138,7 @@ def evaluate(
         raise MecError("draw=True draws queues and distances: leave out num_tasks and distance_m")
     if not draw:
         num_tasks = mdp.usual_tasks if num_tasks is None else num_tasks
-        distance_m = usual_distance_m(mdp.scenario) if distance_m is None else distance_m
+        distance_m = evaluation_distance_m(mdp.scenario) if distance_m is None else distance_m
     policy.expect_distances(distance_m)
     metrics = run_episodes(
         policy.decide, mdp, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m

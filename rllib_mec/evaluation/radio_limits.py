@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from rllib_mec.envs.actions import power_w
-from rllib_mec.network.radio import channel_gain, lone_rates_bps
+from rllib_mec.network.path_loss import states
+from rllib_mec.network.radio import lone_rates_bps
 from rllib_mec.network.scenario import Scenario
 
 _POWER_STEP_DB = 0.25
@@ -21,16 +22,14 @@ _TAIL_STD = 6
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
-def snr_db(power: float | np.ndarray, distance_m: float, noise_w: float, scenario: Scenario) -> Any:
+def snr_db(power: Any, gain: Any, noise_w: float) -> Any:
     """Signal to noise without interference and shadowing, dB.
 
     Args:
         power: Transmit power, W.
-        distance_m: Of the MD.
+        gain: Of the channel, without shadowing.
         noise_w: Of the channel.
-        scenario: Gives the path loss.
     """
-    gain = channel_gain(distance_m, 0.0, scenario.reference_distance_m, scenario.path_loss_exponent)
     return 10.0 * np.log10(power * gain / noise_w)
 
 
@@ -64,7 +63,9 @@ def best_trades(
     least, most = range_w
     steps = max(1, math.ceil(10.0 * math.log10(most / least) / _POWER_STEP_DB))
     powers = np.geomspace(least, most, steps + 1)
-    air = least_air_time(snr_db(powers, distance_m, noise_w, scenario), scenario)
+    air: Any = 0.0
+    for gain, share, std_db in zip(*states(distance_m, scenario), strict=True):
+        air = air + share * least_air_time(snr_db(powers, gain, noise_w), scenario, std_db)
     air, energy = air[1:], powers[:-1] * air[:-1]
     # From the largest air time to the least, energy never falls.
     return _lower_hull(air[::-1], energy[::-1])
@@ -90,7 +91,7 @@ def _turns_right(a: tuple[float, float], b: tuple[float, float], c: tuple[float,
     return (b[0] - a[0]) * (c[1] - a[1]) <= (b[1] - a[1]) * (c[0] - a[0])
 
 
-def least_air_time(snr: np.ndarray, scenario: Scenario) -> np.ndarray:
+def least_air_time(snr: np.ndarray, scenario: Scenario, std_db: float) -> np.ndarray:
     """Mean air time of a bit on a hertz without interference, from below.
 
     E[1/R] is meant, not 1/E[R], since the power is chosen before the shadowing is known. It is
@@ -99,9 +100,9 @@ def least_air_time(snr: np.ndarray, scenario: Scenario) -> np.ndarray:
 
     Args:
         snr: Without shadowing, dB, ``(Q,)``.
-        scenario: Gives shadowing and the rate's floor.
+        scenario: Gives the rate's floor.
+        std_db: Of the shadowing.
     """
-    std_db = scenario.shadowing_std_db
     if std_db == 0.0:
         return _air_time(snr, scenario)
     from scipy.stats import norm
@@ -121,7 +122,9 @@ def _air_time(snr: np.ndarray, scenario: Scenario) -> np.ndarray:
     return 1.0 / lone_rates_bps(10.0 ** (snr / 10.0), 1.0, 1.0, scenario.min_spectral_efficiency)
 
 
-def sum_rates(snr: np.ndarray, counts: np.ndarray, scenario: Scenario) -> list[tuple[float, float]]:
+def sum_rates(
+    snr: np.ndarray, shares: np.ndarray, std_db: np.ndarray, counts: np.ndarray
+) -> list[tuple[float, float]]:
     """What all MDs on one channel get together at most, besides the rate's floor.
 
     The sum of the rates of Eq. (1) rises or first falls and then rises with each MD's received
@@ -130,18 +133,19 @@ def sum_rates(snr: np.ndarray, counts: np.ndarray, scenario: Scenario) -> list[t
     can, and k such MDs have k·log2(1 + s/(1 + (k−1)s)), which rises with s, the best SNR.
 
     Args:
-        snr: Of the MDs at their largest power, without shadowing, dB, ``(G,)``.
+        snr: Of the MDs at their largest power, without shadowing, dB, in each state of their
+            channel, ``(G, states)``.
+        shares: Probability of the states, likewise.
+        std_db: Of the shadowing in them, ``(states,)``.
         counts: MDs of each such SNR, ``(G,)``.
-        scenario: Gives the shadowing.
 
     Returns:
         Pairs of a probability and the bit/s/Hz that are not exceeded with it.
     """
-    std_db = scenario.shadowing_std_db
-    if std_db == 0.0:
-        bests = [(1.0, float(snr.max()))]
+    if not std_db.any():
+        bests = [(1.0, float(snr[shares > 0.0].max()))]
     else:
-        bests = [(p, _quantile_of_best(p, snr, counts, std_db)) for p in _QUANTILES]
+        bests = [(p, _quantile_of_best(p, snr, shares, std_db, counts)) for p in _QUANTILES]
     others = np.arange(int(counts.sum()))
     found = []
     for probability, best in bests:
@@ -156,15 +160,20 @@ def sum_rates(snr: np.ndarray, counts: np.ndarray, scenario: Scenario) -> list[t
 
 
 def _quantile_of_best(
-    probability: float, snr: np.ndarray, counts: np.ndarray, std_db: float
+    probability: float,
+    snr: np.ndarray,
+    shares: np.ndarray,
+    std_db: np.ndarray,
+    counts: np.ndarray,
 ) -> float:
     """An SNR that the best of all MDs' exceeds with no more than 1 − probability."""
-    from scipy.special import log_ndtr
+    from scipy.special import log_ndtr, logsumexp
 
-    low, high = float(snr.min()) - 40 * std_db, float(snr.max()) + 40 * std_db
+    low, high = float(snr.min()) - 40 * std_db.max(), float(snr.max()) + 40 * std_db.max()
     for _ in range(60):
         middle = (low + high) / 2
-        if (counts * log_ndtr((middle - snr) / std_db)).sum() >= np.log(probability):
+        below = logsumexp(log_ndtr((middle - snr) / std_db), axis=1, b=shares)
+        if (counts * below).sum() >= np.log(probability):
             high = middle
         else:
             low = middle

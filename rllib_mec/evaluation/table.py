@@ -13,6 +13,7 @@ from rllib_mec.evaluation.bound import BOUNDED, Bound
 from rllib_mec.evaluation.interval import Interval
 from rllib_mec.evaluation.paper import paper_row
 from rllib_mec.evaluation.protocol import COSTS, METRICS, Evaluation, is_comparable, is_near_optimal
+from rllib_mec.network.mobility import movement, moves
 
 COLLAPSED_SHARE = 0.999
 
@@ -191,7 +192,8 @@ def _notes(
 
 def _why_not_near_optimal(planner: Evaluation) -> str:
     if planner.distance_m is None:
-        return "where distances are drawn, the planner knows plans for some of them"
+        where = "MDs move" if moves(planner.scenario) else "distances are drawn"
+        return f"where {where}, the planner knows plans for some distances"
     num_devices = planner.scenario.num_devices
     return f"of {num_devices} devices the planner knows a few plans for all of them together"
 
@@ -201,13 +203,18 @@ def _placement(evaluation: Evaluation) -> str:
     scenario = evaluation.scenario
     low, high = scenario.distance_range_m
     tasks = _mean_tasks(evaluation)
-    if evaluation.mdp.tasks_arrive and evaluation.distance_m is not None:
+    moving = f"moving by {movement(scenario)} between {low:g} and {high:g} m"
+    where = moving if evaluation.distance_m is None else f"{_listed(evaluation.distance_m)} m"
+    is_placed = evaluation.distance_m is not None or moves(scenario)
+    if evaluation.mdp.tasks_arrive and is_placed:
         given = evaluation.num_tasks
         at_start = "" if given is None else f", {_listed(given)} an MD at the start"
-        return f"tasks as they come{at_start}, {_listed(evaluation.distance_m)} m"
-    if evaluation.num_tasks is None or evaluation.distance_m is None:
-        return f"queues and distances drawn as in training (mean {tasks} tasks an MD)"
-    tasks, where = _listed(evaluation.num_tasks), f"{_listed(evaluation.distance_m)} m"
+        return f"tasks as they come{at_start}, {where}"
+    if evaluation.num_tasks is None or not is_placed:
+        where = f", {moving}" if is_placed else ""
+        drawn = "queues" if is_placed else "queues and distances"
+        return f"{drawn} drawn as in training (mean {tasks} tasks an MD){where}"
+    tasks = _listed(evaluation.num_tasks)
     if low < high and evaluation.distance_m == (low + high) / 2:
         where += f" (the mean of {low:g} to {high:g} m)"
     return f"{tasks} tasks an MD, {where}"

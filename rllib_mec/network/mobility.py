@@ -69,6 +69,15 @@ def moves(scenario: Scenario) -> bool:
     return scenario.mobility != UNIFORM
 
 
+def movement(scenario: Scenario) -> str:
+    """How MDs move, in a word.
+
+    Args:
+        scenario: The scenario.
+    """
+    return "trace" if trace_of(scenario) else scenario.mobility
+
+
 def trace_of(scenario: Scenario) -> str | None:
     """The path of the trace that MDs follow; ``None`` if they follow none.
 

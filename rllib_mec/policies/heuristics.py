@@ -18,7 +18,8 @@ import numpy as np
 
 from rllib_mec.compiled import compiled
 from rllib_mec.envs.actions import power_w
-from rllib_mec.network.radio import channel_gain, rate_bps
+from rllib_mec.network.path_loss import mean_gains
+from rllib_mec.network.radio import rate_bps
 from rllib_mec.policies.policy import Policy
 
 _NUM_POWERS = 31
@@ -42,7 +43,8 @@ class Heuristic(Policy):
     """Places tasks by a rule, and cuts each where its MD alone would: Neurosurgeon's static cut.
 
     That is the partition point and the power at which a task's latency and β times its energy are
-    least for an MD that has channel and server to itself, at its distance and without shadowing.
+    least for an MD that has channel and server to itself, at its distance and without shadowing;
+    of the path losses with a line of sight and without, with their mean in dB.
     """
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
@@ -93,9 +95,7 @@ class Heuristic(Policy):
 
     def _cuts(self, distances_m: np.ndarray) -> _Cuts:
         scenario = self.scenario
-        gain = channel_gain(
-            distances_m, 0.0, scenario.reference_distance_m, scenario.path_loss_exponent
-        )
+        gain = mean_gains(distances_m, scenario)
         actions = np.linspace(0.0, 1.0, _NUM_POWERS)
         watts = power_w(np.tile(actions, (scenario.num_devices, 1)), scenario)
         channels, servers = (

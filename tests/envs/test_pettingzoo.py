@@ -22,6 +22,8 @@ SCENARIOS = [
     {"num_channels": 1, "num_servers": 1, "max_window": 1},
     {"devices": [{"count": 1}, {"count": 2, "dnn": "mobilenet_v2"}], "servers": [{"count": 2}]},
     {"num_devices": 2, "profile": "si", "power_scale": "linear", "min_spectral_efficiency": 0.0},
+    {"mobility": "random_waypoint", "shadowing": "correlated", "path_loss": "umi_street_canyon"},
+    {"mobility": "gauss_markov", "profile": "si"},
 ]
 
 

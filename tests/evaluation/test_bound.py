@@ -97,6 +97,62 @@ UNLIKE = {
 }
 
 
+@pytest.mark.parametrize("name", ["umi_street_canyon", "inf_dl", "uma"])
+@pytest.mark.parametrize("fields", [{}, {"profile": "si"}, {"shadowing_std_db": 0.0}])
+def test_no_policys_mean_is_below_it_by_path_losses_of_3gpp(name, fields):
+    # The noise is such that neither state is hopeless, nor perfect.
+    scenario = Scenario(path_loss=name, noise_w=1e-11, num_channels=1, **fields)
+    for distance_m in (20.0, 90.0):
+        bound = lower_bound(scenario, distance_m=distance_m)
+        for make in POLICIES:
+            found = evaluate(make(scenario), episodes=20, distance_m=distance_m)
+            for metric, gap in bound.gap(found).items():
+                assert gap >= 1.0, (make.name, metric)
+
+
+def test_one_device_by_umi_by_hand():
+    # Without shadowing, but with a line of sight in 63.1 % of the windows at 40 m:
+    # 18/40 + e^(−40/36)(1 − 18/40). Losses as in tests/network/test_path_loss.py.
+    fields = {"num_devices": 1, "num_servers": 1, "num_channels": 1, "shadowing_std_db": 0.0}
+    scenario = Scenario(path_loss="umi_street_canyon", noise_w=1e-11, **fields)
+    d3, ghz = np.hypot(40.0, 8.5), np.log10(3.5)
+    losses = (
+        32.4 + 21 * np.log10(d3) + 20 * ghz,
+        22.4 + 35.3 * np.log10(d3) + 21.3 * ghz,
+    )
+    sight = 0.45 + np.exp(-40 / 36) * 0.55
+    powers = np.geomspace(1e-3, 1.0, 100_001)
+    rates = [
+        1e6 * np.maximum(np.log2(1 + powers * 10 ** (-loss / 10) / 1e-11), 0.1523)
+        for loss in losses
+    ]
+    seconds = scenario.table.bits[0] * (sight / rates[0] + (1 - sight) / rates[1])
+    best = (8.603 + seconds + 50.0 * powers * seconds).min()
+    bound = lower_bound(scenario, num_tasks=7, distance_m=40.0)
+    assert -bound.reward == pytest.approx(best, rel=1e-2) and -bound.reward <= best
+
+
+def test_the_best_of_many_channels_with_or_without_sight_is_below_its_quantile():
+    rng = np.random.default_rng(0)
+    snr, shares = np.array([[30.0, 15.0], [33.0, 20.0]]), np.array([[0.6, 0.4], [0.1, 0.9]])
+    std_db, counts = np.array([4.0, 7.8]), np.array([5, 3])
+    rows = np.repeat([0, 1], counts)
+    state = (rng.random((100_000, 8)) > shares[rows, 0]).astype(int)
+    best = snr[rows, state] + std_db[state] * rng.standard_normal(state.shape)
+    for probability, most in sum_rates(snr, shares, std_db, counts):
+        within = (np.log2(1 + 10 ** (best.max(1) / 10)) <= most).mean()
+        assert within == pytest.approx(probability, abs=0.01)
+
+
+@pytest.mark.parametrize("mobility", ["random_waypoint", "gauss_markov"])
+def test_devices_that_move_are_bounded_by_the_least_distance(mobility):
+    scenario = Scenario(mobility=mobility, distance_range_m=(30.0, 90.0))
+    bound, near = lower_bound(scenario), lower_bound(scenario, distance_m=30.0)
+    assert bound.reward == near.reward and bound.distance_m is None and bound.num_tasks == 50
+    for make in (LocalOnly, Neurosurgeon, RoundRobin):
+        assert min(bound.gap(evaluate(make(scenario), episodes=10)).values()) >= 1.0
+
+
 @pytest.mark.parametrize("draw", [False, True])
 @pytest.mark.parametrize(
     "fields",
@@ -215,7 +271,7 @@ def test_the_least_air_time_is_a_mean_from_below(std_db, floor):
     shadowing = std_db * norm.ppf((np.arange(200_000) + 0.5) / 200_000)
     efficiency = np.log2(1 + 10 ** ((snr[:, None] + shadowing) / 10))
     exact = (1.0 / np.maximum(efficiency, floor)).mean(1)
-    found = least_air_time(snr, scenario)
+    found = least_air_time(snr, scenario, std_db)
     assert (found <= exact).all()
     np.testing.assert_allclose(found, exact, rtol=1e-2)
 
@@ -235,19 +291,19 @@ def test_every_power_costs_more_than_a_mix_of_the_best_trades():
     shares=st.lists(st.floats(0.0, 1.0), min_size=5, max_size=5),
 )
 def test_no_powers_give_all_devices_of_a_channel_more_together(snr, shares):
-    scenario = Scenario(shadowing_std_db=0.0)
-    [(probability, most)] = sum_rates(np.array(snr), np.ones(len(snr), int), scenario)
+    column = np.array(snr)[:, None]
+    one = np.ones(len(snr), int)
+    [(probability, most)] = sum_rates(column, np.ones(column.shape), np.zeros(1), one)
     received = 10 ** (np.array(snr) / 10) * shares[: len(snr)]
     total = np.log2(1 + received / (1 + received.sum() - received)).sum()
     assert probability == 1.0 and total <= most * (1 + 1e-9)
 
 
 def test_the_best_of_many_channels_is_below_its_quantile():
-    scenario = Scenario()
     rng = np.random.default_rng(0)
     snr, counts = np.array([20.0, 35.0]), np.array([8, 2])
     best = np.repeat(snr, counts) + 8.0 * rng.standard_normal((100_000, 10))
-    for probability, most in sum_rates(snr, counts, scenario):
+    for probability, most in sum_rates(snr[:, None], np.ones((2, 1)), np.array([8.0]), counts):
         # At these SNRs one MD alone gets most.
         within = (np.log2(1 + 10 ** (best.max(1) / 10)) <= most).mean()
         assert within == pytest.approx(probability, abs=0.01)
@@ -266,6 +322,14 @@ class OwnLaw(TaskWindowMDP):
     [
         (OwnLaw(Scenario()), r"own_law_v0 has a law of its own \(task_rewards\)"),
         (TimeSlotMDP(Scenario()), "a time slot draws shadowing anew under a transmission"),
+        (
+            TaskWindowMDP(Scenario(shadowing="correlated")),
+            "correlated shadowing is common to all MDs",
+        ),
+        (
+            TaskWindowMDP(Scenario(path_loss="uma", mobility="random_waypoint")),
+            "the nearest place need not be the best one by path_loss 'uma'; give distances",
+        ),
     ],
 )
 def test_where_there_is_none_it_says_why(mdp, reason):

@@ -15,6 +15,7 @@ from rllib_mec.envs import laws
 from rllib_mec.envs.draws import Draw
 from rllib_mec.envs.episodes import usual_distance_m
 from rllib_mec.envs.mdp import MDP
+from rllib_mec.network.path_loss import more_loss_db
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.episode_search import WindowCosts, best_windows
@@ -279,7 +280,7 @@ def followed_to(
         scenario: Gives path loss and limits of power.
         share: Which part.
     """
-    loss_db = 10 * scenario.path_loss_exponent * np.log10(distances_m / found_at_m)
+    loss_db = more_loss_db(distances_m, found_at_m, scenario)
     return plans._replace(power_dbm=plans.power_dbm + share * loss_db[..., None])
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from rllib_mec.cache import cache_folder
 from rllib_mec.envs.mdp import MDP
+from rllib_mec.network.mobility import trace_of
 from rllib_mec.policies.planner.plans import Plans
 
 Found = tuple[Plans, np.ndarray]
@@ -48,6 +49,7 @@ def _file(mdp: MDP, asked: Sequence[Any]) -> Path:
     sources += Path(__file__).parent.glob("*.py")
     # A user's laws are part of the question: their classes and where they are written.
     sources += [Path(file) for law in type(mdp).__mro__ if (file := _source(law))]
+    sources += [Path(path)] if (path := trace_of(mdp.scenario)) else []
     fields = {**mdp.scenario.to_dict(), **mdp.settings}
     everything = [type(mdp).__qualname__, mdp.scenario.physics, fields, *asked]
     key = json.dumps(everything, default=lambda v: getattr(v, "tolist", v.__str__)())

@@ -9,6 +9,7 @@ import numpy as np
 
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.vector import VectorStep
+from rllib_mec.network.path_loss import more_loss_db
 from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.plans import Plans
 from rllib_mec.policies.planner.simulation import actions_of, simulated
@@ -191,7 +192,7 @@ class WindowSearch:
             np.broadcast_to(level * self._most_dbm, (len(gain), 1)) for level in _POWER_LEVELS
         ]
         if np.ptp(self.distances_m):
-            loss_db = 10 * self.scenario.path_loss_exponent * np.log10(self.distances_m)[:, None]
+            loss_db = more_loss_db(self.distances_m, 1.0, self.scenario)[:, None]
             extra = 0.5 * (loss_db - loss_db.mean())
             powers += [(power + extra).clip(_LEAST_DBM, self._most_dbm) for power in powers]
         for num_local in range(self.num_active + 1):
