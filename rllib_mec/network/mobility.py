@@ -18,7 +18,9 @@ import numpy as np
 from rllib_mec.compiled import compiled
 from rllib_mec.errors import MecError
 from rllib_mec.network import traces
-from rllib_mec.network.streams import DISTANCE, MOVEMENT, fold, normal, uniform
+from rllib_mec.network.gauss_markov import velocities
+from rllib_mec.network.streams import DISTANCE, MOVEMENT, fold, uniform
+from rllib_mec.network.waypoints import waypoints
 
 if TYPE_CHECKING:
     from rllib_mec.network.scenario import Scenario
@@ -32,8 +34,6 @@ HEADER = ("time_s", "device", "x_m", "y_m")
 """First line of a trace."""
 
 _ROOM = 1.01  # times as far as the least distance Gauss–Markov must be let go
-_MOST_WALLS = 10_000  # an MD meets in an interval, before it waits for the next one
-_START = 1 << 37  # before the draws of attempts at a start
 _ROUNDING_M = 1e-6
 
 
@@ -132,126 +132,10 @@ def _random_waypoint(
     and an episode starts within a leg or a pause, as long after others as you like (perfect
     simulation: Le Boudec and Vojnović, IEEE INFOCOM 2005).
     """
-    return _waypoints(
+    return waypoints(
         episode_keys, time_ms, scenario.num_devices, scenario.distance_range_m,
         scenario.speed_range_mps, scenario.pause_range_s,
     )  # fmt: skip
-
-
-@compiled
-def _place(key, draw, low, high):
-    """A place drawn evenly on the ring."""
-    distance = math.sqrt(low * low + (high * high - low * low) * uniform(key, draw, 0))
-    return distance, 2.0 * math.pi * uniform(key, draw, 1)
-
-
-@compiled
-def _turn(start, end):
-    """From one direction to another, in [-π, π)."""
-    return (end - start + math.pi) % (2.0 * math.pi) - math.pi
-
-
-@compiled
-def _free(low, distance):
-    """The angle under which one sees past the inner circle: from a place to where it is touched."""
-    return math.acos(min(low / distance, 1.0))
-
-
-@compiled
-def _touch(low, distance):
-    """How far off that point is."""
-    return math.sqrt(max(distance * distance - low * low, 0.0))
-
-
-@compiled
-def _length(start, end, turn, low):
-    """Of the shortest way between places that does not enter the inner circle."""
-    arc = abs(turn) - _free(low, start) - _free(low, end)
-    if arc <= 0.0:
-        return math.sqrt(max(start * start + end * end - 2.0 * start * end * math.cos(turn), 0.0))
-    return _touch(low, start) + low * arc + _touch(low, end)
-
-
-@compiled
-def _walked(start, end, turn, low, share):
-    """Distance, and angle turned, where a share of that way lies behind."""
-    first, last = _free(low, start), _free(low, end)
-    arc = abs(turn) - first - last
-    if arc <= 0.0:
-        x = start + share * (end * math.cos(turn) - start)
-        y = share * end * math.sin(turn)
-        return math.hypot(x, y), math.atan2(y, x)
-    to, off = _touch(low, start), _touch(low, end)
-    way = share * (to + low * arc + off)
-    if way < to:
-        distance, turned = math.hypot(low, to - way), first - math.atan2(to - way, low)
-    elif way < to + low * arc:
-        distance, turned = low, first + (way - to) / low
-    else:
-        beyond = way - to - low * arc
-        distance, turned = math.hypot(low, beyond), first + arc + math.atan2(beyond, low)
-    return distance, math.copysign(turned, turn)
-
-
-@compiled
-def _first_leg(key, low, high, slow, fast, least_pause, most_pause):
-    """A leg and its pause, drawn by how long they last, and how much of them is over.
-
-    Drawn by what they would last if all legs were the longest, and then kept or not.
-    """
-    longest = 2.0 * _touch(low, high) + low * (math.pi - 2.0 * _free(low, high))
-    slowness = math.log(fast / slow) / (fast - slow) if fast > slow else 1.0 / slow
-    travel, pause = longest * slowness, (least_pause + most_pause) / 2.0
-    key = fold(key, _START)
-    attempt = 0
-    while True:
-        start, start_at = _place(key, attempt, low, high)
-        end, end_at = _place(fold(key, 1), attempt, low, high)
-        u, v = uniform(key, attempt, 2), uniform(key, attempt, 3)
-        if uniform(key, attempt, 4) * (travel + pause) < pause:
-            speed = slow + (fast - slow) * u
-            rest = math.sqrt(least_pause**2 + (most_pause**2 - least_pause**2) * v)
-        else:
-            speed = slow * (fast / slow) ** u
-            rest = least_pause + (most_pause - least_pause) * v
-        length = _length(start, end, _turn(start_at, end_at), low)
-        lasts = rest + length / speed
-        if uniform(key, attempt, 5) * (rest + longest / speed) < lasts:
-            over = uniform(key, attempt, 6) * lasts
-            return start, start_at, end, end_at, speed, rest, over
-        attempt += 1
-
-
-@compiled
-def _waypoints(episode_keys, time_ms, num_devices, ring_m, speeds_mps, pauses_s):
-    distances = np.empty((len(time_ms), num_devices))
-    directions = np.empty((len(time_ms), num_devices))
-    low, high = ring_m
-    slow, fast = speeds_mps
-    least_pause, most_pause = pauses_s
-    for b in range(len(time_ms)):
-        for n in range(num_devices):
-            key = fold(fold(episode_keys[b], MOVEMENT), n)
-            start, start_at, end, end_at, speed, rest, over = _first_leg(
-                key, low, high, slow, fast, least_pause, most_pause
-            )
-            left = over + time_ms[b] / 1e3
-            draw = 0
-            turn = _turn(start_at, end_at)
-            length = _length(start, end, turn, low)
-            while left >= length / speed + rest:
-                left -= length / speed + rest
-                start, start_at = end, end_at
-                end, end_at = _place(key, draw, low, high)
-                speed = slow + (fast - slow) * uniform(key, draw, 2)
-                rest = least_pause + (most_pause - least_pause) * uniform(key, draw, 3)
-                draw += 1
-                turn = _turn(start_at, end_at)
-                length = _length(start, end, turn, low)
-            share = min(left * speed / length, 1.0) if length > 0.0 else 1.0
-            distances[b, n], turned = _walked(start, end, turn, low, share)
-            directions[b, n] = start_at + turned
-    return distances, directions
 
 
 def _gauss_markov(
@@ -263,59 +147,11 @@ def _gauss_markov(
     distributed, so that σ is its mean over √(π/2). Off the ring's edges MDs bounce, which keeps
     places spread evenly and the speed as it was.
     """
-    return _velocities(
+    return velocities(
         episode_keys, time_ms, scenario.num_devices, scenario.distance_range_m,
         scenario.mean_speed_mps / math.sqrt(math.pi / 2.0), scenario.velocity_memory,
         scenario.velocity_interval_s,
     )  # fmt: skip
-
-
-@compiled
-def _bounced(x, y, vx, vy, seconds, low, high):
-    """Place and velocity after some time in a straight line, but for the edges of the ring."""
-    for _ in range(_MOST_WALLS):
-        speed2 = vx * vx + vy * vy
-        along = x * vx + y * vy
-        from2 = x * x + y * y
-        root = along * along - speed2 * (from2 - high * high)
-        hit, edge = (math.sqrt(max(root, 0.0)) - along) / speed2, high
-        if along < 0.0:
-            root = along * along - speed2 * (from2 - low * low)
-            if root > 0.0:
-                hit, edge = max((-along - math.sqrt(root)) / speed2, 0.0), low
-        if hit >= seconds:
-            return x + vx * seconds, y + vy * seconds, vx, vy
-        seconds -= hit
-        x, y = x + vx * hit, y + vy * hit
-        scale = edge / math.hypot(x, y)
-        x, y = x * scale, y * scale
-        across = 2.0 * (x * vx + y * vy) / (edge * edge)
-        vx, vy = vx - across * x, vy - across * y
-    return x, y, vx, vy
-
-
-@compiled
-def _velocities(episode_keys, time_ms, num_devices, ring_m, std_mps, memory, interval_s):
-    distances = np.empty((len(time_ms), num_devices))
-    directions = np.empty((len(time_ms), num_devices))
-    low, high = ring_m
-    kick = std_mps * math.sqrt(1.0 - memory * memory)
-    for b in range(len(time_ms)):
-        seconds = time_ms[b] / 1e3
-        intervals = int(seconds / interval_s)
-        for n in range(num_devices):
-            key = fold(fold(episode_keys[b], MOVEMENT), n)
-            distance, direction = _place(key, 0, low, high)
-            x, y = distance * math.cos(direction), distance * math.sin(direction)
-            vx, vy = std_mps * normal(key, 0, 2), std_mps * normal(key, 0, 4)
-            for i in range(1, intervals + 1):
-                x, y, vx, vy = _bounced(x, y, vx, vy, interval_s, low, high)
-                vx = memory * vx + kick * normal(key, i, 2)
-                vy = memory * vy + kick * normal(key, i, 4)
-            rest = max(seconds - intervals * interval_s, 0.0)
-            x, y, vx, vy = _bounced(x, y, vx, vy, rest, low, high)
-            distances[b, n], directions[b, n] = math.hypot(x, y), math.atan2(y, x)
-    return distances, directions
 
 
 def _trace(

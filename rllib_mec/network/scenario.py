@@ -28,11 +28,11 @@ from rllib_mec.network.checks import (
     Speed,
     refuse_in_one_line,
 )
+from rllib_mec.network.consistency import check_together
 from rllib_mec.network.defaults import (
     PROFILES,
     SERVER_LATENCY_MS,
     WALKING_MPS,
-    check_profile,
     server_latency_of,
 )
 from rllib_mec.network.groups import ChannelGroup, DeviceGroup, Group, ServerGroup, each, groups_of
@@ -40,7 +40,6 @@ from rllib_mec.network.mobility import UNIFORM, check_mobility
 from rllib_mec.network.path_loss import PAPER, PAPERS_STD_DB, check_path_loss
 from rllib_mec.network.physics import Physics
 from rllib_mec.network.shadowing import INDEPENDENT
-from rllib_mec.network.used import check_used
 
 if TYPE_CHECKING:
     from rllib_mec.dnn import PartitionTable
@@ -204,15 +203,9 @@ class Scenario:
                 object.__setattr__(self, name, value)
         self._count_groups()
         self._check_dnn()
-        self._check_devices()
         if self.path_loss == PAPER and self.shadowing_std_db is None:
             object.__setattr__(self, "shadowing_std_db", PAPERS_STD_DB)
-        if self.distance_range_m[0] > self.distance_range_m[1]:
-            raise MecError(
-                f"distance_range_m must be 0 < least <= largest, but is {self.distance_range_m!r}"
-            )
-        check_profile("server_profile", self.server_profile)
-        check_used(self)
+        check_together(self)
         check_mobility(self)
         check_path_loss(self)
 
@@ -235,24 +228,6 @@ class Scenario:
     def _check_dnn(self) -> None:
         latency_ms = server_latency_of("", self.dnn, self.dnn_input, self.server_latency_ms)
         object.__setattr__(self, "server_latency_ms", latency_ms)
-
-    def _check_devices(self) -> None:
-        """Check what a group has of its own together with what it has from the scenario."""
-        counts = [group.count for group in self.devices or ()]
-        for i, first in enumerate(np.cumsum([0, *counts[:-1]])):
-            path = f"devices[{i}]." if counts else ""
-            device = self.mobile_devices[first]
-            if self.power_scale == "dbm" and device.max_power_dbm <= 0:
-                raise MecError(
-                    f"{path}max_power_dbm must be positive on the dbm scale, "
-                    f"but is {device.max_power_dbm:g}"
-                )
-            if device.max_window > self.max_window:
-                raise MecError(
-                    f"{path}max_window must be at most the scenario's {self.max_window}, "
-                    f"but is {device.max_window}"
-                )
-            check_profile(f"{path}device_profile", device.device_profile)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scenario:

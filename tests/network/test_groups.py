@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from rllib_mec.envs import TaskWindowMDP, TimeSlotMDP
 from rllib_mec.envs.action_views import action_view
 from rllib_mec.errors import MecError
+from rllib_mec.network.consistency import USED_BY
 from rllib_mec.network.defaults import SERVER_LATENCY_MS
 from rllib_mec.network.groups import ChannelGroup, DeviceGroup, ServerGroup
 from rllib_mec.network.scenario import Scenario
-from rllib_mec.network.used import USED_BY
 from rllib_mec.policies import RandomPolicy
 from rllib_mec.policies.planner.policy import check_plannable
 from rllib_mec.testbed.options import ServerOptions

@@ -171,11 +171,12 @@ def test_who_stands_at_one_line_stays_there(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], ":1: the trace has no line of device 0"),
+        ([], f":1: the first line must be {HEAD}, but is ''"),
+        ([HEAD], ":1: the trace has no lines after its first"),
         (["time_s,device", "0,0"], f":1: the first line must be {HEAD}, but is 'time_s,device'"),
-        ([HEAD, "0,0,10,0"], ":2: the trace has no line of device 1"),
+        ([HEAD, "0,0,10,0"], ": the trace has no line of device 1"),
         ([HEAD, "0,2,10,0"], ":2: device must be one of 0 to 1, but is '2'"),
-        ([HEAD, "1,0,10,0", "0.5,1,10,0"], ":3: time_s 0.5 is before that of the line above, 1"),
+        ([HEAD, "1,0,10,0", "0.5,1,10,0"], ":3: time_s 0.5 must not be before 1"),
         ([HEAD, "1,0,10,0", "1,0,11,0"], ":3: device 0 has a place at this time already"),
         ([HEAD, "1,0,ten,0"], r":2: x_m and y_m must be metres, but are \['ten', '0'\]"),
         ([HEAD, "1,0,inf,0"], ":2: x_m and y_m must be metres"),

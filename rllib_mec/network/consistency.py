@@ -1,11 +1,14 @@
-"""Fields of a scenario that only some choices of another field read; elsewhere they are refused."""
+"""What no single field of a scenario shows: whether its fields go together."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rllib_mec.errors import MecError
+from rllib_mec.network.defaults import check_profile
 from rllib_mec.network.mobility import GAUSS_MARKOV, RANDOM_WAYPOINT
 from rllib_mec.network.path_loss import PAPER
 from rllib_mec.network.shadowing import CORRELATED
@@ -33,18 +36,49 @@ USED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "clutter_height_m": ("path_loss", tuple(n for n in _FACTORIES if ENVIRONMENTS[n].is_high)),
     "decorrelation_distance_m": ("shadowing", (CORRELATED,)),
 }
-"""Field -> the field that chooses, and the choices that read it."""
+"""Field -> the field that chooses, and the choices that read it; with others it is refused."""
 
 
-def check_used(scenario: Scenario) -> None:
-    """Refuse a field that is set, and that nothing reads.
+def check_together(scenario: Scenario) -> None:
+    """Check fields together.
 
     Args:
         scenario: The scenario.
 
     Raises:
-        MecError: There is one.
+        MecError: Some do not go together, one is set that nothing reads, or a profile is bad.
     """
+    _check_devices(scenario)
+    low, high = scenario.distance_range_m
+    if low > high:
+        raise MecError(
+            f"distance_range_m must be 0 < least <= largest, but is {scenario.distance_range_m!r}"
+        )
+    check_profile("server_profile", scenario.server_profile)
+    _check_used(scenario)
+
+
+def _check_devices(scenario: Scenario) -> None:
+    """Check what a group has of its own together with what it has from the scenario."""
+    counts = [group.count for group in scenario.devices or ()]
+    for i, first in enumerate(np.cumsum([0, *counts[:-1]])):
+        path = f"devices[{i}]." if counts else ""
+        device = scenario.mobile_devices[first]
+        if scenario.power_scale == "dbm" and device.max_power_dbm <= 0:
+            raise MecError(
+                f"{path}max_power_dbm must be positive on the dbm scale, "
+                f"but is {device.max_power_dbm:g}"
+            )
+        if device.max_window > scenario.max_window:
+            raise MecError(
+                f"{path}max_window must be at most the scenario's {scenario.max_window}, "
+                f"but is {device.max_window}"
+            )
+        check_profile(f"{path}device_profile", device.device_profile)
+
+
+def _check_used(scenario: Scenario) -> None:
+    """Refuse a field that is set, and that nothing reads."""
     defaults = {field.name: field.default for field in dataclasses.fields(scenario)}
     for name, (chooser, choices) in USED_BY.items():
         chosen = getattr(scenario, chooser)
