@@ -192,8 +192,8 @@ def _notes(
 
 def _why_not_near_optimal(planner: Evaluation) -> str:
     if planner.distance_m is None:
-        where = "MDs move" if moves(planner.scenario) else "distances are drawn"
-        return f"where {where}, the planner knows plans for some distances"
+        how = "change as MDs move" if moves(planner.scenario) else "are drawn"
+        return f"where distances {how}, the planner knows plans for some of them"
     num_devices = planner.scenario.num_devices
     return f"of {num_devices} devices the planner knows a few plans for all of them together"
 
