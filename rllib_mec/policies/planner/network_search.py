@@ -17,6 +17,7 @@ from rllib_mec.policies.planner.trials import cost_where
 from rllib_mec.policies.planner.window_search import PlannerBudget, WindowSearch
 
 _SHARES = np.linspace(0.0, 1.0, 9)  # of the MDs, that offload at first
+_PER_RESOURCE = np.arange(1, 5)  # MDs on each channel, or server, if so many offload
 _LEVELS = 5  # window sizes tried at first
 _POWER_LEVELS = (0.3, 0.45, 0.6)  # of an MD's most
 _HEATS = ((4, 600), (16, 100), (96, 1))  # samples, and how many structured plans go on
@@ -29,6 +30,11 @@ _LATEST = 0.15  # share of the MDs, those that finish last, that half of the cha
 _RESIZED = 0.3  # share of the changes that are of a window size
 _KEPT = 4  # plans, and that of all tasks local
 _TRIALS = 64  # samples that a decision looks at
+_TAIL = 2  # longest windows, from which on all that is left is searched
+_TAIL_TRIALS = 16  # samples then
+_BEAM = 8  # states kept then
+_PARTS = 4  # see _candidates
+_HOPELESS = 0.5  # of the mean cost, behind the best end so far
 
 
 class NetworkPlans:
@@ -66,31 +72,104 @@ class NetworkPlans:
         self.devices, self.kinds = by_kind(mdp, at_m)
         self._at_m = at_m[self.devices]
         search = WindowSearch(mdp, self.devices, self._at_m, np.random.default_rng(seed))
-        self.plans, _ = kept(
+        self.plans, cost = kept(
             [self._at_m, budget.network_tasks, seed], lambda: _search(search, budget, report)
         )
+        self._mean_cost = cost.min()
+        self._found: dict[bytes, Plans] = {}
 
     def choose(self, queues: np.ndarray, distances_m: np.ndarray, followed: float) -> Plans:
         """The best plan in each of B worlds; a window is never longer than its MD's queue.
+
+        Where MDs stay, the last windows are searched together: a few tasks that are left over make
+        windows as long as any.
 
         Args:
             queues: Tasks left, by position, ``(B, N)`` int.
             distances_m: Where the MDs are, by position, ``(B, N)``, m.
             followed: Share of the path loss that the powers make up for.
         """
-        count, num_worlds = len(self.plans.sizes), len(queues)
-        plans = self.plans.take(np.tile(np.arange(count), num_worlds))
-        plans = plans._replace(sizes=np.minimum(plans.sizes, queues.repeat(count, axis=0)).clip(1))
         if self.moves:
-            where = distances_m.repeat(count, axis=0)
-            plans = followed_to(plans, self._at_m, where, self._mdp.scenario, followed)
+            plans = self._candidates(queues, 1)
+            at_m = distances_m.repeat(len(plans.sizes) // len(queues), axis=0)
+            plans = followed_to(plans, self._at_m, at_m, self._mdp.scenario, followed)
+            cost = self._cost(plans, queues, distances_m, _TRIALS)
+            chosen = plans.take(cost.argmin(1) + np.arange(len(cost)) * cost.shape[1])
+        else:
+            chosen = Plans.concatenate([self._next(own, distances_m[0]) for own in queues])
+        return chosen._replace(sizes=chosen.sizes.clip(1))
+
+    def _next(self, queues: np.ndarray, distances_m: np.ndarray) -> Plans:
+        """The plan of one world where the MDs stay, as found now or before."""
+        key = queues.tobytes()
+        if key not in self._found:
+            if queues.max() <= _TAIL * self._mdp.scenario.max_window:
+                self._find_tail(queues, distances_m)
+            else:
+                plans = self._candidates(queues[None], 1)
+                cost = self._cost(plans, queues[None], distances_m, _TRIALS)[0]
+                self._found[key] = plans.take(cost.argmin()[None])
+        return self._found[key]
+
+    def _find_tail(self, queues: np.ndarray, distances_m: np.ndarray) -> None:
+        """Search the windows down to empty queues, by a beam over their mean cost."""
+        states, sums = queues[None], np.zeros(1)
+        levels: list[tuple[np.ndarray, Plans, np.ndarray, np.ndarray]] = []
+        best, end = np.inf, (0, 0)
+        while len(states):
+            plans = self._candidates(states, _PARTS)
+            cost = self._cost(plans, states, distances_m, _TAIL_TRIALS)
+            each = cost.shape[1]
+            totals = (sums[:, None] + cost - self._mean_cost).ravel()
+            after = self._sorted(states.repeat(each, axis=0) - plans.sizes)
+            is_done = ~(after > 0).any(1)
+            if is_done.any() and totals[is_done].min() < best:
+                last = int(np.flatnonzero(is_done)[totals[is_done].argmin()])
+                best, end = totals[last], (len(levels), last)
+            order = np.argsort(np.where(is_done, np.inf, totals), kind="stable")
+            order = order[: np.count_nonzero(~is_done)]
+            _, first = np.unique(after[order], axis=0, return_index=True)
+            kept = order[np.sort(first)][:_BEAM]
+            kept = kept[totals[kept] < best + _HOPELESS * abs(self._mean_cost)]
+            levels.append((states, plans, kept, np.arange(len(totals)) // each))
+            states, sums = after[kept], totals[kept]
+        level, row = end
+        while True:
+            states, plans, _, parents = levels[level]
+            self._found[states[parents[row]].tobytes()] = plans.take(np.array([row]))
+            if level == 0:
+                return
+            level, row = level - 1, int(levels[level - 1][2][parents[row]])
+
+    def _candidates(self, queues: np.ndarray, parts: int) -> Plans:
+        """The plans in each of B worlds, no longer than the queues.
+
+        Args:
+            queues: ``(B, N)``.
+            parts: Each plan also as the first of 1 to ``parts`` - 1 windows that end all queues.
+        """
+        count, worlds = len(self.plans.sizes), len(queues)
+        plans = self.plans.take(np.tile(np.arange(count), worlds * parts))
+        queues = queues.repeat(count * parts, axis=0)
+        part = np.tile(np.repeat(np.arange(parts), count), worlds)[:, None]
+        limits = self._mdp.scenario.of_devices("max_window")[self.devices]
+        even = np.minimum(-(-queues // np.maximum(part, 1)), limits)
+        sizes = np.minimum(np.where(part == 0, plans.sizes, even), queues)
+        return plans._replace(sizes=sizes)
+
+    def _cost(
+        self, plans: Plans, queues: np.ndarray, distances_m: np.ndarray, samples: int
+    ) -> np.ndarray:
         everyone = np.arange(len(self.devices))
         seed = PLANNING_SEED + _MANY + _FINAL
-        cost = cost_where(
-            self._mdp, self.devices, everyone, plans, queues, distances_m, _TRIALS, seed
-        )
-        best = cost.argmin(1)
-        return plans.take(best + np.arange(num_worlds) * count)
+        at_m = np.broadcast_to(distances_m, queues.shape)
+        asked = plans._replace(sizes=plans.sizes.clip(1))
+        return cost_where(self._mdp, self.devices, everyone, asked, queues, at_m, samples, seed)
+
+    def _sorted(self, queues: np.ndarray) -> np.ndarray:
+        """Queues as positions have them: falling within each kind."""
+        kinds = np.broadcast_to(self.kinds, queues.shape)
+        return np.take_along_axis(queues, np.lexsort((-queues, kinds), axis=1), axis=1)
 
 
 def _search(
@@ -142,7 +221,9 @@ def _structured(search: WindowSearch) -> Plans:
     rank = np.argsort(np.argsort(-gain, kind="stable"))
     levels = np.unique(np.rint(np.linspace(1, scenario.max_window, _LEVELS)).astype(int))
     parts = []
-    for offloading in np.unique(np.rint(_SHARES * num_devices).astype(int)):
+    counts = [np.rint(_SHARES * num_devices), _PER_RESOURCE * scenario.num_channels]
+    counts = np.concatenate([*counts, _PER_RESOURCE * scenario.num_servers]).astype(int)
+    for offloading in np.unique(counts[counts <= num_devices]):
         pairs = itertools.product(levels, levels)
         if offloading in (0, num_devices):
             pairs = zip(levels, levels, strict=True)

@@ -72,7 +72,6 @@ class Planner(Policy):
         self._budget = budget or PlannerBudget()
         self._libraries: dict[bytes, Library | NetworkPlans] = {}
         self._expected: np.ndarray | None = None
-        self._chosen: dict[tuple[int, ...], Plans] = {}  # queues of the MDs where they stay -> plan
         self._followed = 0.0
 
     def expect_distances(self, distance_m: float | Sequence[float] | None) -> None:
@@ -82,7 +81,6 @@ class Planner(Policy):
             self._expected = np.broadcast_to(
                 np.asarray(distance_m, dtype=float), (self.scenario.num_devices,)
             )
-        self._chosen = {}
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
         """Plan one window in each of B worlds; see the base class."""
@@ -96,7 +94,7 @@ class Planner(Policy):
         has_tasks = queues.any(1)
         if isinstance(library, NetworkPlans):
             parts = [(np.flatnonzero(has_tasks), np.arange(len(library.devices)))]
-            plans = [self._of_network(library, queues[has_tasks], distances_m[has_tasks])]
+            plans = [library.choose(queues[has_tasks], distances_m[has_tasks], self._followed)]
         else:
             sets = row_of(queues > 0, library.kinds)
             present = np.unique(sets[has_tasks])
@@ -152,20 +150,6 @@ class Planner(Policy):
             return plans
         where = distances_m[:, library.positions[index]]
         return followed_to(plans, place.distances_m, where, self.scenario, self._followed)
-
-    def _of_network(
-        self, library: NetworkPlans, queues: np.ndarray, distances_m: np.ndarray
-    ) -> Plans:
-        """A plan of all MDs for each of B worlds."""
-        if library.moves:
-            return library.choose(queues, distances_m, self._followed)
-        parts = []
-        for own, at_m in zip(queues, distances_m, strict=True):
-            key = tuple(own.tolist())
-            if key not in self._chosen:
-                self._chosen[key] = library.choose(own[None], at_m[None], 0.0)
-            parts.append(self._chosen[key])
-        return Plans.concatenate(parts)
 
     def _search_followed(self) -> None:
         """The share of the path loss to make up for, best where distances are drawn."""
