@@ -45,7 +45,7 @@ def main() -> int:
         for profile in ("paper", "si"):
             row = measure(num_devices, profile, options.episodes)
             rows.append(row)
-            print({k: f"{v:.2f}" if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+            print(*(f"{v:.2f}" if isinstance(v, float) else v for v in row.values()), flush=True)
     write(rows, options)
     return 0
 

@@ -249,6 +249,21 @@ def test_many_mds_are_planned_together_and_their_queues_emptied():
         assert shares[0] == 0.0 and shares[-1] == 1.0
 
 
+def test_the_last_tasks_of_many_mds_are_not_left_over():
+    """At N = 32 the last windows, of few MDs, once made a plan worse than none."""
+    scenario = Scenario(num_devices=32)
+    planner = Planner(scenario, budget=QUICK, cache=False)
+    planner.expect_distances(50.0)
+    worlds = planner.mdp.make(1, 3, num_tasks=12, distance_m=50.0)
+    rewards, ended = [], False
+    while not ended:
+        step = worlds.step(planner.decide(worlds.observation()))
+        rewards.append(step.reward[0])
+        ended = bool(step.terminated[0])
+    local = evaluate(LocalOnly(scenario), episodes=2, num_tasks=12)["reward"].mean
+    assert min(rewards) > 1.5 * local and np.mean(rewards) > local
+
+
 def test_it_does_not_plan_time_slots():
     with pytest.raises(MecError, match="not a time slot"):
         Planner(TimeSlotMDP(Scenario(max_window=1)))

@@ -24,7 +24,7 @@ _HEATS = ((4, 600), (16, 100), (96, 1))  # samples, and how many structured plan
 _PLANS = 6  # that are refined, of different window sizes at first
 _PROPOSALS = 8  # changed copies of each plan in a round
 _FEW, _MANY = 12, 96  # samples for all of them, and for those that do not lose on these
-_MARGIN = 0.005  # by more than this share
+_MARGIN = 0.005  # by more than this share, which is taken for luck elsewhere too
 _FINAL = 512  # fresh samples: the luckiest of many plans must not be taken for the best
 _LATEST = 0.15  # share of the MDs, those that finish last, that half of the changes are of
 _RESIZED = 0.3  # share of the changes that are of a window size
@@ -204,10 +204,12 @@ def _search(
         report("searching plans", (round_ + 1) / rounds)
     limits = search.scenario.of_devices("max_window")[search.devices]
     local = search.blank(limits[None])
-    everything = Plans.concatenate([plans, starts])
+    everything = Plans.concatenate([local, plans, starts])
     cost = search.cost(everything, _FINAL, PLANNING_SEED + _MANY)
-    best = everything.take(np.argsort(cost, kind="stable")[:_KEPT])
-    plans = Plans.concatenate([best, local])
+    best = 1 + np.argsort(cost[1:], kind="stable")[:_KEPT]
+    # What is hardly better than all tasks local is so by luck.
+    best = best[cost[best] < (1.0 - _MARGIN) * cost[0]]
+    plans = everything.take(np.append(best, 0))
     kinds = np.broadcast_to(np.asarray(search.alike), plans.sizes.shape)
     plans = plans.of_devices(np.lexsort((-plans.sizes, kinds), axis=1))
     return plans, search.cost(plans, _FINAL, PLANNING_SEED + _MANY)
