@@ -50,6 +50,7 @@ class PartitionTable:
         local_latency_ms: float64, latency on the device.
         server_latency_ms: float64, latency on an otherwise idle server; 0 for full local.
         server_share: float64, share of the MACs left for the server.
+        other_servers_ms: float64, ``server_latency_ms`` of each of the other servers, ``(P, S)``.
         epsilon: 0 if the points are exactly what ``method`` says; else the error of an approximate
             Pareto front (see :func:`rllib_mec.dnn.pareto.pareto_front`).
     """
@@ -65,6 +66,7 @@ class PartitionTable:
     local_latency_ms: NDArray[np.float64]
     server_latency_ms: NDArray[np.float64]
     server_share: NDArray[np.float64]
+    other_servers_ms: NDArray[np.float64]
     epsilon: float = 0.0
 
     @property
@@ -107,6 +109,7 @@ def partition_table(
     device_latency_ms: float | LatencyProfile = 1.0,
     server_latency_ms: float | LatencyProfile = 1.0,
     server_model: str = "constant",
+    other_servers_ms: Sequence[float | LatencyProfile] = (),
 ) -> PartitionTable:
     """Tabulate a DNN's partition points.
 
@@ -124,6 +127,8 @@ def partition_table(
         server_model: ``"constant"``: every cut but full local costs the whole server latency;
             ``"share"``: in proportion to the MACs left, or what a profile says of the operators
             left.
+        other_servers_ms: ``server_latency_ms`` of other servers that a task may be sent to; a front
+            then has the points of the front with each server.
 
     Returns:
         The table.
@@ -150,6 +155,7 @@ def partition_table(
         device=_Work.of(dnn, device_latency_ms, "device_latency_ms"),
         server=_Work.of(dnn, server_latency_ms, "server_latency_ms"),
         server_model=server_model,
+        others=tuple(_Work.of(dnn, given, "other_servers_ms") for given in other_servers_ms),
     ).table(method)
 
 
@@ -198,16 +204,22 @@ class _Tabulation:
     device: _Work
     server: _Work
     server_model: str
+    others: tuple[_Work, ...]
 
     def table(self, method: str) -> PartitionTable:
         points, epsilon = self._points(method)
         graph, full = self.graph, self.graph.full_set
         macs = [p.macs for p in points]
         local = [self.device.share(graph, p.head) for p in points]
-        if self.server_model == "share":
-            left = [self.server.share(graph, full & ~p.head) for p in points]
-        else:
-            left = [0.0 if p.is_full_local else 1.0 for p in points]
+
+        def left_ms(server: _Work) -> NDArray[np.float64]:
+            """What is left for a server at each point."""
+            if self.server_model == "share":
+                left = [server.share(graph, full & ~p.head) for p in points]
+            else:
+                left = [0.0 if p.is_full_local else 1.0 for p in points]
+            return np.array(left) * server.whole_ms
+
         bits = [sum(self.bits[i] for i in graph.crossing(p.head)) for p in points]
         total = max(graph.total_macs, 1)
         shares = [
@@ -223,17 +235,26 @@ class _Tabulation:
             bits=_frozen(np.array(bits, dtype=np.float64)),
             local_mmacs=_frozen(np.array(macs, dtype=np.float64) / 1e6),
             local_latency_ms=_frozen(np.array(local) * self.device.whole_ms),
-            server_latency_ms=_frozen(np.array(left) * self.server.whole_ms),
+            server_latency_ms=_frozen(left_ms(self.server)),
             server_share=_frozen(np.array(shares)),
+            other_servers_ms=_frozen(
+                np.array([left_ms(other) for other in self.others]).reshape(-1, len(points))
+            ),
             epsilon=epsilon,
         )
 
     def _points(self, method: str) -> tuple[tuple[PartitionPoint, ...], float]:
-        """The points of a method in their one-dimensional order, kept on the graph."""
+        """The points of a method in their one-dimensional order, with whatever server."""
+        found = [self._points_with(server, method) for server in (self.server, *self.others)]
+        heads = {point.head: point for points, _ in found for point in points}
+        return tuple(sorted(heads.values(), key=_rank)), max(epsilon for _, epsilon in found)
+
+    def _points_with(self, server: _Work, method: str) -> tuple[tuple[PartitionPoint, ...], float]:
+        """The points of a method with one of the servers, kept on the graph."""
         share = self.server_model == "share"
         key = (method,)
         if method == "pareto":
-            key = (method, self.bits, self.device.measured_ms, share and (self.server.measured_ms,))
+            key = (method, self.bits, self.device.measured_ms, share and (server.measured_ms,))
         if key not in self.graph.cache:
             epsilon = 0.0
             if method == "pareto":
@@ -242,12 +263,12 @@ class _Tabulation:
                     self.bits,
                     server_model=self.server_model,
                     device_ms=self.device.measured_ms,
-                    server_ms=self.server.measured_ms,
+                    server_ms=server.measured_ms,
                 )
                 points, epsilon = front.points, front.epsilon
             else:
                 points = _ENUMERATED[method](self.graph)
-            self.graph.cache[key] = tuple(sorted(points, key=_rank)), epsilon
+            self.graph.cache[key] = tuple(points), epsilon
         return self.graph.cache[key]
 
 

@@ -95,10 +95,13 @@ def least_load(scenario: Scenario, arrivals: str) -> float:
     """
     physics = scenario.physics
     cpu_ms = physics.stage_work[:, 0] + physics.stage_work[:, 3]
-    server_ms = physics.stage_work[:, 2]
-    local_ms, remote_ms = cpu_ms[:, -1], server_ms.max(axis=1)
+    speed, _, row = physics.servers
+    kinds, of_kind = np.unique(row, return_inverse=True)
+    server_ms = physics.stage_work[:, kinds]
+    local_ms, remote_ms = cpu_ms[:, -1], np.maximum(server_ms.max(axis=2), 1e-12)
     # Of both the task's whole: no cut takes less than this share of them together.
     shares = cpu_ms / local_ms[:, None]
-    shares = shares + server_ms / np.maximum(remote_ms, 1e-12)[:, None]
-    per_ms = (1.0 / local_ms).sum() + physics.servers.speed.sum() / max(remote_ms.min(), 1e-12)
+    shares = shares + (server_ms / remote_ms[..., None]).min(axis=1)
+    served_per_ms = np.bincount(of_kind, speed) / remote_ms.min(axis=0)
+    per_ms = (1.0 / local_ms).sum() + served_per_ms.sum()
     return float(rates_hz(scenario, arrivals).sum() / 1e3 / (per_ms / shares.min()))

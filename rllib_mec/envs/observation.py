@@ -134,7 +134,7 @@ def specification(scenario: Scenario) -> Mapping[str, np.ndarray]:
         }
     if "servers" in unlike:
         servers = physics.servers
-        parts |= {"server_speed": servers.speed, "server_delay": servers.delay_ms / 1e3}
+        parts |= {"server_speed": physics.server_speeds, "server_delay": servers.delay_ms / 1e3}
     if "channels" in unlike:
         radio = physics.radio
         parts |= {"bandwidth": radio.bandwidth_hz / 1e7, "noise": radio.noise_w * 1e9}
@@ -209,7 +209,7 @@ def encode_coming(state: State, scenario: Scenario, varies: bool) -> np.ndarray:
     coming = state.coming or Coming(nothing, nothing, np.ones(shape[0]))
     progress = np.zeros((shape[0], 3 * shape[1]), dtype=np.float32)
     if state.flight is not None:
-        work_left(state.flight, scenario.physics.stage_work, progress)
+        work_left(state.flight, scenario.physics, progress)
     local_ms = scenario.physics.stage_work[:, [0, 3], -1].sum(1)
     deadlines = [device.deadline_ms for device in scenario.mobile_devices]
     urgency = local_ms / np.array([np.inf if d is None else d for d in deadlines])

@@ -147,7 +147,7 @@ class TimeSlotMDP(MDP):
         if not self.observe_progress or state.flight is None:
             return observation
         progress = np.empty((len(observation), 3 * self.scenario.num_devices), dtype=np.float32)
-        work_left(state.flight, self.scenario.physics.stage_work, progress)
+        work_left(state.flight, self.scenario.physics, progress)
         return np.concatenate([observation, progress], axis=1)
 
     def task_rewards(self, outcome: SlotOutcome) -> np.ndarray:

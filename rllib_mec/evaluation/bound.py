@@ -223,7 +223,8 @@ class _Program:
         self._task_variables: list[list[int]] = []
         self._num_rows = self._num_equal = 0
 
-        servers = Counter((s.speed, s.latency_ms) for s in scenario.mec_servers)
+        of_servers = (values.tolist() for values in scenario.physics.servers)
+        servers = Counter(zip(*of_servers, strict=True))
         channels = Counter((c.bandwidth_hz, c.noise_w) for c in scenario.radio_channels)
         self._server_rows = {kind: self._row(-count * kind[0]) for kind, count in servers.items()}
         self._channel_rows = {
@@ -267,7 +268,8 @@ class _Program:
     def _add(self, group: _Group) -> None:
         """Add a group's variables to all rows that they have a part in."""
         scenario, physics = self._scenario, self._scenario.physics
-        local, bits, served, kept = physics.stage_work[group.first]
+        work = physics.stage_work[group.first]
+        local, bits, _, kept = work[:4]
         energy_j = physics.local_energy_j[group.first]
         full_local = int(physics.full_local[group.first])
         floor, ms_per_s = scenario.min_spectral_efficiency, scenario.transmission_ms_per_s
@@ -280,7 +282,8 @@ class _Program:
         entries += [(in_turn, tasks[0], local[full_local])]
         if beside is not None:
             entries += [(beside, tasks[0], local[full_local])]
-        for (speed, delay_ms), row in self._server_rows.items():
+        for (speed, delay_ms, of_server), row in self._server_rows.items():
+            served = work[of_server]
             for point in range(full_local):
                 x = self._variable(energy_j[point])
                 tasks.append(x)

@@ -55,6 +55,7 @@ def check_together(scenario: Scenario) -> None:
             f"distance_range_m must be 0 < least <= largest, but is {scenario.distance_range_m!r}"
         )
     check_profile("server_profile", scenario.server_profile)
+    _check_servers(scenario)
     _check_used(scenario)
 
 
@@ -75,6 +76,17 @@ def _check_devices(scenario: Scenario) -> None:
                 f"but is {device.max_window}"
             )
         check_profile(f"{path}device_profile", device.device_profile)
+
+
+def _check_servers(scenario: Scenario) -> None:
+    """Check that a group of servers is as fast as it says, or as was measured."""
+    for i, group in enumerate(scenario.servers or ()):
+        if group.server_profile is not None and group.speed != 1.0:
+            raise MecError(
+                f"servers[{i}].speed is {group.speed:g}, but its server_profile says how fast it "
+                "is: give one of them"
+            )
+        check_profile(f"servers[{i}].server_profile", group.server_profile)
 
 
 def _check_used(scenario: Scenario) -> None:

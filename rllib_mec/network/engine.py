@@ -175,7 +175,7 @@ def advance(clock, horizon, devices, num_tasks, coming, decisions, gain, physics
     speed, left, since, own, behind, resource, received, load, changed = scratch
     stage_work, full_local = physics.stage_work, physics.full_local
     bandwidth_hz, noise_w, min_efficiency, ms_per_s = physics.radio
-    server_speed, server_delay_ms = physics.servers
+    server_speed, server_delay_ms, server_row = physics.servers
     num_channels = len(bandwidth_hz)
     min_sinr = 2.0**min_efficiency - 1.0
     num_devices = len(left)
@@ -225,7 +225,8 @@ def advance(clock, horizon, devices, num_tasks, coming, decisions, gain, physics
                     break
                 stage[n] += 1
                 point = partition[n, x]
-                left[n] = stage_work[n, stage[n] - 1, point]
+                row = server_row[server[n, x]] if stage[n] == SERVER else stage[n] - 1
+                left[n] = stage_work[n, row, point]
                 if stage[n] == TRANSMISSION:
                     cut_at[n] = clock
                 elif stage[n] == JOIN:

@@ -78,7 +78,7 @@ class DeviceGroup(Group):
 @refuse_in_one_line
 @dataclass(frozen=True, config=_CONFIG)
 class ServerGroup(Group):
-    """Equal MEC servers.
+    """Equal MEC servers; without a profile of their own they have the scenario's.
 
     Raises:
         MecError: A value is of the wrong type or out of its range.
@@ -86,6 +86,8 @@ class ServerGroup(Group):
 
     speed: Quantity = 1.0
     """How many times as fast as the server that ``server_latency_ms`` speaks of."""
+    server_profile: Annotated[str, LeftOpen] = OPEN
+    """Absolute path of a JSON file of latencies measured on them, instead of a speed."""
     latency_ms: QuantityOrZero = 0.0
     """What the way there and back takes besides the radio, as to a server that stands elsewhere."""
 

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from rllib_mec.network.scenario import Scenario
 
 
+SERVER_ROW = 2
+"""Row of :attr:`Physics.stage_work` for the server that ``server_latency_ms`` speaks of."""
+
+
 class Radio(NamedTuple):
     """What the rate of Eq. (1) depends on, besides powers and gains.
 
@@ -38,19 +42,23 @@ class Servers(NamedTuple):
     Attributes:
         speed: Work per ms of each, ``(M,)``; 1 is the server that latencies are given for.
         delay_ms: What each one's result takes to be back, whatever it has to do, ``(M,)``.
+        row: Which row of :attr:`Physics.stage_work` has its work, ``(M,)`` int: the third, or one
+            behind the fourth where it has a profile of its own.
     """
 
     speed: np.ndarray
     delay_ms: np.ndarray
+    row: np.ndarray
 
 
 class Physics(NamedTuple):
     """What the engine needs to know of a scenario.
 
     Attributes:
-        stage_work: Work of each MD at each partition point, ``(N, 4, S)``: ms of CPU up to the
-            cut, bits, ms of a server of speed 1, and ms of CPU beside the last two. Points that its
-            DNN does not have are its full local one.
+        stage_work: Work of each MD at each partition point, ``(N, 4 + P, S)``: ms of CPU up to the
+            cut, bits, ms of a server of speed 1, and ms of CPU beside the last two; then ms of each
+            of the P kinds of servers with a profile of their own. Points that its DNN does not have
+            are its full local one.
         local_energy_j: Energy of the MD's computing at each partition point, ``(N, S)``.
         full_local: The first point of each MD at which nothing is sent, ``(N,)``.
         radio: The radio.
@@ -70,7 +78,8 @@ class Physics(NamedTuple):
         Args:
             scenario: Its DNNs are traced on the first use.
         """
-        shape = (scenario.num_devices, 4, scenario.num_points)
+        own_profiles = scenario.server_profiles
+        shape = (scenario.num_devices, 4 + len(own_profiles), scenario.num_points)
         stage_work, local_energy_j = np.empty(shape), np.empty(shape[::2])
         for n, (device, table) in enumerate(
             zip(scenario.mobile_devices, scenario.tables, strict=True)
@@ -92,8 +101,23 @@ class Physics(NamedTuple):
             servers=Servers(
                 speed=np.array([server.speed for server in servers]),
                 delay_ms=np.array([server.latency_ms for server in servers]),
+                row=np.array(
+                    [
+                        4 + own_profiles.index(server.server_profile)
+                        if server.server_profile in own_profiles
+                        else SERVER_ROW
+                        for server in servers
+                    ]
+                ),
             ),
         )
+
+    @property
+    def server_speeds(self) -> np.ndarray:
+        """How fast each server is with whole DNNs, as a mean over those of the MDs, ``(M,)``."""
+        whole_ms = self.stage_work[:, :, 0]
+        as_fast = whole_ms[:, [SERVER_ROW]] / whole_ms[:, self.servers.row]
+        return self.servers.speed * as_fast.mean(0)
 
     @property
     def num_points(self) -> int:
@@ -102,12 +126,14 @@ class Physics(NamedTuple):
 
 
 def _work_of(table: PartitionTable, scenario: Scenario) -> tuple[np.ndarray, np.ndarray]:
-    """Work of the four stages at each point, ``(4, S)``, and million MACs done on the MD."""
+    """Work at each point, ``(4 + P, S)``, and million MACs done on the MD."""
     local_ms, local_mmacs = np.array([table.local_latency_ms, table.local_mmacs], dtype=float)
     bits, server_ms = np.array([table.bits, table.server_latency_ms], dtype=float)
+    other_ms = table.other_servers_ms
     # Of what comes after the cut, the MD keeps this share to itself.
     remote = scenario.remote_feature_share
     kept_ms, kept_mmacs = ((1.0 - remote) * (v[-1] - v) for v in (local_ms, local_mmacs))
     if scenario.server_model == "share":
-        server_ms = remote * server_ms
-    return np.array([local_ms, remote * bits, server_ms, kept_ms]), local_mmacs + kept_mmacs
+        server_ms, other_ms = remote * server_ms, remote * other_ms
+    work = np.array([local_ms, remote * bits, server_ms, kept_ms, *other_ms])
+    return work, local_mmacs + kept_mmacs

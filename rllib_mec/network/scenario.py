@@ -302,7 +302,7 @@ class Scenario:
 
     @cached_property
     def mec_servers(self) -> tuple[ServerGroup, ...]:
-        """The M MEC servers one by one."""
+        """The M MEC servers one by one, with nothing left open."""
         return each(self.servers or (ServerGroup(count=self.num_servers),), self)
 
     @cached_property
@@ -346,22 +346,55 @@ class Scenario:
             raise MecError("the devices of this scenario differ: each has a table of its own")
         return self.tables[0]
 
+    @cached_property
+    def server_profiles(self) -> tuple[str, ...]:
+        """Profiles that servers have of their own, each once."""
+        own = dict.fromkeys(server.server_profile for server in self.mec_servers)
+        return tuple(path for path in own if path not in (None, self.server_profile))
+
     def _table_of(self, device: DeviceGroup) -> PartitionTable:
         from rllib_mec.dnn import LatencyProfile, model_graph, partition_table
 
-        def latency_ms(profile: str | None, otherwise: float) -> LatencyProfile | float:
+        graph = model_graph(device.dnn, device.dnn_input)
+
+        def latency_ms(field: str, profile: str | None, otherwise: float) -> LatencyProfile | float:
             """As measured, or to be shared out by MACs."""
-            return LatencyProfile.load(profile) if profile else otherwise
+            if profile is None:
+                return otherwise
+            try:
+                measured = LatencyProfile.load(profile)
+                measured.for_graph(graph)
+            except MecError as error:
+                raise MecError(f"{self._path_of(field, profile)}: {error}") from None
+            return measured
+
+        def on_server(profile: str | None) -> LatencyProfile | float:
+            return latency_ms("server_profile", profile, device.server_latency_ms)
 
         return partition_table(
-            model_graph(device.dnn, device.dnn_input),
+            graph,
             self.partition,
             feature_bits=self.feature_bits,
             device_latency_ms=latency_ms(
-                device.device_profile, device.local_slowdown * device.server_latency_ms
+                "device_profile",
+                device.device_profile,
+                device.local_slowdown * device.server_latency_ms,
             ),
-            server_latency_ms=latency_ms(self.server_profile, device.server_latency_ms),
+            server_latency_ms=on_server(self.server_profile),
             server_model=self.server_model,
+            other_servers_ms=[on_server(profile) for profile in self.server_profiles],
+        )
+
+    def _path_of(self, field: str, value: object) -> str:
+        """Where a field was given that value: in the scenario itself, or in a group."""
+        if getattr(self, field) == value:
+            return field
+        groups = {"devices": self.devices, "servers": self.servers}
+        return next(
+            f"{name}[{i}].{field}"
+            for name, given in groups.items()
+            for i, group in enumerate(given or ())
+            if getattr(group, field, None) == value
         )
 
     @property

@@ -79,7 +79,8 @@ def most_tasks(slot_ms: float, physics: Physics) -> int:
         physics: Of the scenario.
     """
     work = physics.stage_work
-    server_ms = work[:, SERVER - 1] / physics.servers.speed.max()
+    speed, _, row = physics.servers
+    server_ms = np.min([work[:, r] / speed[row == r].max() for r in np.unique(row)], axis=0)
     fastest = float((work[:, LOCAL - 1] + np.maximum(server_ms, work[:, JOIN - 1])).min())
     fit = slot_ms / fastest if fastest > 0.0 else _MOST_RECORDS
     return int(min(2 + fit, _MOST_RECORDS))
@@ -104,7 +105,7 @@ def cpu_share_done(n, stage, work, since_cut_ms, stage_work, point):
         stage: Of the task.
         work: Left in that stage.
         since_cut_ms: How long ago it was past its first stage.
-        stage_work: Work of each MD at each partition point, ``(N, 4, S)``.
+        stage_work: Work of each MD at each partition point, as in ``Physics``.
         point: The task's.
     """
     whole = stage_work[n, LOCAL - 1, point] + stage_work[n, JOIN - 1, point]
@@ -242,7 +243,7 @@ def play_slots(queues, flight, partition, channel, server, power_w, gain, physic
 
 
 @compiled
-def work_left(flight, stage_work, left):
+def work_left(flight, physics, left):
     """Write how much of its task every MD has still to do.
 
     First the work on the MDs' CPUs, over the whole DNN's local latency; then the bits, over the
@@ -250,15 +251,16 @@ def work_left(flight, stage_work, left):
 
     Args:
         flight: The tasks in flight, a :class:`Flight`.
-        stage_work: Work of each MD at each partition point, ``(N, 4, S)``, as in ``Physics``.
+        physics: A :class:`~rllib_mec.network.physics.Physics`.
         left: Filled, ``(B, 3N)`` float32.
     """
+    stage_work, row = physics.stage_work, physics.servers.row
     num_envs, num_devices = flight.stage.shape
-    whole = np.empty((num_devices, 3))
+    whole = np.empty(stage_work.shape[:2])
     for n in range(num_devices):
-        whole[n, 0] = (stage_work[n, LOCAL - 1] + stage_work[n, JOIN - 1]).max()
-        for k in range(1, 3):
+        for k in range(1, stage_work.shape[1]):
             whole[n, k] = stage_work[n, k].max()
+        whole[n, 0] = (stage_work[n, LOCAL - 1] + stage_work[n, JOIN - 1]).max()
     for b in range(num_envs):
         for n in range(num_devices):
             left[b, n] = _cpu_ms_left(
@@ -266,9 +268,10 @@ def work_left(flight, stage_work, left):
                 flight.partition[b, n],
             ) / whole[n, 0]  # fmt: skip
             for k in range(1, 3):
+                r = row[flight.server[b, n]] if k == SERVER - 1 else k
                 rest = 0.0
                 if flight.stage[b, n] == k + 1:
                     rest = flight.work[b, n]
                 elif IDLE < flight.stage[b, n] <= k:
-                    rest = stage_work[n, k, flight.partition[b, n]]
-                left[b, k * num_devices + n] = rest / whole[n, k] if whole[n, k] > 0.0 else 0.0
+                    rest = stage_work[n, r, flight.partition[b, n]]
+                left[b, k * num_devices + n] = rest / whole[n, r] if whole[n, r] > 0.0 else 0.0

@@ -115,8 +115,9 @@ def _cut_alone(gain, actions, watts, channels, servers, physics, energy_weight, 
     radio = physics.radio
     min_sinr = 2.0**radio.min_efficiency - 1.0
     for b, n, i, j in np.ndindex(cuts.partition.shape):
-        local, bits, served, kept = physics.stage_work[n]
         c, m = channels[i], servers[j]
+        work = physics.stage_work[n]
+        local, bits, served, kept = work[0], work[1], work[physics.servers.row[m]], work[3]
         least = math.inf
         for q in range(len(actions)):
             rate = rate_bps(
@@ -171,7 +172,6 @@ class ShortestQueue(Heuristic):
 
     def _place(self, cuts: _Cuts, is_task: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scenario, servers = self.scenario, self.scenario.physics.servers
-        served = scenario.physics.stage_work[:, 2]
         channel, server = self._in_turn(_dealt(is_task), is_task.shape)
         worlds, of_server = np.arange(len(is_task)), self._server_kinds[1]
         busy_ms = np.zeros((len(is_task), scenario.num_servers))
@@ -181,7 +181,8 @@ class ShortestQueue(Heuristic):
                 alone_ms = cuts.latency_ms[worlds, n, of_channel][:, of_server]
                 joined = (busy_ms + alone_ms).argmin(1)
                 point = cuts.partition[worlds, n, of_channel, of_server[joined]]
-                work_ms = served[n, point] / servers.speed[joined]
+                served = scenario.physics.stage_work[n, servers.row[joined], point]
+                work_ms = served / servers.speed[joined]
                 server[:, n, x] = joined
                 busy_ms[worlds, joined] += np.where(is_task[:, n, x], work_ms, 0.0)
         return channel, server

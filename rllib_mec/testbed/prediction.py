@@ -240,6 +240,6 @@ def alone_ms(scenario: Scenario) -> np.ndarray:
     """
     physics = scenario.physics
     radio = physics.radio
-    local_ms, bits, server_ms = physics.stage_work[0, :SERVER]
+    local_ms, bits, server_ms = physics.stage_work[0, [0, 1, physics.servers.row[0]]]
     rate_bps = radio.bandwidth_hz[0] * radio.min_efficiency
     return local_ms + bits / rate_bps * radio.ms_per_s + server_ms

@@ -27,7 +27,8 @@ class World:
     ``beside_ms`` ``(S,)`` is what the MD's CPU does beside a task's last two stages. Where MDs are
     unlike, ``slowness`` ``(N,)`` says how many times the work of each stage is an MD's own;
     channels and servers may have bandwidths ``(C,)``, speeds and delays ``(M,)`` of their own.
-    ``release_ms`` ``(N, W)`` says when each task may begin, if not at once.
+    ``server_work`` ``(M, S)`` is the work on each server, where it is not the third of
+    ``stage_work`` on all. ``release_ms`` ``(N, W)`` says when each task may begin, if not at once.
     """
 
     num_tasks: np.ndarray
@@ -47,6 +48,7 @@ class World:
     slowness: np.ndarray | float = 1.0
     server_speed: np.ndarray | float = 1.0
     server_delay_ms: np.ndarray | float = 0.0
+    server_work: np.ndarray | None = None
     release_ms: np.ndarray | None = None
 
     def bandwidth_of(self, c: int) -> float:
@@ -91,8 +93,9 @@ def run_engine(
     )
     num_points = world.stage_work.shape[1]
     beside_ms = np.broadcast_to(world.beside_ms, num_points)
+    own_work = [] if world.server_work is None else list(world.server_work)
     physics = Physics(
-        stage_work=np.vstack([world.stage_work, beside_ms])
+        stage_work=np.vstack([world.stage_work, beside_ms, *own_work])
         * np.broadcast_to(world.slowness, num_devices)[:, None, None],
         local_energy_j=np.zeros((num_devices, num_points)),
         full_local=np.full(num_devices, num_points - 1),
@@ -105,6 +108,7 @@ def run_engine(
         servers=Servers(
             np.array([world.speed_of(m) for m in range(world.num_servers)]),
             np.array([world.delay_of(m) for m in range(world.num_servers)]),
+            np.array([4 + m if own_work else 2 for m in range(world.num_servers)]),
         ),
     )
     decisions = Decisions(world.partition, world.channel, world.server, world.power_w)
@@ -130,6 +134,8 @@ class _Task:
         self.x = x
         own = world.slowness_of(n)
         self.stages = [[kind, own * float(world.stage_work[kind, point])] for kind in range(3)]
+        if world.server_work is not None:
+            self.stages[2][1] = own * float(world.server_work[world.server[n, x], point])
         num_points = world.stage_work.shape[1]
         self.beside = own * float(np.broadcast_to(world.beside_ms, num_points)[point])
         is_sent = point < num_points - 1

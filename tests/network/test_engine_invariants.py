@@ -30,6 +30,7 @@ def worlds(draw):
         gain=np.full(shape[0], 1e-6) if equal else 10.0 ** rng.uniform(-9, -2, shape[0]),
         stage_work=rng.choice([0.0, 3.0, 8.603, 43.015], (3, 4)) * [[1.0], [1e5], [1.0]],
         beside_ms=rng.choice([0.0, 3.0, 50.0], 4) if draw(st.booleans()) else 0.0,
+        server_work=rng.choice([0.0, 3.0, 8.603], (servers, 4)) if draw(st.booleans()) else None,
         noise_w=1e-9,
         min_efficiency=draw(st.sampled_from([0.0, 0.1523])),
         num_channels=channels,

@@ -267,7 +267,7 @@ class WindowSearch:
         plans.server[:] = place % scenario.num_servers
         if not by_task:
             return
-        speed = scenario.physics.servers.speed
+        speed = scenario.physics.server_speeds
         for index, sizes in enumerate(plans.sizes):
             ready = np.where(place[index, :, 0] < offloading, 0.0, np.inf)
             free = np.zeros(scenario.num_servers)
