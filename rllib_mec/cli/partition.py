@@ -152,6 +152,7 @@ def _points(table: PartitionTable, latency_ms: np.ndarray | None) -> list[dict[s
             "index": i,
             "operators": list(table.operators[i]),
             "bytes": float(table.bits[i]) / 8,
+            "memory_bytes": int(table.head_memory_bytes[i]),
             "local_mmacs": float(table.local_mmacs[i]),
             "local_latency_ms": float(table.local_latency_ms[i]),
             "server_latency_ms": float(table.server_latency_ms[i]),
@@ -166,12 +167,13 @@ def _as_text(
     table: PartitionTable, codec: str, latency_ms: np.ndarray | None, best: int | None
 ) -> str:
     exact = "exact" if table.epsilon == 0 else f"approximate, epsilon {table.epsilon:.3g}"
-    header = ["index", "KB sent", "MMACs local", "share left", "local ms"]
+    header = ["index", "KB sent", "MB held", "MMACs local", "share left", "local ms"]
     header += [] if latency_ms is None else ["total ms"]
     rows = []
     for i, operators in enumerate(table.operators):
-        row = [str(i), f"{table.bits[i] / 8e3:.1f}", f"{table.local_mmacs[i]:.1f}"]
-        row += [f"{table.server_share[i]:.1%}", f"{table.local_latency_ms[i]:.2f}"]
+        row = [str(i), f"{table.bits[i] / 8e3:.1f}", f"{table.head_memory_bytes[i] / 1e6:.2f}"]
+        row += [f"{table.local_mmacs[i]:.1f}", f"{table.server_share[i]:.1%}"]
+        row += [f"{table.local_latency_ms[i]:.2f}"]
         row += [] if latency_ms is None else [f"{latency_ms[i]:.2f}"]
         cut = ", ".join(operators) or "(full local)"
         rows.append([*row, f"{cut}  <- best" if i == best else cut])

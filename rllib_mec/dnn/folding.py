@@ -200,6 +200,7 @@ def _build(
     """Name the groups and link them into an operator graph."""
     placeholders = list(program.module.graph.find_nodes(op="placeholder"))
     modules = dict(program.module.named_modules())
+    weights = _Weights(program.module)
     names: dict[int, str] = {}
     taken: Counter[str] = Counter()
 
@@ -230,7 +231,13 @@ def _build(
         kind = operation(group.anchor, modules.get(str(group.anchor.target)))
         made = _operator(label, group.results, found, kind=kind)
         operators.append(
-            replace(made, parents=tuple(parents), macs=group.macs, layer=layers.of(group.anchor))
+            replace(
+                made,
+                parents=tuple(parents),
+                macs=group.macs,
+                weights=weights.of(group.nodes, set(group_of)),
+                layer=layers.of(group.anchor),
+            )
         )
     outputs = dict.fromkeys(
         of_node[n] if n in of_node else names[id(group_of[n])] for n in returned
@@ -248,6 +255,42 @@ def _operator(name: str, results: list[fx.Node], found: Probe, kind: str) -> Ope
         kind=kind,
         raw_bits=max(raw) if len(raw) == len(tensors) and raw else None,
     )
+
+
+class _Weights:
+    """Which parameters and buffers nodes read, each by its first name in the module."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        self._modules = dict(module.named_modules())
+        every = [*module.named_parameters(), *module.named_buffers()]  # shared ones once
+        self._names = {id(tensor): name for name, tensor in every}
+        self._module = module
+
+    def of(self, nodes: list[fx.Node], data: set[fx.Node]) -> tuple[tuple[str, int], ...]:
+        """Names and bytes of what some nodes read, also by way of nodes that are no operator's."""
+        found: dict[str, int] = {}
+        seen = set(nodes)
+        todo = list(nodes)
+        while todo:
+            node = todo.pop()
+            for tensor in self._own(node):
+                name = self._names.get(id(tensor), str(node.target))
+                found[name] = tensor.numel() * tensor.element_size()
+            beside = [n for n in node.all_input_nodes if n not in data and n not in seen]
+            seen.update(beside)
+            todo += beside
+        return tuple(found.items())
+
+    def _own(self, node: fx.Node) -> list[torch.Tensor]:
+        if node.op == "call_module":
+            module = self._modules[str(node.target)]
+            return [*module.parameters(), *module.buffers()]
+        if node.op == "get_attr":
+            value: Any = self._module
+            for part in str(node.target).split("."):
+                value = getattr(value, part)
+            return tensors_in(value)
+        return []
 
 
 class _Layers:

@@ -34,6 +34,8 @@ class Operator:
         raw_bits: Bits per element where the output is not a floating-point tensor (token ids,
             masks), which no codec may quantise; None for floating point.
         shapes: The shapes of the tensors in its output, if known; nearly always one.
+        weights: Names and bytes of the parameters and buffers that it reads; operators that share
+            one have the same name for it.
         layer: The layer (block) it belongs to, for the ``layer`` granularity; None: itself.
         children: Names of the operators that read its output; filled in by the graph.
         latency_ms: Measured latency in ms, if a profile was applied.
@@ -46,6 +48,7 @@ class Operator:
     kind: str = "operator"
     raw_bits: int | None = None
     shapes: tuple[tuple[int, ...], ...] = ()
+    weights: tuple[tuple[str, int], ...] = ()
     layer: str | None = None
     children: tuple[str, ...] = ()
     latency_ms: float | None = None

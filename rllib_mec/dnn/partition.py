@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from rllib_mec.dnn.codecs import Codec
 from rllib_mec.dnn.codecs import codec as codec_by_name
 from rllib_mec.dnn.graph import Operator, OperatorGraph, bits_of
+from rllib_mec.dnn.memory import head_memory_bytes
 from rllib_mec.dnn.pareto import pareto_front
 from rllib_mec.dnn.points import (
     PartitionPoint,
@@ -68,6 +70,12 @@ class PartitionTable:
     server_share: NDArray[np.float64]
     other_servers_ms: NDArray[np.float64]
     epsilon: float = 0.0
+
+    @cached_property
+    def head_memory_bytes(self) -> NDArray[np.int64]:
+        """int64, what the device must hold, as :func:`.memory.head_memory_bytes` counts it."""
+        found = [head_memory_bytes(point.graph, point.head) for point in self.points]
+        return _frozen(np.array(found, dtype=np.int64))
 
     @property
     def num_points(self) -> int:

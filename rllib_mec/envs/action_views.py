@@ -283,6 +283,13 @@ def action_view(
                 f"fixed_partition must be a partition point of {dnn} but full local, "
                 f"0..{last}, but is {fixed_partition!r}"
             )
+        fits = (scenario.playable == np.arange(scenario.num_points)).all(0)
+        if not fits[fixed_partition]:
+            choices = ", ".join(map(str, np.flatnonzero(fits[: last + 1])))
+            raise MecError(
+                f"fixed_partition must be a partition point whose head the MDs' memory_mb holds, "
+                f"one of {choices}, but is {fixed_partition}"
+            )
     if actions == "flat":
         return FlatView(scenario, fixed_partition, power_levels or POWER_LEVELS)
     if fixed_partition is None:

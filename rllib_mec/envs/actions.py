@@ -116,6 +116,47 @@ def check_actions(
     return arrays
 
 
+def played_points(partition: np.ndarray, scenario: Scenario) -> np.ndarray:
+    """The points at which chosen ones are played: those that each MD has and its memory holds.
+
+    Args:
+        partition: Chosen points, ``(B, N, ...)`` int.
+        scenario: Has them as its ``playable``.
+
+    Returns:
+        Of the same shape.
+    """
+    playable = scenario.playable
+    if (playable == np.arange(playable.shape[1])).all():
+        return partition
+    device = np.arange(len(playable)).reshape(-1, *[1] * (partition.ndim - 2))
+    return playable[device, partition]
+
+
+def memory_remarks(scenario: Scenario) -> tuple[str, ...]:
+    """Says what MDs play that cannot hold their whole DNN.
+
+    Args:
+        scenario: The scenario.
+    """
+    if all(device.memory_mb is None for device in scenario.mobile_devices):
+        return ()
+    short = np.flatnonzero(~scenario.runs_whole)
+    last = {
+        f"{scenario.mobile_devices[n].dnn} with {scenario.mobile_devices[n].memory_mb:g} MB": (
+            f"point {scenario.playable[n, -1]} of {scenario.tables[n].full_local}"
+        )
+        for n in short
+    }
+    if not last:
+        return ()
+    return (
+        f"{len(short)} of {scenario.num_devices} MDs cannot hold their whole DNN: what is decided "
+        "to be full local, or a later cut, is cut at "
+        + ", ".join(f"{point} ({what})" for what, point in last.items()),
+    )
+
+
 def _array(value: Any, label: str) -> np.ndarray:
     """``value`` as an array of numbers."""
     try:

@@ -98,7 +98,7 @@ def least_load(scenario: Scenario, arrivals: str) -> float:
     speed, _, row = physics.servers
     kinds, of_kind = np.unique(row, return_inverse=True)
     server_ms = physics.stage_work[:, kinds]
-    local_ms, remote_ms = cpu_ms[:, -1], np.maximum(server_ms.max(axis=2), 1e-12)
+    local_ms, remote_ms = scenario.local_ms, np.maximum(server_ms.max(axis=2), 1e-12)
     # Of both the task's whole: no cut takes less than this share of them together.
     shares = cpu_ms / local_ms[:, None]
     shares = shares + (server_ms / remote_ms[..., None]).min(axis=1)

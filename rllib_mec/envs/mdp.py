@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rllib_mec.envs import draws, laws, networks, observation
+from rllib_mec.envs.actions import memory_remarks
 from rllib_mec.envs.draws import Draw
 from rllib_mec.envs.link import link_remarks
 from rllib_mec.envs.observation import ObservationLayout, State
@@ -206,7 +207,7 @@ class MDP(abc.ABC):
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a user should know of these settings before anything is run, a line each."""
-        return link_remarks(self.scenario)
+        return (*link_remarks(self.scenario), *memory_remarks(self.scenario))
 
     @property
     def shape(self) -> dict[str, Any]:

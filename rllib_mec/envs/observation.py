@@ -125,10 +125,10 @@ def specification(scenario: Scenario) -> Mapping[str, np.ndarray]:
     physics, unlike = scenario.physics, scenario.unlike
     if "devices" in unlike:
         parts |= {
-            "local_latency": physics.stage_work[:, 0, -1] / 1e3,
+            "local_latency": scenario.local_ms / 1e3,
             "server_latency": scenario.of_devices("server_latency_ms") / 1e3,
             "input_bits": physics.stage_work[:, 1, 0] / 1e6,
-            "local_energy": physics.local_energy_j[:, -1],
+            "local_energy": scenario.local_j,
             "max_power": w_of_dbm(scenario.of_devices("max_power_dbm")),
             "max_window": scenario.of_devices("max_window") / scenario.max_window,
         }
@@ -210,7 +210,7 @@ def encode_coming(state: State, scenario: Scenario, varies: bool) -> np.ndarray:
     progress = np.zeros((shape[0], 3 * shape[1]), dtype=np.float32)
     if state.flight is not None:
         work_left(state.flight, scenario.physics, progress)
-    local_ms = scenario.physics.stage_work[:, [0, 3], -1].sum(1)
+    local_ms = scenario.local_ms
     deadlines = [device.deadline_ms for device in scenario.mobile_devices]
     urgency = local_ms / np.array([np.inf if d is None else d for d in deadlines])
     rate = scenario.of_devices("arrival_rate_hz") * local_ms / 1e3

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from rllib_mec.envs import laws
-from rllib_mec.envs.actions import Actions, check_actions
+from rllib_mec.envs.actions import Actions, check_actions, played_points
 from rllib_mec.envs.draws import Draw
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.observation import State
@@ -243,7 +243,10 @@ class VectorEnv(abc.ABC):
         )
 
     def _checked(self, actions: Mapping[str, np.ndarray]) -> Actions:
-        return Actions(**check_actions(actions, self.scenario, (self.num_envs, self.num_devices)))
+        """The actions as they are played: at points that the MDs have."""
+        shape = (self.num_envs, self.num_devices)
+        chosen = Actions(**check_actions(actions, self.scenario, shape))
+        return chosen._replace(partition=played_points(chosen.partition, self.scenario))
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the worlds' future depends on, besides the actions."""

@@ -204,9 +204,9 @@ def _groups(scenario: Scenario, tasks: Any, distances: Any) -> list[_Group]:
 class _Program:
     """The linear program of a scenario, where each variable is of a group of equal MDs.
 
-    Variables are L, then of each group: the tasks cut at each point for each kind of server, its
-    full local tasks, the Mbit sent over each kind of channel by each of the best trades of air time
-    for energy, and the air time beyond that.
+    Variables are L, then of each group: its full local tasks, where there may be any, the tasks cut
+    at each point that it can play for each kind of server, the Mbit sent over each kind of channel
+    by each of the best trades of air time for energy, and the air time beyond that.
 
     Args:
         scenario: The scenario.
@@ -278,13 +278,18 @@ class _Program:
         in_turn = self._row(-group.count)
         beside = self._row(-group.count) if kept.any() else None
 
-        tasks = [self._variable(energy_j[full_local])]
-        entries += [(in_turn, tasks[0], local[full_local])]
-        if beside is not None:
-            entries += [(beside, tasks[0], local[full_local])]
+        points = np.unique(scenario.playable[group.first]).tolist()
+        tasks = []
+        if points[-1] == full_local:
+            tasks = [self._variable(energy_j[full_local])]
+            entries += [(in_turn, tasks[0], local[full_local])]
+            if beside is not None:
+                entries += [(beside, tasks[0], local[full_local])]
         for (speed, delay_ms, of_server), row in self._server_rows.items():
             served = work[of_server]
-            for point in range(full_local):
+            for point in points:
+                if point == full_local:
+                    continue
                 x = self._variable(energy_j[point])
                 tasks.append(x)
                 entries += [

@@ -76,6 +76,8 @@ def _check_devices(scenario: Scenario) -> None:
                 f"but is {device.max_window}"
             )
         check_profile(f"{path}device_profile", device.device_profile)
+    if any(device.memory_mb is not None for device in scenario.mobile_devices):
+        _ = scenario.playable  # refuses what holds nothing
 
 
 def _check_servers(scenario: Scenario) -> None:

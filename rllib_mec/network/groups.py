@@ -61,6 +61,8 @@ class DeviceGroup(Group):
     """How many times slower than a server of speed 1 they are."""
     device_profile: Annotated[str, LeftOpen] = OPEN
     """Absolute path of a JSON file of latencies measured on them."""
+    memory_mb: Annotated[Quantity, LeftOpen] = OPEN
+    """Megabytes (1e6) that they have for their DNN."""
     max_power_dbm: Annotated[Number, Field(ge=-200, le=200), LeftOpen] = OPEN
     """P_limit."""
     energy_per_mmac_j: Annotated[QuantityOrZero, LeftOpen] = OPEN

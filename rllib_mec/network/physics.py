@@ -57,10 +57,10 @@ class Physics(NamedTuple):
     Attributes:
         stage_work: Work of each MD at each partition point, ``(N, 4 + P, S)``: ms of CPU up to the
             cut, bits, ms of a server of speed 1, and ms of CPU beside the last two; then ms of each
-            of the P kinds of servers with a profile of their own. Points that its DNN does not have
-            are its full local one.
+            of the P kinds of servers with a profile of their own. Of a choice that an MD cannot
+            play, that of what is played instead; see ``Scenario.playable``.
         local_energy_j: Energy of the MD's computing at each partition point, ``(N, S)``.
-        full_local: The first point of each MD at which nothing is sent, ``(N,)``.
+        full_local: The first point of each MD at which nothing is sent, ``(N,)``; S if none is.
         radio: The radio.
         servers: The servers.
     """
@@ -85,13 +85,17 @@ class Physics(NamedTuple):
             zip(scenario.mobile_devices, scenario.tables, strict=True)
         ):
             work, mmacs = _work_of(table, scenario)
-            own = np.minimum(np.arange(scenario.num_points), table.full_local)
+            own = scenario.playable[n]
             stage_work[n], local_energy_j[n] = work[:, own], device.energy_per_mmac_j * mmacs[own]
         channels, servers = scenario.radio_channels, scenario.mec_servers
         return cls(
             stage_work=stage_work,
             local_energy_j=local_energy_j,
-            full_local=np.array([table.full_local for table in scenario.tables]),
+            full_local=np.where(
+                scenario.runs_whole,
+                [table.full_local for table in scenario.tables],
+                scenario.num_points,
+            ),
             radio=Radio(
                 bandwidth_hz=np.array([channel.bandwidth_hz for channel in channels]),
                 noise_w=np.array([channel.noise_w for channel in channels]),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import numpy as np
 from pydantic import ConfigDict, Field
@@ -195,6 +196,11 @@ class Scenario:
     --measure``), instead of MAC-proportional ones."""
     server_profile: str | None = None
     """The same of the server."""
+    memory_mb: Annotated[Quantity, LeftOpen] = OPEN
+    """Megabytes (1e6) that an MD has for its DNN (default: as many as it takes). A cut whose head
+    takes more is played as the nearest one before it that fits; see
+    :func:`rllib_mec.dnn.memory.head_memory_bytes`. With a ``remote_feature_share`` below 1 an MD
+    holds the whole DNN, whatever the cut."""
 
     def __post_init__(self) -> None:
         """Fill in what was left open, and check what no single field shows."""
@@ -334,6 +340,60 @@ class Scenario:
         """Partition points of every MD's DNN, with their latencies, N of them."""
         made = {device: self._table_of(device) for device in dict.fromkeys(self.mobile_devices)}
         return tuple(made[device] for device in self.mobile_devices)
+
+    @cached_property
+    def playable(self) -> np.ndarray:
+        """The partition point that each choice means, of those that each MD has, ``(N, S)`` int.
+
+        Beyond its DNN's last one that is full local; where the head takes more than its memory, the
+        nearest one before it that fits. All else that knows of points has them by this table.
+
+        Raises:
+            MecError: An MD's memory does not even hold what it sends.
+        """
+        index = np.arange(self.num_points)
+        rows = []
+        for n, (device, table) in enumerate(zip(self.mobile_devices, self.tables, strict=True)):
+            own = np.minimum(index, table.full_local)
+            if device.memory_mb is not None:
+                needed_mb = table.head_memory_bytes / 1e6
+                if self.remote_feature_share < 1.0:
+                    needed_mb = np.full_like(needed_mb, needed_mb[-1])
+                fits = needed_mb <= device.memory_mb
+                if not fits[0]:
+                    self._refuse_memory(n, needed_mb[0])
+                own = np.maximum.accumulate(np.where(fits, index[: len(fits)], 0))[own]
+            rows.append(own)
+        return np.array(rows)
+
+    def _refuse_memory(self, n: int, least_mb: float) -> NoReturn:
+        device = self.mobile_devices[n]
+        what = f"the input of {device.dnn}"
+        if self.remote_feature_share < 1.0:
+            what = (
+                f"all of {device.dnn}, of which an MD runs a copy with a remote_feature_share of "
+                f"{self.remote_feature_share:g}"
+            )
+        raise MecError(
+            f"{self._path_of('memory_mb', device.memory_mb)} must be at least "
+            f"{math.ceil(least_mb * 1e3) / 1e3:.10g} to hold {what}, but is {device.memory_mb:g}"
+        )
+
+    @property
+    def local_ms(self) -> np.ndarray:
+        """Latency of every MD's whole DNN on it, even if its memory cannot hold it, ``(N,)``."""
+        return np.array([table.local_latency_ms[-1] for table in self.tables])
+
+    @property
+    def local_j(self) -> np.ndarray:
+        """Energy of that, ``(N,)``, J."""
+        whole_mmacs = np.array([table.local_mmacs[-1] for table in self.tables])
+        return self.of_devices("energy_per_mmac_j") * whole_mmacs
+
+    @property
+    def runs_whole(self) -> np.ndarray:
+        """Whether every MD can run its whole DNN, ``(N,)`` bool."""
+        return self.playable[:, -1] == [table.full_local for table in self.tables]
 
     @property
     def table(self) -> PartitionTable:

@@ -124,7 +124,7 @@ def _cut_alone(gain, actions, watts, channels, servers, physics, energy_weight, 
                 watts[n, q] * gain[b, n], 0.0,
                 radio.bandwidth_hz[c], radio.noise_w[c], radio.min_efficiency, min_sinr,
             )  # fmt: skip
-            for point in range(physics.full_local[n] + 1):
+            for point in range(min(physics.full_local[n] + 1, len(local))):
                 seconds = bits[point] / rate
                 latency_ms = local[point]
                 if point < physics.full_local[n]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rllib_mec.envs import laws
-from rllib_mec.envs.actions import power_w
+from rllib_mec.envs.actions import played_points, power_w
 from rllib_mec.envs.episodes import usual_distance_m
 from rllib_mec.envs.observation import State
 from rllib_mec.errors import MecError
@@ -201,12 +201,13 @@ class WindowScheduler:
         """The decision for each place."""
         action = {key: value[0] for key, value in self._policy.decide(self.observation()).items()}
         watts = power_w(action["power"], self._policy.scenario)
+        points = played_points(action["partition"][None], self._policy.scenario)[0]
         return [
             {
                 "window": self.window,
                 "tasks": [
                     {
-                        "point": int(action["partition"][n, x]),
+                        "point": int(points[n, x]),
                         "server": int(action["server"][n, x]),
                         "channel": int(action["channel"][n, x]),
                         "power_w": float(watts[n, x]),

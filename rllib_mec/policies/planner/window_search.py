@@ -74,6 +74,7 @@ class WindowSearch:
         self.scenario = scenario = self.mdp.scenario
         self.num_active = len(self.devices)
         self._local = scenario.full_local
+        self._playable = scenario.playable[self.devices]
         self._most_dbm = scenario.of_devices("max_power_dbm")[self.devices][:, None]
         alike = [
             (scenario.mobile_devices[n], float(d))
@@ -215,16 +216,15 @@ class WindowSearch:
         return found
 
     def blank(self, shapes: np.ndarray) -> Plans:
-        """Everything local.
+        """Everything local, or as much of it as the MDs can hold.
 
         Args:
             shapes: Window sizes, ``(L, k)``.
         """
         shape = (*shapes.shape, self.scenario.max_window)
         zeros = np.zeros(shape, dtype=np.int64)
-        return Plans(
-            shapes.copy(), np.full(shape, self._local), zeros, zeros.copy(), np.full(shape, 10.0)
-        )
+        local = np.broadcast_to(self._playable[:, -1, None], shape).copy()
+        return Plans(shapes.copy(), local, zeros, zeros.copy(), np.full(shape, 10.0))
 
     def alone(self, samples: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
         """Points to try, ``(k,)`` each, and what each MD gains a task by a server, ``(k,)``.
@@ -357,7 +357,8 @@ class WindowSearch:
             anywhere = rng.integers(self._local + 1, size=shape)
             end = np.where(rng.random(shape) < 0.5, 0, self._local)
             value = np.where(rng.random(shape) < 0.3, anywhere, end)
-            np.copyto(plans.partition, value, where=mask)
+            own = np.arange(self.num_active)[:, None]
+            np.copyto(plans.partition, self._playable[own, value], where=mask)
         elif name == "power":
             power = plans.power_dbm + rng.choice(_POWER_STEPS_DBM, size=shape)
             np.copyto(plans.power_dbm, power.clip(_LEAST_DBM, self._most_dbm), where=mask)
