@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,6 +136,7 @@ class Actor:
         self,
         observation: np.ndarray,
         episodes: list[Any],
+        masks: Mapping[str, np.ndarray] = MappingProxyType({}),
         *,
         explore: bool,
         at_random: bool,
@@ -144,6 +147,8 @@ class Actor:
         Args:
             observation: What the worlds show, ``(B, O)``.
             episodes: The worlds' episodes; needed by pipelines only.
+            masks: Which choices may be taken, for the module, and the learner after it; see
+                :func:`rllib_mec.envs.laws.mask_columns`.
             explore: Whether to draw, or to take the most likely action.
             at_random: Whether to decide uniformly, whatever the module says.
             iteration: Of training, after which the module is as it is.
@@ -167,6 +172,7 @@ class Actor:
             batch = self._env_to_module(
                 batch={}, metrics_prefix_key=(ENV_TO_MODULE_CONNECTOR,), obs=observation, **shared
             )
+        batch.update({name: torch.from_numpy(mask) for name, mask in masks.items()})
         forward = self._module.forward_exploration if explore else self._module.forward_inference
         with torch.no_grad():
             outputs: Any = forward(batch)
@@ -176,7 +182,8 @@ class Actor:
                 f"training diverged at iteration {iteration}: the policy's outputs are not finite"
             )
         if at_random:
-            inputs = outputs[Columns.ACTION_DIST_INPUTS] = torch.zeros_like(inputs)
+            inputs = self._layout.masked(torch.zeros_like(inputs), batch)
+            outputs[Columns.ACTION_DIST_INPUTS] = inputs
         dist = HybridActionDistribution(inputs, self._layout)
         if self._module_to_env is None:
             outputs.update(draw_actions(dist, explore, self._generator))
@@ -191,4 +198,4 @@ class Actor:
         outputs = convert_to_numpy(outputs)
         actions = outputs.pop(Columns.ACTIONS)
         played = self._layout.playable(outputs.pop(Columns.ACTIONS_FOR_ENV, actions))
-        return Decision(actions, played, outputs, dist)
+        return Decision(actions, played, {**outputs, **masks}, dist)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from ray.rllib.core.distribution.distribution import Distribution
 
+from rllib_mec.envs.masks import MASKS
+
 TASK_HEADS = ("partition", "channel", "server", "power")
 """Heads that decide about tasks."""
 
@@ -19,6 +21,9 @@ HEADS = (*TASK_HEADS, "window")
 """Heads of an agent network: four per decision about tasks, and the window size (Eq. 7)."""
 
 LOG_STD_RANGE = (-4.0, 0.5)
+
+MASKED = -1e9
+"""Logit of a choice that may not be taken: its probability is 0 exactly, and no number infinite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +95,28 @@ class HybridActionLayout:
     def num_inputs(self) -> int:
         """Network outputs per MD."""
         return self.num_decisions * sum(self.decision_sizes) + self.max_window
+
+    def masked(self, inputs: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Network outputs without the choices that may not be taken.
+
+        Args:
+            inputs: ``(B, N, num_inputs)``.
+            batch: With some of the columns of :data:`~rllib_mec.envs.masks.MASKS`, or none.
+
+        Returns:
+            Of the same shape: the same, if it has none.
+        """
+        given = {head: batch[column] for head, column in MASKS.items() if column in batch}
+        if not given:
+            return inputs
+        parts = []
+        for head, size in zip((*TASK_HEADS, "std"), self.decision_sizes, strict=True):
+            shape = (*inputs.shape[:-1], size)
+            parts.append(given.get(head, inputs.new_ones(shape)).to(torch.bool))
+        decision = torch.cat(parts, dim=-1)
+        window = given.get("window", inputs.new_ones((*inputs.shape[:-1], self.max_window)))
+        may = torch.cat([*[decision] * self.num_decisions, window.to(torch.bool)], dim=-1)
+        return inputs.masked_fill(~may, MASKED)
 
     def playable(
         self, actions: Mapping[str, torch.Tensor] | Mapping[str, np.ndarray]

@@ -13,11 +13,12 @@ from rllib_mec.algorithms.acting import Decision
 from rllib_mec.algorithms.columns import PLAYED, TASK_REWARDS
 from rllib_mec.algorithms.episodes import EpisodeCollector, LiveEpisodes, Transition
 from rllib_mec.algorithms.sampling_metrics import SamplingMetrics
+from rllib_mec.envs import laws
 from rllib_mec.envs.episodes import EpisodeTally
 from rllib_mec.envs.vector import VectorEnv, VectorStep
 
-Decide = Callable[[np.ndarray, list[SingleAgentEpisode]], Decision]
-"""Decides by what the worlds show, ``(B, O)``, and by their episodes, if they are live."""
+Decide = Callable[[np.ndarray, list[SingleAgentEpisode], dict[str, np.ndarray]], Decision]
+"""Decides by what the worlds show, ``(B, O)``, their episodes, if they are live, and masks."""
 
 Credit = Callable[[VectorEnv, Decision], dict[str, np.ndarray]]
 """What else an episode keeps of a decision, found before the worlds play it, ``(B, ...)``."""
@@ -90,7 +91,8 @@ class Sampler:
 
     def _step(self, decide: Decide, credit: Credit) -> None:
         live = self._episodes if isinstance(self._episodes, LiveEpisodes) else None
-        decision = decide(self.observation, live.ongoing if live else [])
+        masks = laws.mask_columns(self.env.mdp, self.env.state)
+        decision = decide(self.observation, live.ongoing if live else [], masks)
         if live:
             live.start()
         more = credit(self.env, decision)

@@ -9,6 +9,10 @@
 A flat or continuous action is a row of columns, in this order: of each of the W_max task slots the
 partition point (flat alone, unless ``fixed_partition`` is given), then of each the channel, of each
 the server, of each the power, and last the window. What has one choice only has no column.
+
+Which choices make sense is in ``infos[agent]["action_mask"]``, as the space's ``sample(mask=...)``
+takes it; but for the continuous view, whose ``Box`` knows no masks: there it is ``None``, and a
+choice that makes no sense is played as the nearest one that does.
 """
 
 from __future__ import annotations
@@ -59,6 +63,14 @@ class ActionView(abc.ABC):
         """
 
     @abc.abstractmethod
+    def mask(self, masks: Mapping[str, np.ndarray]) -> Any:
+        """What the space's ``sample(mask=...)`` takes.
+
+        Args:
+            masks: Which choices of one MD make sense, by decision, ``(choices,)`` bool.
+        """
+
+    @abc.abstractmethod
     def decode(self, action: Any) -> dict[str, np.ndarray]:
         """The decisions that an action stands for.
 
@@ -82,6 +94,16 @@ class DictView(ActionView):
     def check(self, agent: str, action: Any, space: Any) -> None:
         """See the base class."""
         check_actions(action, self.scenario, (), agent)
+
+    def mask(self, masks: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """A mask for each decision, of a choice for each task; none for the power.
+
+        See the base class.
+        """
+        own = {name: mask.astype(np.int8) for name, mask in masks.items()}
+        slots = self.scenario.max_window
+        per_task = {name: (own[name],) * slots for name in ("partition", "channel", "server")}
+        return {**per_task, "power": None, "window": own["window"]}
 
     def decode(self, action: Any) -> dict[str, np.ndarray]:
         """The action as it is; see the base class."""
@@ -197,6 +219,15 @@ class FlatView(_ColumnView):
         """See the base class."""
         return spaces.MultiDiscrete(self._column_choices)
 
+    def mask(self, masks: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+        """A mask for each column; any power makes sense. See the base class."""
+        every = {"power": np.ones(self.power_levels), **masks}
+        columns: list[np.ndarray] = []
+        for key, choices in self._choices.items():
+            width = 1 if key == "window" else self.scenario.max_window
+            columns += [every[key].astype(np.int8)] * width if choices != 1 else []
+        return tuple(columns)
+
     def _as_choice(self, column: np.ndarray, num_choices: int) -> np.ndarray:
         return column.astype(np.int64)
 
@@ -215,6 +246,9 @@ class ContinuousView(_ColumnView):
     def make_space(self) -> spaces.Box:
         """See the base class."""
         return spaces.Box(0.0, 1.0, self._column_choices.shape, np.float32)
+
+    def mask(self, masks: Mapping[str, np.ndarray]) -> None:
+        """None: Gymnasium knows no mask of a ``Box``. See the base class."""
 
     def _as_choice(self, column: np.ndarray, num_choices: int) -> np.ndarray:
         return np.minimum((column * num_choices).astype(np.int64), num_choices - 1)

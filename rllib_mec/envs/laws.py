@@ -8,11 +8,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rllib_mec.envs.masks import CHOICES, MASKS, mask_shapes
 from rllib_mec.envs.observation import ObservationLayout, State
 from rllib_mec.errors import MecError, place, users_code
 from rllib_mec.network.checks import LEAST_METRES, MOST_METRES, MOST_TASKS
@@ -154,6 +156,78 @@ def decoded(mdp: MDP, observation: np.ndarray) -> State:
         queues=_checked(mdp, "decode", state.queues, shape, _WHOLE),
         distances_m=_checked(mdp, "decode", state.distances_m, shape, _METRES),
     )
+
+
+def action_mask(mdp: MDP, state: State) -> dict[str, np.ndarray]:
+    """Which choices make sense.
+
+    Args:
+        mdp: The MDP.
+        state: Of B worlds.
+
+    Returns:
+        Of each of :data:`~rllib_mec.envs.masks.CHOICES` a mask, ``(B, N, choices)`` bool.
+
+    Raises:
+        MecError: The law fails, or gives something else, or leaves an MD no choice.
+    """
+    law = "action_mask"
+    given = _ask(mdp, law, state)
+    shapes = mask_shapes(len(state.queues), mdp.scenario)
+    if not isinstance(given, Mapping) or set(given) != set(shapes):
+        came = f"one of {list(given)}" if isinstance(given, Mapping) else _kind_of(given)
+        raise _refused(mdp, law, f"a dict of {', '.join(shapes)}", came)
+    masks = {}
+    for name, shape in shapes.items():
+        values = given[name]
+        expected = f"of {name!r} an array {shape} of bool with some choice for each MD"
+        if not isinstance(values, np.ndarray) or values.dtype != np.bool_:
+            came = f"one of {values.dtype}" if isinstance(values, np.ndarray) else _kind_of(values)
+            raise _refused(mdp, law, expected, came)
+        if values.shape != shape:
+            raise _refused(mdp, law, expected, f"one of shape {values.shape}")
+        if not values.any(-1).all():
+            at = tuple(int(i[0]) for i in np.nonzero(~values.any(-1)))
+            raise _refused(mdp, law, expected, f"none at {list(at)}")
+        masks[name] = values
+    return masks
+
+
+def mask_columns(mdp: MDP, state: State) -> dict[str, np.ndarray]:
+    """Masks of the decisions of which our own algorithms mask choices.
+
+    Args:
+        mdp: The MDP.
+        state: Of B worlds.
+
+    Returns:
+        Masks by the names of :data:`~rllib_mec.envs.masks.MASKS`; nothing if none is masked.
+
+    Raises:
+        MecError: The laws ``masked_heads`` and ``action_mask`` fail, or give something else.
+    """
+    law = "masked_heads"
+    heads = _ask(mdp, law)
+    if not isinstance(heads, tuple | list) or any(name not in CHOICES for name in heads):
+        raise _refused(mdp, law, f"a tuple of names of {', '.join(CHOICES)}", f"{heads!r}")
+    masks = action_mask(mdp, state) if heads else {}
+    return {MASKS[head]: masks[head] for head in heads}
+
+
+def seen_mask_columns(mdp: MDP, observation: np.ndarray) -> dict[str, np.ndarray]:
+    """The same, as far as observations tell.
+
+    Args:
+        mdp: The MDP.
+        observation: ``(B, size_of(mdp))``; without queues and distances in it, none are known of.
+
+    Raises:
+        MecError: As :func:`mask_columns`.
+    """
+    if {"queues", "distances"} <= layout_of(mdp).sizes.keys():
+        return mask_columns(mdp, decoded(mdp, observation))
+    shape = (len(observation), mdp.scenario.num_devices)
+    return mask_columns(mdp, State(np.zeros(shape, dtype=np.int64), np.zeros(shape)))
 
 
 def layout_of(mdp: MDP) -> ObservationLayout:

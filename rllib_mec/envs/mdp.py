@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rllib_mec.envs import draws, laws, networks, observation
+from rllib_mec.envs import draws, laws, masks, networks, observation
 from rllib_mec.envs.actions import memory_remarks
 from rllib_mec.envs.draws import Draw
 from rllib_mec.envs.link import link_remarks
@@ -180,6 +180,29 @@ class MDP(abc.ABC):
             ``(B, N)``.
         """
         return draws.draw_gains(draw, distances_m, self.scenario)
+
+    def action_mask(self, state: State) -> dict[str, np.ndarray]:
+        """Which choices make sense; see :func:`~rllib_mec.envs.masks.action_mask`.
+
+        Agents are told in their ``infos``; of a choice that makes none, the network makes what it
+        can. Our own algorithms never take it, in the decisions of :attr:`masked_heads`.
+
+        Args:
+            state: Of B worlds.
+
+        Returns:
+            ``partition``, ``channel``, ``server`` and ``window``, bool, ``(B, N, choices)``.
+        """
+        return masks.action_mask(state, self.scenario)
+
+    @property
+    def masked_heads(self) -> tuple[str, ...]:
+        """Decisions of which our own algorithms mask choices: what some MD does not have.
+
+        A window beyond the queue is none of them: the paper's agents may choose it.
+        """
+        playable = self.scenario.playable
+        return () if (playable == np.arange(playable.shape[1])).all() else ("partition",)
 
     @abc.abstractmethod
     def task_rewards(self, outcome: Any) -> np.ndarray:

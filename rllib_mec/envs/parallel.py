@@ -14,7 +14,7 @@ from rllib_mec.envs import laws
 from rllib_mec.envs.action_views import action_view
 from rllib_mec.envs.actions import ACTION_KEYS
 from rllib_mec.envs.mdp import MDP
-from rllib_mec.envs.observation import for_agent, observation_space, state_space
+from rllib_mec.envs.observation import State, for_agent, observation_space, state_space
 from rllib_mec.envs.vector import VectorEnv, VectorStep, per_device
 from rllib_mec.errors import MecError, unknown
 
@@ -153,7 +153,9 @@ class MecParallelEnv(ParallelEnv):
         self.agents = self._joined() or list(self.possible_agents)
         self._last_step = None
         self._state = observation[0]
-        return self._observations(self.agents), {agent: {} for agent in self.agents}
+        masks = self._masks(worlds.state)
+        infos = {agent: {"action_mask": masks[agent]} for agent in self.agents}
+        return self._observations(self.agents), infos
 
     def step(
         self, actions: dict[str, Any]
@@ -200,12 +202,19 @@ class MecParallelEnv(ParallelEnv):
         }
         sizes = dict(zip(self.possible_agents, step.window_size[0].tolist(), strict=True))
         self.agents = [] if terminated or truncated else joined
+        state = self._worlds.state
+        if not self.agents:  # the state is of the next episode
+            state = state._replace(queues=np.zeros_like(state.queues))
+        masks = self._masks(state)
         return (
             observations,
             {agent: float(step.reward[0]) if agent in acted else 0.0 for agent in agents},
             {agent: terminated or agent not in joined for agent in agents},
             dict.fromkeys(agents, truncated),
-            {agent: {**shared, "window_size": sizes[agent]} for agent in agents},
+            {
+                agent: {**shared, "window_size": sizes[agent], "action_mask": masks[agent]}
+                for agent in agents
+            },
         )
 
     def _joined(self) -> list[str]:
@@ -251,6 +260,14 @@ class MecParallelEnv(ParallelEnv):
             for name, whole in _OPTIONS.items()
         }
         return {name: values.tolist() for name, values in fixed.items() if values is not None}
+
+    def _masks(self, state: State) -> dict[str, Any]:
+        """Which choices make sense to each agent, as its action space samples by it."""
+        masks = laws.action_mask(self.mdp, state)
+        return {
+            agent: self.view.mask({name: mask[0, n] for name, mask in masks.items()})
+            for n, agent in enumerate(self.possible_agents)
+        }
 
     def _observations(self, agents: list[str]) -> dict[str, np.ndarray]:
         num_devices = len(self.possible_agents)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from rllib_mec.checkpoints import load_modules, read_info
+from rllib_mec.envs import laws
 from rllib_mec.envs.action_views import view_of
+from rllib_mec.envs.actions import played_points
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.observation import for_agent
 from rllib_mec.errors import MecError
@@ -89,8 +91,10 @@ class JointModulePolicy(Policy):
         from ray.rllib.core.columns import Columns
 
         obs = torch.as_tensor(observation, dtype=torch.float32)
+        seen = laws.seen_mask_columns(self.mdp, observation)
+        masks = {name: torch.from_numpy(mask) for name, mask in seen.items()}
         with torch.no_grad():
-            outputs = self.module.forward_inference({Columns.OBS: obs})
+            outputs = self.module.forward_inference({Columns.OBS: obs, **masks})
         inputs = outputs[Columns.ACTION_DIST_INPUTS]
         dist = self.module.get_inference_action_dist_cls().from_logits(inputs)
         return self.module.layout.playable(dist.to_deterministic().sample())
@@ -137,7 +141,8 @@ class AgentModulesPolicy(Policy):
             inputs = outputs[Columns.ACTION_DIST_INPUTS]
             dist = module.get_inference_action_dist_cls().from_logits(inputs)
             per_agent.append(self._played(dist.to_deterministic().sample(), module.action_space))
-        return {h: np.stack([action[h] for action in per_agent], axis=1) for h in per_agent[0]}
+        every = {h: np.stack([action[h] for action in per_agent], axis=1) for h in per_agent[0]}
+        return {**every, "partition": played_points(every["partition"], self.scenario)}
 
     def _played(self, action: Any, space: Any) -> dict[str, np.ndarray]:
         """What a module's action stands for, as RLlib's connectors and the view make it.

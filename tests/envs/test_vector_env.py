@@ -67,6 +67,7 @@ def test_a_world_of_a_batch_is_the_single_environment_with_its_seed(profile):
             assert set(rewards.values()) == {step.reward[b]}
             assert set(terminations.values()) == {step.terminated[b]}
             for n, info in enumerate(infos.values()):
+                assert info.pop("action_mask")
                 assert info == {
                     "latency_ms": step.latency_ms[b],
                     "energy_j": step.energy_j[b],

@@ -15,6 +15,7 @@ from rllib_mec.algorithms.distributions import HEADS, TASK_HEADS, HybridActionDi
 from rllib_mec.algorithms.gae import per_task_gae
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
 from rllib_mec.envs import laws
+from rllib_mec.envs.masks import MASKS
 from rllib_mec.network.streams import DEMONSTRATION_SEED
 from rllib_mec.policies.policy import Policy
 
@@ -46,7 +47,7 @@ def demonstrate(teacher: Policy, num_windows: int, config: Any) -> SampleBatch:
         config: The algorithm's config: number of worlds, seed, and how rewards are learned from.
 
     Returns:
-        The windows with ``obs``, the heads' actions, ``played`` and ``value_targets``.
+        The windows with ``obs``, masks, the heads' actions, ``played`` and ``value_targets``.
     """
     num_steps = -(-num_windows // (2 * config.num_envs_per_env_runner))
     average = None if config.average_reward else 0.0
@@ -90,9 +91,11 @@ def _play(
         observation = laws.observed(
             teacher.mdp, worlds.state
         )  # as it is seen in the whole scenario
+        masks = laws.mask_columns(mdp, worlds.state)
         actions = teacher.decide(observation)
         step = worlds.step(actions)
-        rows.append({**actions, Columns.OBS: observation, PLAYED: step.played.astype(np.float32)})
+        played = step.played.astype(np.float32)
+        rows.append({**actions, **masks, Columns.OBS: observation, PLAYED: played})
         rewards.append(step.task_rewards / config.reward_scale)
         terminated.append(step.terminated)
         beginning = step.terminated
@@ -114,7 +117,8 @@ def imitate(module: JointRLModule, batch: SampleBatch, *, num_epochs: int, seed:
     """
     data = {
         name: torch.from_numpy(batch[name])
-        for name in (*HEADS, Columns.OBS, PLAYED, Columns.VALUE_TARGETS)
+        for name in (*HEADS, Columns.OBS, PLAYED, Columns.VALUE_TARGETS, *MASKS.values())
+        if name in batch
     }
     device = next(module.parameters()).device
     generator = torch.Generator().manual_seed(seed)

@@ -44,7 +44,9 @@ class ModelConfig:
 class JointRLModule(TorchRLModule, ValueFunctionAPI):
     """An actor-critic for all MDs at once.
 
-    Input is ``obs`` ``(B, 2N)``, the global state (X_n/λ of all MDs, then d_n/d_max of all MDs).
+    Input is ``obs`` ``(B, 2N)``, the global state (X_n/λ of all MDs, then d_n/d_max of all MDs),
+    and masks of choices that may not be taken, where there are some
+    (:func:`rllib_mec.envs.laws.mask_columns`).
     The forward methods return ``action_dist_inputs`` ``(B, N, layout.num_inputs)``, from which
     :class:`~rllib_mec.algorithms.distributions.HybridActionDistribution` makes actions;
     :meth:`compute_values` returns ``(B, W_max)``, or ``(B, 1)`` of a critic of whole windows.
@@ -84,12 +86,13 @@ class JointRLModule(TorchRLModule, ValueFunctionAPI):
         return observation
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        return {Columns.ACTION_DIST_INPUTS: self.actor_outputs(self.features(batch[Columns.OBS]))}
+        inputs = self.actor_outputs(self.features(batch[Columns.OBS]))
+        return {Columns.ACTION_DIST_INPUTS: self.layout.masked(inputs, batch)}
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         features = self.features(batch[Columns.OBS])
         return {
-            Columns.ACTION_DIST_INPUTS: self.actor_outputs(features),
+            Columns.ACTION_DIST_INPUTS: self.layout.masked(self.actor_outputs(features), batch),
             Columns.EMBEDDINGS: features,  # for the critic
         }
 
