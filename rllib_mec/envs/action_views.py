@@ -67,7 +67,7 @@ class ActionView(abc.ABC):
         """What the space's ``sample(mask=...)`` takes.
 
         Args:
-            masks: Which choices of one MD make sense, by decision, ``(choices,)`` bool.
+            masks: Which choices of one MD make sense, by decision, ``(choices,)`` int8.
         """
 
     @abc.abstractmethod
@@ -100,10 +100,9 @@ class DictView(ActionView):
 
         See the base class.
         """
-        own = {name: mask.astype(np.int8) for name, mask in masks.items()}
         slots = self.scenario.max_window
-        per_task = {name: (own[name],) * slots for name in ("partition", "channel", "server")}
-        return {**per_task, "power": None, "window": own["window"]}
+        per_task = {name: (masks[name],) * slots for name in ("partition", "channel", "server")}
+        return {**per_task, "power": None, "window": masks["window"]}
 
     def decode(self, action: Any) -> dict[str, np.ndarray]:
         """The action as it is; see the base class."""
@@ -221,11 +220,11 @@ class FlatView(_ColumnView):
 
     def mask(self, masks: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
         """A mask for each column; any power makes sense. See the base class."""
-        every = {"power": np.ones(self.power_levels), **masks}
+        every = {"power": np.ones(self.power_levels, dtype=np.int8), **masks}
         columns: list[np.ndarray] = []
         for key, choices in self._choices.items():
             width = 1 if key == "window" else self.scenario.max_window
-            columns += [every[key].astype(np.int8)] * width if choices != 1 else []
+            columns += [every[key]] * width if choices != 1 else []
         return tuple(columns)
 
     def _as_choice(self, column: np.ndarray, num_choices: int) -> np.ndarray:
@@ -317,7 +316,7 @@ def action_view(
                 f"fixed_partition must be a partition point of {dnn} but full local, "
                 f"0..{last}, but is {fixed_partition!r}"
             )
-        fits = (scenario.playable == np.arange(scenario.num_points)).all(0)
+        fits = scenario.has_point.all(0)
         if not fits[fixed_partition]:
             choices = ", ".join(map(str, np.flatnonzero(fits[: last + 1])))
             raise MecError(

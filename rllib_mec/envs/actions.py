@@ -126,11 +126,10 @@ def played_points(partition: np.ndarray, scenario: Scenario) -> np.ndarray:
     Returns:
         Of the same shape.
     """
-    playable = scenario.playable
-    if (playable == np.arange(playable.shape[1])).all():
+    if scenario.has_point.all():
         return partition
-    device = np.arange(len(playable)).reshape(-1, *[1] * (partition.ndim - 2))
-    return playable[device, partition]
+    device = np.arange(scenario.num_devices).reshape(-1, *[1] * (partition.ndim - 2))
+    return scenario.playable[device, partition]
 
 
 def memory_remarks(scenario: Scenario) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def action_mask(state: State, scenario: Scenario) -> dict[str, np.ndarray]:
         name: np.ones(shape, dtype=np.bool_)
         for name, shape in mask_shapes(len(state.queues), scenario).items()
     }
-    masks["partition"][:] = scenario.playable == np.arange(scenario.num_points)
+    masks["partition"][:] = scenario.has_point
     largest = scenario.of_devices("max_window")
     most = np.minimum(state.queues, largest)
     if state.coming is not None:

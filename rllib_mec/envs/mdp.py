@@ -201,8 +201,7 @@ class MDP(abc.ABC):
 
         A window beyond the queue is none of them: the paper's agents may choose it.
         """
-        playable = self.scenario.playable
-        return () if (playable == np.arange(playable.shape[1])).all() else ("partition",)
+        return () if self.scenario.has_point.all() else ("partition",)
 
     @abc.abstractmethod
     def task_rewards(self, outcome: Any) -> np.ndarray:

@@ -264,8 +264,9 @@ class MecParallelEnv(ParallelEnv):
     def _masks(self, state: State) -> dict[str, Any]:
         """Which choices make sense to each agent, as its action space samples by it."""
         masks = laws.action_mask(self.mdp, state)
+        own = {name: mask[0].astype(np.int8) for name, mask in masks.items()}
         return {
-            agent: self.view.mask({name: mask[0, n] for name, mask in masks.items()})
+            agent: self.view.mask({name: mask[n] for name, mask in own.items()})
             for n, agent in enumerate(self.possible_agents)
         }
 

@@ -366,6 +366,11 @@ class Scenario:
             rows.append(own)
         return np.array(rows)
 
+    @cached_property
+    def has_point(self) -> np.ndarray:
+        """Whether a choice is a partition point that an MD has and can hold, ``(N, S)`` bool."""
+        return self.playable == np.arange(self.num_points)
+
     def _refuse_memory(self, n: int, least_mb: float) -> NoReturn:
         device = self.mobile_devices[n]
         what = f"the input of {device.dnn}"
