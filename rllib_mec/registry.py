@@ -53,6 +53,7 @@ POLICIES = Table(
         "neurosurgeon": "rllib_mec.policies.heuristics:Neurosurgeon",
         "round-robin": "rllib_mec.policies.heuristics:RoundRobin",
         "shortest-queue": "rllib_mec.policies.heuristics:ShortestQueue",
+        "deadline-first": "rllib_mec.policies.heuristics:DeadlineFirst",
         "planner": "rllib_mec.policies.planner.policy:Planner",
     },
     check="rllib_mec.plugin:policy_class",

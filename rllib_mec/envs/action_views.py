@@ -316,7 +316,7 @@ def action_view(
                 f"fixed_partition must be a partition point of {dnn} but full local, "
                 f"0..{last}, but is {fixed_partition!r}"
             )
-        fits = scenario.has_point.all(0)
+        fits = np.all(scenario.has_point, axis=0)
         if not fits[fixed_partition]:
             choices = ", ".join(map(str, np.flatnonzero(fits[: last + 1])))
             raise MecError(

@@ -222,6 +222,11 @@ class MDP(abc.ABC):
         return self.scenario.usual_tasks
 
     @property
+    def deadlines_ms(self) -> np.ndarray:
+        """What a task of every MD may take from when it comes, ``(N,)``; ``inf``: no deadline."""
+        return np.full(self.scenario.num_devices, np.inf)
+
+    @property
     def measures(self) -> tuple[str, ...]:
         """Names of what is measured of an episode besides the paper's metrics."""
         return ()

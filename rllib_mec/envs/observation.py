@@ -243,10 +243,12 @@ def encode_present(state: State, scenario: Scenario) -> list[np.ndarray]:
 def decode(observation: np.ndarray, layout: ObservationLayout, scenario: Scenario) -> State:
     """Queues and distances out of an observation, the inverse of :func:`encode`.
 
+    Where tasks arrive, with what is known of those: how long the oldest has waited, the time left.
+
     Args:
         observation: ``(B, layout.size)``.
         layout: Has the parts ``queues`` and ``distances``.
-        scenario: Gives λ and d_max.
+        scenario: Gives λ, d_max and latencies.
 
     Raises:
         MecError: The layout has no such parts, or the observation is of another size.
@@ -256,9 +258,21 @@ def decode(observation: np.ndarray, layout: ObservationLayout, scenario: Scenari
             f"an observation must have shape (worlds, {layout.size}), but has {observation.shape}"
         )
     queues = observation[:, layout["queues"]] * scenario.of_devices("mean_tasks")
+    coming = None
+    if {"oldest", "time_left"} <= layout.sizes.keys():
+        local_ms = scenario.local_ms
+        recent = np.zeros(queues.shape)
+        if "recent" in layout.sizes:
+            recent = np.rint(observation[:, layout["recent"]] / local_ms * 1e3)
+        coming = Coming(
+            oldest_ms=np.expm1(observation[:, layout["oldest"]]) * local_ms,
+            recent=recent,
+            left=observation[:, layout["time_left"]][:, 0],
+        )
     return State(
         queues=np.rint(queues).astype(np.int64),
         distances_m=observation[:, layout["distances"]] * scenario.distance_range_m[1],
+        coming=coming,
     )
 
 

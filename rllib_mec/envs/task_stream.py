@@ -98,7 +98,7 @@ class TaskStreamMDP(MDP):
 
     @property
     def deadlines_ms(self) -> np.ndarray:
-        """What a task of every MD may take, ``(N,)``; ``inf`` where it has no deadline."""
+        """As the scenario or its groups say; see the base class."""
         given = [device.deadline_ms for device in self.scenario.mobile_devices]
         return np.array([np.inf if value is None else value for value in given])
 

@@ -2,11 +2,12 @@
 
 from rllib_mec.policies.checkpoint import load_policy
 from rllib_mec.policies.fixed import FullOffload, LocalOnly, RandomPolicy
-from rllib_mec.policies.heuristics import Neurosurgeon, RoundRobin, ShortestQueue
+from rllib_mec.policies.heuristics import DeadlineFirst, Neurosurgeon, RoundRobin, ShortestQueue
 from rllib_mec.policies.planner.policy import Planner, PlannerBudget, check_plannable
 from rllib_mec.policies.policy import Policy
 
 __all__ = [
+    "DeadlineFirst",
     "FullOffload",
     "LocalOnly",
     "Neurosurgeon",

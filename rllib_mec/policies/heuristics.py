@@ -1,9 +1,8 @@
-"""Rules of practitioners: Neurosurgeon per device, round robin, join the shortest queue.
+"""Rules of practitioners: Neurosurgeon, round robin, join the shortest queue, deadline first.
 
 They need no search and no training, and each looks at one thing only: Neurosurgeon at a device and
-its link, round robin at whose turn it is, the shortest queue at the servers. All cut where
-Neurosurgeon does. (Deadline first, the rule for tasks with deadlines, has nothing to order here,
-where a window's tasks are equal and due together.)
+its link, round robin at whose turn it is, the shortest queue at the servers, deadline first at who
+has least time left. All cut where Neurosurgeon does.
 """
 
 from __future__ import annotations
@@ -18,8 +17,13 @@ import numpy as np
 
 from rllib_mec.compiled import compiled
 from rllib_mec.envs.actions import power_w
+from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.observation import State
+from rllib_mec.envs.task_window import as_mdp
+from rllib_mec.errors import MecError
 from rllib_mec.network.path_loss import mean_gains
 from rllib_mec.network.radio import rate_bps
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies.policy import Policy
 
 _NUM_POWERS = 31
@@ -55,7 +59,7 @@ class Heuristic(Policy):
         cuts = _Cuts(*(values[index.ravel()] for values in self._cuts(distances_m)))
         most = np.minimum(state.queues, self.scenario.of_devices("max_window"))
         is_task = np.arange(self.scenario.max_window) < most[..., None]
-        channel, server = self._place(cuts, is_task)
+        channel, server = self._place(cuts, is_task, state)
         world, device = np.ogrid[: len(observation), : self.scenario.num_devices]
         world, device = world[..., None], device[..., None]
         at = (world, device, self._channel_kinds[1][channel], self._server_kinds[1][server])
@@ -64,16 +68,24 @@ class Heuristic(Policy):
             "channel": channel,
             "server": server,
             "power": cuts.power[at],
-            "window": np.full(most.shape, self.scenario.max_window - 1),
+            "window": np.broadcast_to(self._largest_windows - 1, most.shape).copy(),
         }
 
+    @cached_property
+    def _largest_windows(self) -> np.ndarray:
+        """The most tasks of each MD in a window, ``(N,)``; more than it may have means those."""
+        return np.full(self.scenario.num_devices, self.scenario.max_window)
+
     @abc.abstractmethod
-    def _place(self, cuts: _Cuts, is_task: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _place(
+        self, cuts: _Cuts, is_task: np.ndarray, state: State
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Channels and servers.
 
         Args:
             cuts: Where tasks would be cut.
             is_task: Whether there is a task, ``(B, N, W_max)``.
+            state: As far as observations tell.
 
         Returns:
             Both ``(B, N, W_max)`` int.
@@ -147,7 +159,9 @@ class Neurosurgeon(Heuristic):
 
     name = "neurosurgeon"
 
-    def _place(self, cuts: _Cuts, is_task: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _place(
+        self, cuts: _Cuts, is_task: np.ndarray, state: State
+    ) -> tuple[np.ndarray, np.ndarray]:
         return self._in_turn(np.arange(self.scenario.num_devices)[:, None], is_task.shape)
 
 
@@ -156,7 +170,9 @@ class RoundRobin(Heuristic):
 
     name = "round robin"
 
-    def _place(self, cuts: _Cuts, is_task: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _place(
+        self, cuts: _Cuts, is_task: np.ndarray, state: State
+    ) -> tuple[np.ndarray, np.ndarray]:
         return self._in_turn(_dealt(is_task), is_task.shape)
 
 
@@ -170,22 +186,81 @@ class ShortestQueue(Heuristic):
 
     name = "shortest queue"
 
-    def _place(self, cuts: _Cuts, is_task: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _place(
+        self, cuts: _Cuts, is_task: np.ndarray, state: State
+    ) -> tuple[np.ndarray, np.ndarray]:
         scenario, servers = self.scenario, self.scenario.physics.servers
-        channel, server = self._in_turn(_dealt(is_task), is_task.shape)
+        order = self._order(state)
+        dealt = np.empty(is_task.shape, dtype=np.int64)
+        in_order = _dealt(np.take_along_axis(is_task, order[..., None], axis=1))
+        np.put_along_axis(dealt, order[..., None], in_order, axis=1)
+        channel, server = self._in_turn(dealt, is_task.shape)
+        channel = self._channels[channel]
         worlds, of_server = np.arange(len(is_task)), self._server_kinds[1]
         busy_ms = np.zeros((len(is_task), scenario.num_servers))
         for x in range(is_task.shape[2]):
-            for n in range(scenario.num_devices):
-                of_channel = self._channel_kinds[1][channel[:, n, x]]
+            for n in order.T:
+                of_channel = self._channel_kinds[1][channel[worlds, n, x]]
                 alone_ms = cuts.latency_ms[worlds, n, of_channel][:, of_server]
                 joined = (busy_ms + alone_ms).argmin(1)
                 point = cuts.partition[worlds, n, of_channel, of_server[joined]]
                 served = scenario.physics.stage_work[n, servers.row[joined], point]
                 work_ms = served / servers.speed[joined]
-                server[:, n, x] = joined
-                busy_ms[worlds, joined] += np.where(is_task[:, n, x], work_ms, 0.0)
+                server[worlds, n, x] = joined
+                busy_ms[worlds, joined] += np.where(is_task[worlds, n, x], work_ms, 0.0)
         return channel, server
+
+    def _order(self, state: State) -> np.ndarray:
+        """Who joins before whom, ``(B, N)`` int."""
+        return np.tile(np.arange(self.scenario.num_devices), (len(state.queues), 1))
+
+    @cached_property
+    def _channels(self) -> np.ndarray:
+        """In which order the channels are dealt, ``(C,)`` int."""
+        return np.arange(self.scenario.num_channels)
+
+
+class DeadlineFirst(ShortestQueue):
+    """Who has least time left for its oldest task goes first: earliest deadline first.
+
+    The MDs join servers as by the shortest queue, but in the order of the slack of their oldest
+    tasks at hand: the deadline less how long it has waited. In that order they are dealt the
+    channels too, the widest first. An MD with deadlines does one task at a time, so that who is
+    urgent by then goes first again; MDs without come last, and without a task at hand after them.
+
+    Args:
+        where: An MDP in which tasks arrive, some with deadlines.
+
+    Raises:
+        MecError: There are none.
+    """
+
+    name = "deadline first"
+
+    def __init__(self, where: MDP | Scenario):
+        """Find the deadlines."""
+        mdp = as_mdp(where)
+        self._deadlines_ms = mdp.deadlines_ms
+        if not np.isfinite(self._deadlines_ms).any():
+            raise MecError(
+                f"deadline first needs deadlines, which tasks have that arrive "
+                f"(mec_task_stream_v0 with deadline_ms), but {mdp.env_id} has none here: "
+                "without, it would be the shortest queue"
+            )
+        super().__init__(mdp)
+
+    @cached_property
+    def _largest_windows(self) -> np.ndarray:
+        return np.where(np.isfinite(self._deadlines_ms), 1, self.scenario.max_window)
+
+    def _order(self, state: State) -> np.ndarray:
+        waited_ms = 0.0 if state.coming is None else state.coming.oldest_ms
+        slack_ms = np.where(state.queues > 0, self._deadlines_ms - waited_ms, np.inf)
+        return np.lexsort((state.queues == 0, slack_ms), axis=1)
+
+    @cached_property
+    def _channels(self) -> np.ndarray:
+        return np.argsort(-self.scenario.physics.radio.bandwidth_hz, kind="stable")
 
 
 def _dealt(is_task: np.ndarray) -> np.ndarray:

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from rllib_mec.envs import TaskWindowMDP
+from rllib_mec.envs import TaskStreamMDP, TaskWindowMDP, TimeSlotMDP
 from rllib_mec.envs.actions import power_w
+from rllib_mec.envs.observation import Coming, State
+from rllib_mec.errors import MecError
 from rllib_mec.evaluation import evaluate
 from rllib_mec.network.scenario import Scenario
-from rllib_mec.policies import LocalOnly, Neurosurgeon, RoundRobin, ShortestQueue
+from rllib_mec.policies import DeadlineFirst, LocalOnly, Neurosurgeon, RoundRobin, ShortestQueue
 
 HEURISTICS = (Neurosurgeon, RoundRobin, ShortestQueue)
 
@@ -127,3 +129,73 @@ def test_they_play_whole_episodes_at_every_size(make):
     light = Scenario(num_devices=2)
     local, rule = (evaluate(policy(light), episodes=10) for policy in (LocalOnly, make))
     assert rule["reward"].mean > 2 * local["reward"].mean / 3
+
+
+URGENT = {
+    "devices": [
+        {"count": 2, "deadline_ms": 100.0},
+        {"count": 1, "deadline_ms": 50.0},
+        {"count": 1},
+    ],
+    "servers": [{"count": 1}, {"count": 1, "speed": 3.0}],
+    "channels": [{"count": 1}, {"count": 1, "bandwidth_hz": 5e6}],
+    "max_window": 2,
+    "distance_range_m": (1.0, 50.0),
+}
+
+
+def in_stream(make, waited_ms, queues=(1, 1, 1, 1)):
+    """What is decided where the oldest tasks have waited so long."""
+    mdp = TaskStreamMDP(Scenario.from_dict(URGENT))
+    coming = Coming(np.array([waited_ms], dtype=float), np.zeros((1, 4)), np.ones(1))
+    state = State(np.array([queues]), np.full((1, 4), 20.0), None, coming)
+    return make(mdp).decide(mdp.observe(state))
+
+
+def test_deadline_first_gives_the_fast_server_and_the_wide_channel_to_the_most_urgent():
+    # Time left: 100, 10, 50, for ever.
+    found = in_stream(DeadlineFirst, [0.0, 90.0, 0.0, 500.0])
+    # In the order 1, 2, 0, 3: channels in turn, the wide one first.
+    assert found["channel"][0, :, 0].tolist() == [1, 1, 0, 0]
+    assert found["server"][0, 1, 0] == 1
+    found = in_stream(DeadlineFirst, [0.0, 0.0, 49.0, 0.0])
+    assert found["channel"][0, 2, 0] == 1 and found["server"][0, 2, 0] == 1
+    assert found["channel"][0, :, 0].tolist() == [0, 1, 1, 0]
+    # Who has no task at hand takes nothing from the others.
+    found = in_stream(DeadlineFirst, [0.0, 0.0, 0.0, 0.0], queues=(1, 0, 0, 0))
+    assert found["channel"][0, 0, 0] == 1 and found["server"][0, 0, 0] == 1
+
+
+def test_deadline_first_decides_task_by_task_where_there_are_deadlines():
+    found = in_stream(DeadlineFirst, [0.0, 0.0, 0.0, 0.0], queues=(2, 2, 2, 2))
+    assert found["window"][0].tolist() == [0, 0, 0, 1]
+
+
+def test_deadline_first_meets_more_deadlines_than_the_shortest_queue():
+    mdp = TaskStreamMDP(Scenario.from_dict({**URGENT, "arrival_rate_hz": 30.0}), arrivals="bursts")
+    first, shortest = (
+        evaluate(make(mdp), episodes=8)["deadline_hit_rate"].mean
+        for make in (DeadlineFirst, ShortestQueue)
+    )
+    assert first > shortest
+
+
+def test_deadline_first_is_refused_without_deadlines():
+    for mdp in (
+        TaskWindowMDP(Scenario(deadline_ms=50.0)),
+        TimeSlotMDP(Scenario(deadline_ms=50.0)),
+        TaskStreamMDP(Scenario()),
+    ):
+        with pytest.raises(MecError, match=f"first needs deadlines.*{mdp.env_id} has none"):
+            DeadlineFirst(mdp)
+
+
+def test_observations_tell_how_long_tasks_have_waited():
+    mdp = TaskStreamMDP(Scenario(arrival_rate_hz=150.0, deadline_ms=50.0), arrivals="bursts")
+    worlds = mdp.make(16)
+    for _ in range(6):
+        worlds.step(ShortestQueue(mdp).decide(worlds.observation()))
+    seen, state = mdp.decode(worlds.observation()), worlds.state
+    assert state.coming.oldest_ms.any()
+    for one, two in zip(seen.coming, state.coming, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4)
