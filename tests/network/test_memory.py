@@ -163,3 +163,19 @@ def test_each_device_is_limited_by_its_own_dnn():
     own = scenario.tables[0].full_local
     assert (scenario.playable[0, own:] == own).all()
     assert model_graph("mobilenet_v2").name == scenario.tables[0].dnn
+
+
+def test_agents_see_how_much_of_its_dnn_a_device_can_run():
+    mdp = TaskWindowMDP(limited(20.0, num_servers=1))
+    layout, seen = mdp.observation_layout, mdp.make(2).observation()
+    last, table = mdp.scenario.playable[1, -1], mdp.scenario.tables[1]
+    share = table.local_latency_ms[last] / table.local_latency_ms[-1]
+    assert seen[0, layout["head_share"]] == pytest.approx([1.0, share])
+    least = [min(table.bits[:-1]), min(table.bits[: last + 1])]
+    assert seen[0, layout["least_bits"]] == pytest.approx(np.array(least) / 1e6)
+    whole = table.local_latency_ms[-1] / 1e3
+    assert seen[0, layout["local_latency"]] == pytest.approx([whole, whole])
+    equal = TaskWindowMDP(Scenario(memory_mb=20.0, partition="vertical"))
+    assert list(equal.observation_layout.sizes) == ["queues", "distances"]
+    wide = TaskWindowMDP(limited(1e4))
+    assert "head_share" not in wide.observation_layout.sizes

