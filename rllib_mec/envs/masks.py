@@ -38,8 +38,8 @@ def action_mask(state: State, scenario: Scenario) -> dict[str, np.ndarray]:
 
     Not so a partition point beyond the MD's DNN, or whose head its memory does not hold; nor a
     window beyond the MD's ``max_window`` or its queue, of which an empty one leaves the first.
-    Where tasks arrive, an MD that is not ready when the step begins takes those that come during
-    it, so that its window is not bound by its queue.
+    A server that is down is none, unless all are. Where tasks arrive, an MD that is not ready when
+    the step begins takes those that come during it, so that its window is not bound by its queue.
 
     Args:
         state: Of B worlds.
@@ -57,6 +57,9 @@ def action_mask(state: State, scenario: Scenario) -> dict[str, np.ndarray]:
     largest = scenario.of_devices("max_window")
     most = np.minimum(state.queues, largest)
     if state.coming is not None:
+        if state.coming.present is not None:
+            up = state.coming.present.servers_up
+            masks["server"] &= (up | ~up.any(1, keepdims=True))[:, None]
         waits = state.queues > 0
         if state.flight is not None:
             waits &= state.flight.stage == 0

@@ -277,12 +277,23 @@ def decode(observation: np.ndarray, layout: ObservationLayout, scenario: Scenari
             oldest_ms=np.expm1(observation[:, layout["oldest"]]) * local_ms,
             recent=recent,
             left=observation[:, layout["time_left"]][:, 0],
+            present=_decode_present(observation, layout),
         )
     return State(
         queues=np.rint(queues).astype(np.int64),
         distances_m=observation[:, layout["distances"]] * scenario.distance_range_m[1],
         coming=coming,
     )
+
+
+def _decode_present(observation: np.ndarray, layout: ObservationLayout) -> Present | None:
+    """Who is up; one that is not counts as one that has left."""
+    if not {"servers_up", "devices_up"} <= layout.sizes.keys():
+        return None
+    servers_up, devices_up = (
+        observation[:, layout[name]] > 0.5 for name in ("servers_up", "devices_up")
+    )
+    return Present(servers_up, devices_up, devices_up)
 
 
 def for_agent(observation: np.ndarray, device: int, num_devices: int) -> np.ndarray:

@@ -95,6 +95,11 @@ class TaskStreamMDP(MDP):
             )
         arrivals.check_arrivals(self.arrivals, self.scenario.num_devices)
         presence.check_presence(self.outages, self.visits, self.scenario)
+        if self.outages != presence.NONE and not self.scenario.runs_whole.all():
+            raise MecError(
+                "outages must be none where memory_mb keeps an MD from its whole DNN, which it "
+                f"runs by itself when no server is up, but is {self.outages!r}"
+            )
 
     @property
     def deadlines_ms(self) -> np.ndarray:
@@ -211,6 +216,11 @@ class TaskStreamMDP(MDP):
             scenario = self.scenario
             sizes |= {"servers_up": scenario.num_servers, "devices_up": scenario.num_devices}
         return super().observation_layout.plus(**sizes)
+
+    @property
+    def masked_heads(self) -> tuple[str, ...]:
+        """As the base class's, and the servers where some may be down."""
+        return (*super().masked_heads, *(("server",) if self.varies_in_presence else ()))
 
     @property
     def _varies(self) -> bool:

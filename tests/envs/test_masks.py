@@ -228,3 +228,32 @@ def test_heads_that_are_none_are_refused():
     mdp = Own(Scenario())
     with pytest.raises(MecError, match=r"Own.masked_heads must give a tuple of names of partition"):
         laws.mask_columns(mdp, mdp.make(1).state)
+
+
+OUTAGES = {
+    "outages": "random",
+    "server_up_ms": 100.0,
+    "server_down_ms": 100.0,
+    "device_up_ms": 400.0,
+    "device_down_ms": 50.0,
+}
+
+
+def test_servers_that_are_down_are_masked_and_observations_tell():
+    mdp = TaskStreamMDP(Scenario(num_servers=3, arrival_rate_hz=50.0), **OUTAGES)
+    worlds = mdp.make(64)
+    down = 0
+    for _ in range(8):
+        up = worlds.state.coming.present.servers_up
+        mask = laws.mask_columns(mdp, worlds.state)["server_mask"]
+        np.testing.assert_array_equal(mask[:, 0], up | ~up.any(1, keepdims=True))
+        seen = laws.seen_mask_columns(mdp, worlds.observation())["server_mask"]
+        np.testing.assert_array_equal(seen, mask)
+        down += (~mask).sum()
+        worlds.step(_random(mdp, 64))
+    assert down > 0
+
+
+def test_outages_need_devices_that_can_do_without_servers():
+    with pytest.raises(MecError, match="outages must be none where memory_mb keeps an MD"):
+        TaskStreamMDP(Scenario(memory_mb=20.0), **OUTAGES)
