@@ -118,11 +118,10 @@ def specification(scenario: Scenario) -> Mapping[str, np.ndarray]:
     Returns:
         Name and values of each part: of the MDs ``local_latency`` of the whole DNN (s),
         ``server_latency`` L0 (s), ``input_bits`` (Mbit), ``local_energy`` of the whole DNN (J),
-        ``max_power`` (W), ``max_window`` (of W_max), where MDs differ in it ``least_bits`` at any
-        cut that they can play (Mbit), and where memory keeps some from full local ``head_share``,
-        that of the local work in the largest head that fits; of the servers ``server_speed`` with
-        whole DNNs and ``server_delay`` (s); of the channels ``bandwidth`` (10 MHz) and ``noise``
-        (nW).
+        ``max_power`` (W), ``max_window`` (of W_max), and where memory keeps some from full local
+        ``least_bits`` at any cut that they can play (Mbit) and ``head_share``, that of the local
+        work in the largest head that fits; of the servers ``server_speed`` with whole DNNs and
+        ``server_delay`` (s); of the channels ``bandwidth`` (10 MHz) and ``noise`` (nW).
     """
     parts: dict[str, np.ndarray] = {}
     physics, unlike = scenario.physics, scenario.unlike
@@ -135,11 +134,10 @@ def specification(scenario: Scenario) -> Mapping[str, np.ndarray]:
             "max_power": w_of_dbm(scenario.of_devices("max_power_dbm")),
             "max_window": scenario.of_devices("max_window") / scenario.max_window,
         }
-        is_cut = np.arange(physics.num_points) < physics.full_local[:, None]
-        least_bits = np.where(is_cut, physics.stage_work[:, 1], np.inf).min(1)
-        if np.ptp(least_bits):
-            parts["least_bits"] = least_bits / 1e6
         if not scenario.runs_whole.all():
+            is_cut = np.arange(physics.num_points) < physics.full_local[:, None]
+            least_bits = np.where(is_cut, physics.stage_work[:, 1], np.inf).min(1)
+            parts["least_bits"] = least_bits / 1e6
             parts["head_share"] = physics.stage_work[:, 0, -1] / scenario.local_ms
     if "servers" in unlike:
         servers = physics.servers
