@@ -132,13 +132,17 @@ class VectorTaskStream(VectorEnv):
         self._next_server = next_up(self._now.servers_up)
         if not self.mdp.varies_in_presence:
             return
-        begun, arrival_ms = self._tasks.begun, self._tasks.arrival_ms
+        arrival_ms, begun = self._tasks.arrival_ms, self._tasks.begun
         fail_over(self._flight, begun, self._now.devices_up, self._next_server, self._physics)
         has_left = self._presence.visits_ms[..., 1] <= self._clock_ms[:, None] * SAME_INSTANT
-        left_behind = np.arange(arrival_ms.shape[2]) >= begun[..., None]
-        left_behind &= has_left[..., None] & np.isfinite(arrival_ms)
+        left_behind = self._to_come() & has_left[..., None]
         self._abandoned += left_behind.sum((1, 2))
         arrival_ms[left_behind] = np.inf
+
+    def _to_come(self) -> np.ndarray:
+        """Which tasks are not begun, ``(B, N, K)`` bool."""
+        arrival_ms, _, begun = self._tasks
+        return (np.arange(arrival_ms.shape[2]) >= begun[..., None]) & np.isfinite(arrival_ms)
 
     def _count(self) -> None:
         """Count the tasks at hand."""
@@ -198,6 +202,10 @@ class VectorTaskStream(VectorEnv):
         self._clock_ms[step.truncated] = self.mdp.horizon_ms
         self._settle()
         self._count()
+        if self.mdp.varies_in_presence and self.mdp.arrivals == arrivals.NONE:
+            # The last tasks may have been left behind.
+            is_over = ~(self._to_come().any((1, 2)) | self._flight.stage.any(1))
+            step = step._replace(terminated=step.terminated | (is_over & ~step.truncated))
         ended = np.flatnonzero(step.ended)
         tasks = Tasks(*(values[ended] for values in self._tasks))
         clock_ms, waiting = self._clock_ms[ended], self._queues[ended]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rllib_mec.envs import TaskStreamMDP, task_stream_v0
@@ -140,6 +140,11 @@ networks = st.fixed_dictionaries(
 
 @settings(max_examples=60, deadline=None)
 @given(networks, st.integers(0, 2**32))
+@example(
+    {"num_devices": 2, "num_servers": 1, "arrivals": "none", "mean_tasks": 5.0,
+     "horizon_ms": 400.0, "outages": "none", "visits": "random"},
+    74,
+)  # fmt: skip
 def test_every_task_is_done_or_waits_or_flies_or_was_left_behind(fields, seed):
     mdp = TaskStreamMDP.from_dict({**PRESENCE, **fields})
     worlds, policy = mdp.make(1, seed), RandomPolicy(mdp, seed)
