@@ -60,7 +60,7 @@ POLICIES = Table(
 )
 """Name of a policy that needs no training -> ``module:class`` of the policy."""
 
-VIEW_ARGUMENTS = ("actions", "power_levels", "fixed_partition")
+VIEW_ARGUMENTS = ("actions", "power_levels", "fixed_partition", "observe_mask")
 """Arguments of an environment that say how agents see their actions."""
 
 

@@ -20,14 +20,14 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
 
 from rllib_mec.envs.actions import ACTION_KEYS, action_space, check_actions
 from rllib_mec.errors import MecError, unknown
-from rllib_mec.network.checks import whole_number
+from rllib_mec.network.checks import Switch, checked, whole_number
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.registry import VIEW_ARGUMENTS
 
@@ -44,6 +44,7 @@ class ActionView(abc.ABC):
     """
 
     scenario: Scenario
+    observe_mask: ClassVar[bool] = False  # whether agents see the mask beside their observation
 
     @abc.abstractmethod
     def make_space(self) -> spaces.Space:
@@ -69,6 +70,23 @@ class ActionView(abc.ABC):
         Args:
             masks: Which choices of one MD make sense, by decision, ``(choices,)`` int8.
         """
+
+    def seen_space(self, space: spaces.Box) -> spaces.Space:
+        """The space of :meth:`seen`.
+
+        Args:
+            space: Of one MD's observation.
+        """
+        return space
+
+    def seen(self, observation: np.ndarray, mask: Any) -> Any:
+        """What one MD's agent observes.
+
+        Args:
+            observation: The MD's, ``(..., size)``.
+            mask: Of :meth:`mask`; its choices may have as many dimensions before them.
+        """
+        return observation
 
     @abc.abstractmethod
     def decode(self, action: Any) -> dict[str, np.ndarray]:
@@ -206,9 +224,11 @@ class FlatView(_ColumnView):
         scenario: Says how many choices there are.
         fixed_partition: Partition point of all tasks; ``None`` where it is a choice.
         power_levels: Number of powers to choose from, evenly from 0 to 1, both included.
+        observe_mask: Whether agents see the mask beside their observation.
     """
 
     power_levels: int
+    observe_mask: bool = dataclasses.field(default=False, kw_only=True)  # type: ignore[misc]
 
     @property
     def _power_choices(self) -> int:
@@ -226,6 +246,23 @@ class FlatView(_ColumnView):
             width = 1 if key == "window" else self.scenario.max_window
             columns += [every[key]] * width if choices != 1 else []
         return tuple(columns)
+
+    def seen_space(self, space: spaces.Box) -> spaces.Space:
+        """RLlib's convention with a mask; see the base class."""
+        if not self.observe_mask:
+            return space
+        width = int(self._column_choices.sum())
+        mask = spaces.Box(0.0, 1.0, (width,), np.float32)
+        return spaces.Dict(action_mask=mask, observations=space)
+
+    def seen(self, observation: np.ndarray, mask: Any) -> Any:
+        """RLlib's convention with a mask, of all columns in a row; see the base class."""
+        if not self.observe_mask:
+            return observation
+        worlds = observation.shape[:-1]
+        columns = [np.broadcast_to(column, (*worlds, column.shape[-1])) for column in mask]
+        flat = np.concatenate(columns, axis=-1, dtype=np.float32)
+        return {"action_mask": flat, "observations": observation}
 
     def _as_choice(self, column: np.ndarray, num_choices: int) -> np.ndarray:
         return column.astype(np.int64)
@@ -279,6 +316,7 @@ def action_view(
     actions: str = "dict",
     power_levels: int | None = None,
     fixed_partition: int | None = None,
+    observe_mask: bool = False,
 ) -> ActionView:
     """Make a view by an environment's arguments.
 
@@ -288,6 +326,8 @@ def action_view(
         power_levels: Number of power bins, at least 2; of the flat view alone, 11 by default.
         fixed_partition: Index of the partition point at which all tasks are cut, but for full
             local; the continuous view needs one, the flat one may have one.
+        observe_mask: Whether agents observe ``{"action_mask", "observations"}``, as RLlib's
+            ``ActionMaskingTorchRLModule`` takes it; of the flat view alone.
 
     Returns:
         The view.
@@ -302,6 +342,11 @@ def action_view(
             raise MecError(f"power_levels is an argument of actions='flat', not of {actions!r}")
         if whole_number("power_levels", power_levels) < 2:
             raise MecError(f"power_levels must be at least 2, but is {power_levels}")
+    if checked("observe_mask", observe_mask, Switch) and actions != "flat":
+        raise MecError(
+            f"observe_mask is an argument of actions='flat', not of {actions!r}: RLlib's module "
+            "masks logits of choices alone"
+        )
     if actions == "dict":
         if fixed_partition is not None:
             raise MecError("fixed_partition is for actions='flat' or 'continuous', not for 'dict'")
@@ -324,7 +369,8 @@ def action_view(
                 f"one of {choices}, but is {fixed_partition}"
             )
     if actions == "flat":
-        return FlatView(scenario, fixed_partition, power_levels or POWER_LEVELS)
+        levels = power_levels or POWER_LEVELS
+        return FlatView(scenario, fixed_partition, levels, observe_mask=observe_mask)
     if fixed_partition is None:
         raise MecError(
             "actions='continuous' needs fixed_partition, the partition point of all tasks "

@@ -32,6 +32,7 @@ class MecParallelEnv(ParallelEnv):
         actions: How agents see their decisions; see :mod:`rllib_mec.envs.action_views`.
         power_levels: An argument of the view.
         fixed_partition: An argument of the view.
+        observe_mask: An argument of the view.
         **mdp: Fields of the MDP and of its scenario.
 
     Raises:
@@ -58,20 +59,22 @@ class MecParallelEnv(ParallelEnv):
         actions: str = "dict",
         power_levels: int | None = None,
         fixed_partition: int | None = None,
+        observe_mask: bool = False,
         **mdp: Any,
     ):
         """Make the spaces; the world is made by the first :meth:`reset`."""
         self.check_render_mode(render_mode)
         self.mdp = self.mdp_class.from_dict(mdp)
         self.scenario = scenario = self.mdp.scenario
-        self.view = action_view(scenario, actions, power_levels, fixed_partition)
+        self.view = action_view(scenario, actions, power_levels, fixed_partition, observe_mask)
         self.render_mode = render_mode
         num_devices = scenario.num_devices
         state_size = laws.size_of(self.mdp)
         self.possible_agents = [f"md_{n}" for n in range(num_devices)]
         self.agents: list[str] = []
         self.observation_spaces: dict[str, Any] = {
-            agent: observation_space(state_size, num_devices) for agent in self.possible_agents
+            agent: self.view.seen_space(observation_space(state_size, num_devices))
+            for agent in self.possible_agents
         }
         self.action_spaces: dict[str, Any] = {
             agent: self.view.make_space() for agent in self.possible_agents
@@ -96,7 +99,7 @@ class MecParallelEnv(ParallelEnv):
         if render_mode is not None and render_mode not in modes:
             raise unknown("render_mode", render_mode, modes)
 
-    def observation_space(self, agent: str) -> spaces.Box:
+    def observation_space(self, agent: str) -> spaces.Space:
         """The agent's observation space, always the same object.
 
         Args:
@@ -118,7 +121,7 @@ class MecParallelEnv(ParallelEnv):
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
+    ) -> tuple[dict[str, Any], dict[str, dict]]:
         """Begin an episode.
 
         Args:
@@ -155,13 +158,11 @@ class MecParallelEnv(ParallelEnv):
         self._state = observation[0]
         masks = self._masks(worlds.state)
         infos = {agent: {"action_mask": masks[agent]} for agent in self.agents}
-        return self._observations(self.agents), infos
+        return self._observations(self.agents, masks), infos
 
     def step(
         self, actions: dict[str, Any]
-    ) -> tuple[
-        dict[str, np.ndarray], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict]
-    ]:
+    ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict]]:
         """Play one step.
 
         Args:
@@ -194,7 +195,6 @@ class MecParallelEnv(ParallelEnv):
         agents = [agent for agent in self.possible_agents if agent in {*acted, *joined}]
         self._last_step = step
         self._state = self._worlds.led_to(step)[0]
-        observations = self._observations(agents)
         shared = {
             "latency_ms": float(step.latency_ms[0]),
             "energy_j": float(step.energy_j[0]),
@@ -207,7 +207,7 @@ class MecParallelEnv(ParallelEnv):
             state = state._replace(queues=np.zeros_like(state.queues))
         masks = self._masks(state)
         return (
-            observations,
+            self._observations(agents, masks),
             {agent: float(step.reward[0]) if agent in acted else 0.0 for agent in agents},
             {agent: terminated or agent not in joined for agent in agents},
             dict.fromkeys(agents, truncated),
@@ -270,10 +270,10 @@ class MecParallelEnv(ParallelEnv):
             for n, agent in enumerate(self.possible_agents)
         }
 
-    def _observations(self, agents: list[str]) -> dict[str, np.ndarray]:
+    def _observations(self, agents: list[str], masks: Mapping[str, Any]) -> dict[str, Any]:
         num_devices = len(self.possible_agents)
         return {
-            agent: for_agent(self._state, n, num_devices)
+            agent: self.view.seen(for_agent(self._state, n, num_devices), masks[agent])
             for n, agent in enumerate(self.possible_agents)
             if agent in agents
         }

@@ -130,12 +130,19 @@ class AgentModulesPolicy(Policy):
         See the base class.
         """
         import torch
+        import tree
         from ray.rllib.core.columns import Columns
 
         per_agent = []
+        masks: dict[str, np.ndarray] = {}
+        if self._view.observe_mask:
+            masks = laws.action_mask(self.mdp, laws.decoded(self.mdp, observation))
         for n, module_id in enumerate(self._module_ids):
             module = self._modules[module_id]
-            obs = torch.as_tensor(for_agent(observation, n, self.scenario.num_devices))
+            own = for_agent(observation, n, self.scenario.num_devices)
+            own_masks = {name: mask[:, n] for name, mask in masks.items()}
+            seen = self._view.seen(own, self._view.mask(own_masks) if masks else None)
+            obs = tree.map_structure(torch.as_tensor, seen)
             with torch.no_grad():
                 outputs = module.forward_inference({Columns.OBS: obs})
             inputs = outputs[Columns.ACTION_DIST_INPUTS]

@@ -166,3 +166,37 @@ def test_a_users_mask_by_the_state_reaches_the_module():
     batch = train_batch(runner, runner.sample(num_timesteps=64))
     odd = torch.round(batch[Columns.OBS][:, :2] * 6).to(torch.int64) % 2 == 1
     assert (batch["server"][odd] == 0).all() and (batch["server"] == 1).any()
+
+
+@pytest.mark.slow
+def test_rllib_s_masking_module_never_takes_what_is_masked(ray_session, tmp_path):
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.core.rl_module import RLModuleSpec
+    from ray.rllib.examples.rl_modules.classes.action_masking_rlm import (
+        ActionMaskingTorchRLModule,
+    )
+
+    from rllib_mec.algorithms.multi_agent_env import one_policy_for_all
+
+    view = {"actions": "flat", "observe_mask": True, "power_levels": 3}
+    config = (
+        PPOConfig()
+        .environment("mec_task_window_v0", env_config={**LIMITED, **view})
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=2)
+        .multi_agent(policies={"shared"}, policy_mapping_fn=one_policy_for_all)
+        .rl_module(rl_module_spec=RLModuleSpec(module_class=ActionMaskingTorchRLModule))
+        .training(train_batch_size_per_learner=128, minibatch_size=64, num_epochs=1)
+    )
+    algorithm = config.build_algo()
+    try:
+        assert np.isfinite(algorithm.train()["env_runners"]["num_env_steps_sampled"])
+        algorithm.save_to_path(tmp_path)
+    finally:
+        algorithm.stop()
+    policy = load_policy(str(tmp_path))
+    worlds = policy.mdp.make(16)
+    actions = policy.decide(worlds.observation())
+    masks = policy.mdp.action_mask(worlds.state)
+    for name in ("partition", "channel", "server"):
+        own = masks[name]
+        assert np.take_along_axis(own, actions[name], axis=2).all()

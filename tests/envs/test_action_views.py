@@ -106,6 +106,8 @@ def test_a_view_changes_how_a_decision_is_written_and_nothing_else():
         ({"actions": "flat", "power_levels": "many"}, "power_levels"),
         ({"power_levels": 3}, "power_levels is an argument of actions='flat'"),
         ({"fixed_partition": 1}, "not for 'dict'"),
+        ({"observe_mask": True}, "observe_mask is an argument of actions='flat', not of 'dict'"),
+        ({"actions": "flat", "observe_mask": "yes"}, "observe_mask must be true or false"),
     ],
 )
 def test_a_bad_or_impossible_view_is_one_line(view, message):

@@ -142,6 +142,22 @@ def test_sampling_by_the_mask_gives_allowed_actions_in_every_view(view, module):
     assert all("action_mask" in info for info in infos.values())
 
 
+def test_a_mask_may_be_observed_beside_the_rest_as_rllib_has_it():
+    """PettingZoo's suite takes an observed mask to be of a ``Discrete``, which no view is."""
+    env = task_window_v0.parallel_env(**UNLIKE, actions="flat", observe_mask=True)
+    observations, infos = env.reset(seed=1)
+    while env.agents:
+        for agent, seen in observations.items():
+            assert env.observation_space(agent).contains(seen)
+            expected = np.concatenate(infos[agent]["action_mask"])
+            np.testing.assert_array_equal(seen["action_mask"], expected)
+        actions = {
+            agent: env.action_space(agent).sample(mask=infos[agent]["action_mask"])
+            for agent in env.agents
+        }
+        observations, _, _, _, infos = env.step(actions)
+
+
 def test_masks_have_the_form_of_the_space():
     env = task_window_v0.parallel_env(max_window=2)
     _, infos = env.reset(seed=0)
