@@ -84,11 +84,12 @@ def evaluate(
     from rllib_mec import evaluation
     from rllib_mec.policies import LocalOnly, load_policy
 
+    policy = load_policy(str(info.path))
+    scenarios.tell_changes(policy.mdp, mdp, str(checkpoint))
     evaluations = [
-        # The trained one first: it says if the MDP is not one of its own shape.
         evaluation.evaluate(each, mdp, episodes=episodes or _EPISODES_OURS, seed=seed, **placement)
-        for each in (load_policy(str(info.path)), LocalOnly(mdp))
-    ][::-1]
+        for each in (LocalOnly(mdp), policy.on(mdp))
+    ]
     if as_json:
         print(json.dumps([each.to_dict() for each in evaluations], indent=2))
     else:

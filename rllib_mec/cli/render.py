@@ -95,4 +95,5 @@ def _policy(name: str, env: str | None, settings: dict[str, Any]) -> tuple[Polic
     policy = scenarios.load_trained(name)
     scenarios.check_env(env, policy, name)
     own, of_scenario = policy.mdp.split(settings)
-    return policy, scenarios.mdp_for(policy, policy.scenario.replace(**of_scenario), own, name)
+    mdp = scenarios.mdp_for(policy, policy.scenario.replace(**of_scenario), own, name)
+    return policy.on(mdp), mdp

@@ -193,7 +193,7 @@ def load_trained(path: str) -> Policy:
 
 
 def mdp_for(policy: Policy, scenario: Scenario, own: Mapping[str, Any], path: str) -> MDP:
-    """The MDP that a trained policy decides in, on a scenario.
+    """The MDP that a trained policy is to decide in, on a scenario.
 
     Args:
         policy: The policy.
@@ -203,12 +203,25 @@ def mdp_for(policy: Policy, scenario: Scenario, own: Mapping[str, Any], path: st
 
     Raises:
         MecError: The networks' shapes depend on a field in which the scenario differs from the one
-            that the policy was trained on.
+            that the policy was trained on, and it does not carry over.
     """
     trained = policy.mdp
     changes = {name: value for name, value in own.items() if name in trained.settings}
     mdp = dataclasses.replace(trained, scenario=scenario, **changes)
-    check_shape(path, trained, mdp)
+    if not policy.carries_over:
+        check_shape(path, trained, mdp, policy.hint)
+    tell_changes(trained, mdp, path)
+    return mdp
+
+
+def tell_changes(trained: MDP, mdp: MDP, path: str) -> None:
+    """Print in what an MDP differs from the one that a policy was trained on.
+
+    Args:
+        trained: What it was trained on.
+        mdp: Where it is to decide.
+        path: Its checkpoint, for the message.
+    """
     before, after = ({**m.scenario.to_dict(), **m.settings} for m in (trained, mdp))
     members = trained.scenario.members, mdp.scenario.members
     same = {name for name in members[0] if members[0][name] == members[1][name]}
@@ -219,4 +232,3 @@ def mdp_for(policy: Policy, scenario: Scenario, own: Mapping[str, Any], path: st
     ]
     if changed:
         note(f"the checkpoint {path} was trained with {', '.join(changed)}")
-    return mdp

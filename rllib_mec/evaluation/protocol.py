@@ -126,13 +126,7 @@ def evaluate(
             queues or distances are both set and drawn.
     """
     mdp = policy.mdp if where is None else as_mdp(where)
-    for field, given in mdp.shape.items():
-        own = policy.mdp.shape[field]
-        if own != given:
-            raise MecError(
-                f"the policy {policy.name!r} was made for {field}={own!r}, "
-                f"but the scenario has {field}={given!r}"
-            )
+    policy = policy.on(mdp)
     episodes = whole_number("episodes", episodes)
     if draw and not (num_tasks is None and distance_m is None):
         raise MecError("draw=True draws queues and distances: leave out num_tasks and distance_m")

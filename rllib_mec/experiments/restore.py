@@ -163,13 +163,14 @@ def _check_part(checkpoint: Path, part: Path, component: Any) -> None:
             _check_part(checkpoint, part / name, piece)
 
 
-def check_shape(path: str | Path, trained: MDP, here: MDP) -> None:
+def check_shape(path: str | Path, trained: MDP, here: MDP, hint: str = "") -> None:
     """Check that networks fit where they are to be used.
 
     Args:
         path: Their checkpoint, for the message.
         trained: Where they were trained.
         here: Where they are to be used.
+        hint: What the message says besides.
 
     Raises:
         MecError: A field differs on which their shapes depend.
@@ -179,5 +180,5 @@ def check_shape(path: str | Path, trained: MDP, here: MDP) -> None:
         if then != now:
             raise MecError(
                 f"the checkpoint {path} was trained with {field}={then!r}, "
-                f"but the scenario has {field}={now!r}"
+                f"but the scenario has {field}={now!r}{hint}"
             )

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+from typing_extensions import Self
 
 from rllib_mec.checkpoints import load_modules, read_info
 from rllib_mec.envs import laws
@@ -13,25 +14,38 @@ from rllib_mec.envs.action_views import view_of
 from rllib_mec.envs.actions import played_points
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.observation import for_agent
+from rllib_mec.envs.task_window import as_mdp
 from rllib_mec.errors import MecError
+from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies.policy import Policy
 from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
 
 
-def load_policy(path: str | pathlib.Path) -> Policy:
+_HINT = "; EMH-PPO trained with model_config {model: set} carries over"
+
+
+def load_policy(path: str | pathlib.Path, where: MDP | Scenario | None = None) -> Policy:
     """Load a checkpoint as a policy that takes the most likely action.
 
     Args:
         path: As for :func:`rllib_mec.checkpoints.find_checkpoint`.
+        where: The MDP it is to decide in, or a scenario for its task-window MDP; that which it was
+            trained on by default. Only networks that are functions of sets (EMH-PPO's with
+            ``model_config: {model: set}``) take one of another shape.
 
     Returns:
-        The policy; its ``mdp`` is the one it was trained on.
+        The policy.
 
     Raises:
         MecError: There is no checkpoint, or one that is incomplete, or it was trained on an env
             that is not of this package, with connectors of the user's, or by a version whose
-            networks have other shapes.
+            networks have other shapes; or ``where`` is of a shape that it does not take.
     """
+    trained = _load_trained(path)
+    return trained if where is None else trained.on(as_mdp(where))
+
+
+def _load_trained(path: str | pathlib.Path) -> Policy:
     checkpoint = read_info(path)
     config = checkpoint.config
     if config.env not in ENVIRONMENTS:
@@ -84,6 +98,14 @@ class JointModulePolicy(Policy):
         super().__init__(mdp)
         self.name = name
         self.module = module
+        self.carries_over = getattr(module, "carries_over", False)
+        self.hint = "" if self.carries_over else _HINT
+
+    def on(self, mdp: MDP) -> Self:
+        """This policy, to decide in another MDP; see the base class."""
+        if not self.carries_over:
+            return super().on(mdp)
+        return self if mdp == self.mdp else type(self)(self.name, mdp, self.module.on(mdp))
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:
         """Take the most likely action of all MDs; see the base class."""

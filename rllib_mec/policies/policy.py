@@ -6,9 +6,11 @@ import abc
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from typing_extensions import Self
 
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.task_window import as_mdp
+from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
 
 
@@ -21,9 +23,13 @@ class Policy(abc.ABC):
     Attributes:
         name: How tables call it.
         mdp: The MDP.
+        carries_over: Whether it decides in MDPs of any shape, not only of the one it was made for.
+        hint: What an error adds that says it does not.
     """
 
     name: str
+    carries_over: bool = False
+    hint: str = ""
 
     def __init__(self, where: MDP | Scenario):
         """Keep the MDP."""
@@ -46,6 +52,24 @@ class Policy(abc.ABC):
     def scenario(self) -> Scenario:
         """The scenario it decides for."""
         return self.mdp.scenario
+
+    def on(self, mdp: MDP) -> Self:
+        """This policy, to decide in another MDP.
+
+        Args:
+            mdp: The MDP.
+
+        Raises:
+            MecError: It is of another shape than this policy was made for.
+        """
+        for field, given in mdp.shape.items():
+            own = self.mdp.shape[field]
+            if own != given:
+                raise MecError(
+                    f"the policy {self.name!r} was made for {field}={own!r}, "
+                    f"but the scenario has {field}={given!r}{self.hint}"
+                )
+        return self
 
     @abc.abstractmethod
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:

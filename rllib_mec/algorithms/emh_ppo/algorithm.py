@@ -13,12 +13,18 @@ from rllib_mec.algorithms.emh_ppo.env_runner import EMHPPOEnvRunner
 from rllib_mec.algorithms.emh_ppo.imitation import demonstrate
 from rllib_mec.algorithms.emh_ppo.learner import EMHPPOTorchLearner
 from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPOModelConfig, EMHPPORLModule
+from rllib_mec.algorithms.emh_ppo.set_features import SetFeatures, own_parts
+from rllib_mec.algorithms.emh_ppo.set_module import SetRLModule
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
+from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
 from rllib_mec.envs import laws
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import Count, Natural, Switch
 from rllib_mec.policies import Planner, PlannerBudget, check_plannable
 from rllib_mec.registry import ENVIRONMENTS, make_mdp
+
+
+_COMPARED = ("compare_queues", "false")
 
 
 class EMHPPOConfig(JointPPOConfig):
@@ -95,7 +101,10 @@ class EMHPPOConfig(JointPPOConfig):
     def _model_config_auto_includes(self) -> dict[str, Any]:
         if self.env not in ENVIRONMENTS:  # not set yet, or to be refused by `validate`
             return {}
-        layout = laws.layout_of(make_mdp(str(self.env), self.env_config))
+        mdp = make_mdp(str(self.env), self.env_config)
+        if self._has_sets:
+            return {"mdp": mdp, "parts": own_parts(mdp)}
+        layout = laws.layout_of(mdp)
         return {"first_queue": layout["queues"].start} if "queues" in layout.sizes else {}
 
     def validate(self) -> None:
@@ -103,13 +112,17 @@ class EMHPPOConfig(JointPPOConfig):
         super().validate()
         mdp = make_mdp(str(self.env), self.env_config)
         sizes, num_devices = laws.layout_of(mdp).sizes, mdp.scenario.num_devices
-        model = EMHPPOModelConfig.from_dict(self.model_config)
-        if model.compare_queues and sizes.get("queues") != num_devices:
+        compare_queues = False
+        if self._has_sets:
+            SetFeatures(mdp, own_parts(mdp))  # says what it lacks
+        else:
+            compare_queues = EMHPPOModelConfig.from_dict(self.model_config).compare_queues
+        if compare_queues and sizes.get("queues") != num_devices:
             raise MecError(
                 f"compare_queues in model_config needs an observation with a part 'queues' of "
                 f"{num_devices} numbers, but {self.env} has {dict(sizes)}; set it to false"
             )
-        self._check_seen(model.compare_queues)
+        self._check_seen(compare_queues)
         for name in ("counterfactuals", "demonstrations"):
             value = getattr(self, name)
             if value and not mdp.can_simulate:
@@ -142,15 +155,22 @@ class EMHPPOConfig(JointPPOConfig):
                     f"demonstrations must be 0 with an {name}, which they do not pass through, "
                     f"but is {self.demonstrations}"
                 )
-            if name == "observation_filter" and compare_queues:
+            if name == "observation_filter" and (compare_queues or self._has_sets):
+                setting, value = ("model", "'paper'") if self._has_sets else _COMPARED
                 raise MecError(
-                    "compare_queues in model_config must be false with an observation_filter, "
+                    f"{setting} in model_config must be {value} with an observation_filter, "
                     "which gives every queue a scale of its own"
                 )
 
-    def joint_module_class(self) -> type[EMHPPORLModule]:
-        """EMH-PPO's networks."""
-        return EMHPPORLModule
+    @property
+    def _has_sets(self) -> bool:
+        """Whether ``model_config`` asks for networks that are functions of sets."""
+        model = self._model_config  # without what is added to it
+        return isinstance(model, dict) and model.get("model") == "set"
+
+    def joint_module_class(self) -> type[JointRLModule]:
+        """EMH-PPO's networks: the paper's, or those that are functions of sets."""
+        return SetRLModule if self._has_sets else EMHPPORLModule
 
     def get_default_learner_class(self) -> type[EMHPPOTorchLearner]:
         """The learner with EMH-PPO's loss."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic.dataclasses import dataclass
 from torch import nn
@@ -28,6 +30,8 @@ class EMHPPOModelConfig(ModelConfig):
     """Sizes of the networks; the defaults are those of Section V-A.
 
     Attributes:
+        model: Which networks: the ``paper``'s, or those that are functions of a ``set``, whose sizes
+            are :class:`~rllib_mec.algorithms.emh_ppo.set_module.SetModelConfig`'s.
         embedding_hiddens: GELU layers of the embedding shared by all MDs.
         agent_hiddens: ReLU layers of each MD's agent network.
         critic_hiddens: ReLU layers of the critic.
@@ -39,6 +43,7 @@ class EMHPPOModelConfig(ModelConfig):
             from the MDP's ``observation_layout``.
     """
 
+    model: Literal["paper", "set"] = "paper"
     embedding_hiddens: Layers = (512, 256)
     agent_hiddens: Layers = (256, 128, 64)
     critic_hiddens: Layers = (256, 128, 64)

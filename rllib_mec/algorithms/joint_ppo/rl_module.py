@@ -55,9 +55,12 @@ class JointRLModule(TorchRLModule, ValueFunctionAPI):
 
     Attributes:
         decides_for_all: Class attribute, by which a checkpoint's reader tells this kind of module.
+        carries_over: Class attribute, whether it has a method ``on``: these networks, with the same
+            weights, for another MDP, whatever its shape.
     """
 
     decides_for_all: ClassVar[bool] = True
+    carries_over: ClassVar[bool] = False
     model_config_cls: type[ModelConfig]
     critic: nn.Module
 
