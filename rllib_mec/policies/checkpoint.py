@@ -20,7 +20,6 @@ from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies.policy import Policy
 from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
 
-
 _HINT = "; EMH-PPO trained with model_config {model: set} carries over"
 
 

@@ -20,7 +20,9 @@ from rllib_mec.envs.observation import State, state_space
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation import evaluate
 from rllib_mec.network.scenario import Scenario
-from rllib_mec.policies import FullOffload, load_policy
+from rllib_mec.policies import load_policy
+from rllib_mec.policies.checkpoint import JointModulePolicy
+from rllib_mec.policies.policy import Policy
 from rllib_mec.registry import make_mdp
 
 SET = {"model": "set", "width": 16, "num_layers": 1, "num_heads": 2, "critic_hidden": 16}
@@ -150,16 +152,43 @@ def test_gradients_reach_every_weight(env_config):
         assert parameter.grad is not None and parameter.grad.any(), name
 
 
-def test_it_learns_what_is_demonstrated():
-    mdp = TaskWindowMDP(Scenario(num_devices=3, mean_tasks=6))
-    own = config(num_devices=3, mean_tasks=6)
-    runner = make_runner(own)
-    batch = demonstrate(FullOffload(mdp), 800, own)
-    imitate(runner.module[DEFAULT_MODULE_ID], batch, num_epochs=20, seed=0)
-    actions = most_likely(runner, batch["obs"])
-    played = batch["played"] > 0
-    for head in ("partition", "channel", "server"):
-        assert (actions[head] == batch[head])[played].mean() > 0.95, head
+class Dealing(Policy):
+    """Deals servers to MDs in the order of their queues, and channels along their tasks too.
+
+    It is local at the shortest queue, which does one task.
+    """
+
+    def decide(self, observation):
+        queues = laws.decoded(self.mdp, observation).queues
+        rank = np.argsort(np.argsort(-queues, axis=1, kind="stable"), axis=1)
+        actions = self._same_for_all(observation, partition=0, power=0.4)
+        last = rank == queues.shape[1] - 1
+        slot = np.arange(self.scenario.max_window)
+        actions["server"][:] = rank[..., None] % self.scenario.num_servers
+        actions["channel"][:] = (rank[..., None] + slot) % self.scenario.num_channels
+        actions["partition"][last] = self.scenario.full_local
+        actions["window"][last] = 0
+        return actions
+
+
+def test_shared_work_is_learned_and_carries_over_to_another_number():
+    def wrong(mdp, module):
+        seen = mdp.make(256, seed=7).observation()
+        teacher, own = Dealing(mdp).decide(seen), JointModulePolicy("", mdp, module).decide(seen)
+        return {head: float((teacher[head] != own[head]).mean()) for head in teacher}
+
+    mdp = TaskWindowMDP(Scenario(num_devices=5, num_servers=3, mean_tasks=8))
+    own = config(num_devices=5, num_servers=3, mean_tasks=8)
+    torch.manual_seed(0)
+    module = make_runner(own).module[DEFAULT_MODULE_ID]
+    imitate(module, demonstrate(Dealing(mdp), 2000, own), num_epochs=20, seed=0)
+    here = wrong(mdp, module)
+    assert max(here[head] for head in ("partition", "channel", "server", "window")) < 0.03
+    for num_devices, num_servers in ((7, 4), (12, 2)):
+        more = mdp.scenario.replace(num_devices=num_devices, num_servers=num_servers)
+        there = wrong(TaskWindowMDP(more), module.on(TaskWindowMDP(more)))
+        assert max(there[head] for head in ("channel", "server")) < 0.02
+        assert max(there[head] for head in ("partition", "window")) < 0.1
 
 
 def test_a_users_part_goes_where_its_name_or_its_size_says():
@@ -196,7 +225,10 @@ def test_a_users_part_goes_where_its_name_or_its_size_says():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.rl_module(model_config={"model": "sets"}), "model must be 'paper' or 'set'"),
+        (
+            lambda c: c.rl_module(model_config={"model": "sets"}),
+            "model_config: unknown model 'sets': did you mean 'set'",
+        ),
         (lambda c: c.rl_module(model_config={**SET, "width": 15}), "width must be a multiple of"),
         (lambda c: c.rl_module(model_config={**SET, "with": 8}), "did you mean 'width'"),
         (lambda c: c.rl_module(model_config={**SET, "compare_queues": True}), "unknown model_con"),

@@ -24,9 +24,6 @@ from rllib_mec.policies import Planner, PlannerBudget, check_plannable
 from rllib_mec.registry import ENVIRONMENTS, make_mdp
 
 
-_COMPARED = ("compare_queues", "false")
-
-
 class EMHPPOConfig(JointPPOConfig):
     """Defines a configuration from which an EMH-PPO algorithm can be built.
 
@@ -156,9 +153,9 @@ class EMHPPOConfig(JointPPOConfig):
                     f"but is {self.demonstrations}"
                 )
             if name == "observation_filter" and (compare_queues or self._has_sets):
-                setting, value = ("model", "'paper'") if self._has_sets else _COMPARED
+                wanted = ("model", "'paper'") if self._has_sets else ("compare_queues", "false")
                 raise MecError(
-                    f"{setting} in model_config must be {value} with an observation_filter, "
+                    f"{wanted[0]} in model_config must be {wanted[1]} with an observation_filter, "
                     "which gives every queue a scale of its own"
                 )
 

@@ -30,8 +30,8 @@ class EMHPPOModelConfig(ModelConfig):
     """Sizes of the networks; the defaults are those of Section V-A.
 
     Attributes:
-        model: Which networks: the ``paper``'s, or those that are functions of a ``set``, whose sizes
-            are :class:`~rllib_mec.algorithms.emh_ppo.set_module.SetModelConfig`'s.
+        model: The ``paper``'s networks, or those that are functions of a ``set``, whose sizes are
+            :class:`~rllib_mec.algorithms.emh_ppo.set_module.SetModelConfig`'s.
         embedding_hiddens: GELU layers of the embedding shared by all MDs.
         agent_hiddens: ReLU layers of each MD's agent network.
         critic_hiddens: ReLU layers of the critic.
