@@ -84,11 +84,12 @@ def evaluate(
     from rllib_mec import evaluation
     from rllib_mec.policies import LocalOnly, load_policy
 
-    policy = load_policy(str(info.path))
-    scenarios.tell_changes(policy.mdp, mdp, str(checkpoint))
+    trained = load_policy(str(info.path))
+    policy = trained.on(mdp)
+    scenarios.tell_changes(trained.mdp, mdp, checkpoint)
     evaluations = [
         evaluation.evaluate(each, mdp, episodes=episodes or _EPISODES_OURS, seed=seed, **placement)
-        for each in (LocalOnly(mdp), policy.on(mdp))
+        for each in (LocalOnly(mdp), policy)
     ]
     if as_json:
         print(json.dumps([each.to_dict() for each in evaluations], indent=2))

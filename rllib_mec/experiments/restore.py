@@ -54,7 +54,8 @@ def check_fits(path: str | Path, algorithm: Any, configs: Sequence[Any]) -> Path
         )
     for config in configs:
         if config.env in registry.ENVIRONMENTS and info.config.env in registry.ENVIRONMENTS:
-            check_shape(path, *(check_mdp(c.env, c.env_config) for c in (info.config, config)))
+            trained, here = (check_mdp(c.env, c.env_config) for c in (info.config, config))
+            check_shape(path, trained, here)
         check_whole(info, config)
     return info.path
 

@@ -107,6 +107,10 @@ class SetFeatures(nn.Module):
         MecError: The observation lacks queues or distances, or has a part that is not in ``parts``.
     """
 
+    mean_tasks: torch.Tensor
+    airtime: torch.Tensor
+    points: torch.Tensor
+
     def __init__(self, mdp: MDP, parts: Mapping[str, Part]):
         """Compute what does not change."""
         super().__init__()
