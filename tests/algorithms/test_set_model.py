@@ -8,11 +8,12 @@ import torch
 from joint import loss_of, make_learner, make_runner, most_likely, small, train_batch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 import rllib_mec
 from rllib_mec.algorithms.agile_nn import AgileNNConfig
 from rllib_mec.algorithms.distributions import HybridActionLayout
-from rllib_mec.algorithms.emh_ppo import EMHPPOConfig, SetRLModule
+from rllib_mec.algorithms.emh_ppo import EMHPPOConfig, EMHPPORLModule, SetRLModule
 from rllib_mec.algorithms.emh_ppo.imitation import demonstrate, imitate
 from rllib_mec.algorithms.emh_ppo.set_features import own_parts
 from rllib_mec.envs import TaskWindowMDP, laws
@@ -243,6 +244,16 @@ def test_what_does_not_go_together_is_refused_in_one_line(change, message):
     with pytest.raises(MecError, match=message) as error:
         change(config()).validate()
     assert "\n" not in str(error.value)
+
+
+def test_the_networks_may_be_named_in_a_spec_too():
+    for spec in (RLModuleSpec(module_class=SetRLModule), RLModuleSpec(model_config=SET)):
+        own = small().rl_module(rl_module_spec=spec)
+        own.validate()
+        assert isinstance(make_runner(own).module[DEFAULT_MODULE_ID], SetRLModule)
+    papers = RLModuleSpec(module_class=EMHPPORLModule, model_config={"model": "set"})
+    with pytest.raises(MecError, match="model in model_config must be 'paper' for EMHPPORLModule"):
+        make_runner(small().rl_module(rl_module_spec=papers))
 
 
 @pytest.fixture(scope="module")

@@ -162,8 +162,11 @@ class EMHPPOConfig(JointPPOConfig):
     @property
     def _has_sets(self) -> bool:
         """Whether ``model_config`` asks for networks that are functions of sets."""
-        model = self._model_config  # without what is added to it
-        return isinstance(model, dict) and model.get("model") == "set"
+        spec: Any = self._rl_module_spec
+        if module := getattr(spec, "module_class", None):
+            return isinstance(module, type) and issubclass(module, SetRLModule)
+        given = (self._model_config, getattr(spec, "model_config", None))  # nothing added to it yet
+        return any(isinstance(each, dict) and each.get("model") == "set" for each in given)
 
     def joint_module_class(self) -> type[JointRLModule]:
         """EMH-PPO's networks: the paper's, or those that are functions of sets."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule, ModelConfig
 from rllib_mec.algorithms.networks import Layers, agent_heads, agent_layers, mlp
+from rllib_mec.errors import MecError
 from rllib_mec.network.checks import Natural, Switch, refuse_in_one_line
 
 STEP = 0.02
@@ -63,6 +64,11 @@ class EMHPPORLModule(JointRLModule):
     def setup(self) -> None:
         """Build the networks from the spaces and the model config."""
         config = EMHPPOModelConfig.from_dict(self.model_config)
+        if config.model != "paper":
+            raise MecError(
+                f"model in model_config must be 'paper' for {type(self).__name__}, "
+                f"but is {config.model!r}"
+            )
         layout = self.layout
         num_inputs = self.observation_space.shape[0]  # type: ignore[union-attr,index]
         self._compared = layout.num_devices if config.compare_queues else 0
