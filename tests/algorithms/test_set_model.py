@@ -45,6 +45,8 @@ PLACES = [
     ("mec_task_window_v0", {"num_devices": 30, "dnn": "mobilenet_v2", "max_window": 2}),
     ("mec_task_window_v0", {"partition": "vertical", "profile": "si", "max_window": 9}),
     ("mec_task_window_v0", UNLIKE),
+    ("mec_task_window_v0", {"devices": [{"count": 1}, {"count": 2, "memory_mb": 30.0}]}),
+    ("mec_task_window_v0", {"path_loss": "uma", "noise_w": 1e-13, "distance_range_m": (30, 300)}),
     ("mec_time_slot_v0", {"num_devices": 2, "observe_progress": True}),
     ("mec_task_stream_v0", STREAM),
 ]
@@ -106,10 +108,14 @@ def test_devices_change_places_and_so_do_the_decisions():
 def test_the_same_weights_decide_anywhere(env, env_config):
     trained = module_for(TaskWindowMDP(Scenario()))
     mdp = make_mdp(env, env_config)
+    assert own_parts(mdp) == {}  # of what is ours, all is known
     module = trained.on(mdp)
     shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (trained, module)]
     assert shapes[0] == shapes[1] == {k: v.shape for k, v in module_for(mdp).state_dict().items()}
     worlds = mdp.make(4, seed=1)
+    with torch.no_grad():
+        seen = module.features(torch.from_numpy(worlds.observation()))
+    assert seen.abs().max() < 20.0
     inputs = outputs(module, worlds.observation())
     dist = module.get_exploration_action_dist_cls().from_logits(inputs)
     worlds.step(module.layout.playable(dist.sample()))  # refuses what is out of range
@@ -298,7 +304,7 @@ def test_a_checkpoint_decides_in_other_scenarios(env, env_config, trained):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("env", "env_config"), PLACES[-3:])
+@pytest.mark.parametrize(("env", "env_config"), PLACES[-5:])
 @pytest.mark.parametrize("config_class", [EMHPPOConfig, AgileNNConfig])
 def test_it_trains_where_things_differ_and_where_tasks_arrive(
     env, env_config, config_class, ray_session

@@ -16,6 +16,7 @@ from torch import nn
 from rllib_mec.algorithms.emh_ppo.set_scenario import ScenarioFeatures
 from rllib_mec.envs import laws
 from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.observation import specification
 from rllib_mec.errors import MecError
 
 QUEUE_STEPS, FEW_STEPS = 64, 8
@@ -47,11 +48,7 @@ KNOWN = {
 }
 """Parts that every network has inputs for; without them in the observation these are 0."""
 
-_OF_SCENARIO = {
-    "queues", "distances", "arrival_rate", "urgency", "local_latency", "server_latency",
-    "input_bits", "local_energy", "max_power", "max_window", "server_speed", "server_delay",
-    "bandwidth", "noise",
-}  # fmt: skip
+_OF_SCENARIO = ("queues", "distances", "arrival_rate", "urgency")  # as specified, always there
 
 
 def own_parts(mdp: MDP) -> dict[str, Part]:
@@ -68,9 +65,10 @@ def own_parts(mdp: MDP) -> dict[str, Part]:
         MecError: The size of a part does not fit its name.
     """
     numbers = _numbers(mdp)
+    others = {*KNOWN, *_OF_SCENARIO, *specification(mdp.scenario)}
     parts = {}
     for name, size in laws.layout_of(mdp).sizes.items():
-        if name in KNOWN or name in _OF_SCENARIO or not size:
+        if name in others or not size:
             continue
         kind = next((k for k in numbers if name.startswith(k.rstrip("s"))), None)
         if kind is None:

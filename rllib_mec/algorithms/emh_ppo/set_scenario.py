@@ -12,6 +12,7 @@ import numpy as np
 
 from rllib_mec.envs.actions import w_of_dbm
 from rllib_mec.envs.mdp import MDP
+from rllib_mec.network.path_loss import mean_gains
 from rllib_mec.network.radio import lone_rates_bps
 
 TYPICAL_POWER_W = 0.01
@@ -49,7 +50,7 @@ class ScenarioFeatures(NamedTuple):
         Args:
             mdp: The MDP.
         """
-        local_ms = mdp.scenario.physics.stage_work[:, [0, 3], -1].sum(1)
+        local_ms = mdp.scenario.local_ms
         between_m, airtime = _airtimes(mdp, local_ms)
         return cls(
             devices=_of_devices(mdp, local_ms),
@@ -70,7 +71,7 @@ def _log(x: np.ndarray | float) -> np.ndarray:
 def _of_devices(mdp: MDP, local_ms: np.ndarray) -> np.ndarray:
     """``(N, ...)``."""
     scenario, physics = mdp.scenario, mdp.scenario.physics
-    energy = scenario.energy_weight * physics.local_energy_j[:, -1] / local_ms
+    energy = scenario.energy_weight * scenario.local_j / local_ms
     deadlines = [device.deadline_ms for device in scenario.mobile_devices]
     urgency = local_ms / np.array([np.inf if d is None else d for d in deadlines])
     comes = float(mdp.tasks_arrive)
@@ -81,6 +82,8 @@ def _of_devices(mdp: MDP, local_ms: np.ndarray) -> np.ndarray:
             np.log1p(energy),
             scenario.of_devices("max_power_dbm") / 30.0,
             scenario.of_devices("max_window") / scenario.max_window,
+            scenario.runs_whole.astype(float),
+            physics.stage_work[:, 0, -1] / local_ms,
             comes * scenario.of_devices("arrival_rate_hz") * local_ms / 1e3,
             comes * urgency,
         ],
@@ -90,9 +93,10 @@ def _of_devices(mdp: MDP, local_ms: np.ndarray) -> np.ndarray:
 
 def _of_servers(mdp: MDP, local_ms: np.ndarray) -> np.ndarray:
     """``(M, ...)``."""
-    servers = mdp.scenario.physics.servers
-    own = [_log(servers.speed / servers.speed.mean()), servers.delay_ms / local_ms.mean()]
-    return np.concatenate([np.stack(own, axis=1), _index(len(servers.speed))], axis=1)
+    physics = mdp.scenario.physics
+    speeds = physics.server_speeds
+    own = [_log(speeds / speeds.mean()), physics.servers.delay_ms / local_ms.mean()]
+    return np.concatenate([np.stack(own, axis=1), _index(len(speeds))], axis=1)
 
 
 def _of_channels(mdp: MDP) -> np.ndarray:
@@ -154,7 +158,7 @@ def _airtimes(mdp: MDP, local_ms: np.ndarray) -> tuple[tuple[float, float], np.n
     scenario, physics = mdp.scenario, mdp.scenario.physics
     least, most = scenario.distance_range_m
     distances_m = np.geomspace(least, max(most, 1.000001 * least), _TABLE)
-    gain = (scenario.reference_distance_m / distances_m) ** scenario.path_loss_exponent
+    gain = mean_gains(distances_m, scenario)
     radio = physics.radio
     power_w = np.minimum(TYPICAL_POWER_W, w_of_dbm(scenario.of_devices("max_power_dbm")))
     rates = lone_rates_bps(
