@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,18 +23,21 @@ njit: Any = numba.njit
 # compiled, so that a kernel would keep an outdated copy of those it calls from other files. It also
 # writes beside the sources, which may be read-only. NUMBA_CACHE_DIR, where set, is still the place.
 _KERNELS = [
-    path for path in Path(__file__).parent.rglob("*.py") if "@compiled" in path.read_text("utf-8")
+    path
+    for path in Path(__file__).parent.rglob("*.py")
+    if re.search("^@(compiled|inlined)$", path.read_text("utf-8"), re.MULTILINE)
 ]
 _CACHE_FOLDER = str(cache_folder("kernels", _KERNELS, config.CACHE_DIR))
 
 
-def compiled(function: Kernel) -> Kernel:
+def compiled(function: Kernel, **options: Any) -> Kernel:
     """Compile a kernel: no Python objects, no GIL, IEEE division, cached on disk if possible.
 
     Args:
         function: Takes numbers, arrays and NamedTuples of them.
+        **options: Others of numba's.
     """
-    options = {"nogil": True, "error_model": "numpy"}
+    options |= {"nogil": True, "error_model": "numpy"}
     given = config.CACHE_DIR
     config.CACHE_DIR = _CACHE_FOLDER
     try:
@@ -42,3 +46,12 @@ def compiled(function: Kernel) -> Kernel:
         return njit(**options)(function)
     finally:
         config.CACHE_DIR = given
+
+
+def inlined(function: Kernel) -> Kernel:
+    """Compile a part of kernels, put in where they call it: a call counts references to arrays.
+
+    Args:
+        function: As for :func:`compiled`.
+    """
+    return compiled(function, inline="always")

@@ -2,27 +2,24 @@
 
 Between two events (some stage of some MD ends) all speeds are constant: an MD that transmits does
 so at the rate of Eq. (1) among those that transmit at that instant on the same channel; a server
-with k tasks gives each 1/k of its speed. An event costs O(N): a few passes over the MDs.
+with k tasks gives each 1/k of its speed.
+
+There are two kernels, which agree to 1e-9: with few MDs, passes over all of them are the fastest,
+and the paper's numbers depend on their last bit; with many, an event costs only what it touches.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-from rllib_mec.compiled import compiled
-from rllib_mec.network.radio import rate_bps
+from rllib_mec.compiled import compiled, inlined
+from rllib_mec.network.few import FewScratch, advance_few, few_scratch
+from rllib_mec.network.many import ManyScratch, advance_many, many_scratch
 
-IDLE, LOCAL, TRANSMISSION, SERVER, JOIN = 0, 1, 2, 3, 4
-"""Stages of a task on its way. While its features are sent and served, the MD's CPU may work on the
-rest of them; ``JOIN`` is what is left of that, or the result's way back, when the server is done.
-"""
-
-_NO_RESOURCE = 0  # resources: 0 the MD's own CPU, then the channels, then the servers
-SAME_INSTANT = 1.0 + 1e-12
-"""Events this close are one: rounding must not make two of them."""
+MANY = 16
+"""From so many MDs on, the kernel for many is the faster one."""
 
 
 class Devices(NamedTuple):
@@ -94,29 +91,15 @@ def all_there():
 
 
 class Scratch(NamedTuple):
-    """Working memory of :func:`advance`, made once for many calls.
+    """Working memory of :func:`advance`, made once for many calls; empty for the other kernel.
 
     Attributes:
-        speed: Work per ms of each MD's stage, ``(N,)``.
-        left: Time to the stage's end at that speed, ``(N,)``, ms.
-        since: When the MD went on air, ``(N,)``, ms.
-        own: Received power of the MD's transmission, ``(N,)``, W.
-        behind: Received power of the MDs after it on its channel, ``(N,)``, W.
-        resource: What the stage needs, ``(N,)`` int.
-        received: Running sum of received powers on each resource, W.
-        load: How many MDs each resource has.
-        changed: Whether a resource's MDs have to be timed anew.
+        few: Of the kernel for few MDs.
+        many: Of the kernel for many MDs.
     """
 
-    speed: np.ndarray
-    left: np.ndarray
-    since: np.ndarray
-    own: np.ndarray
-    behind: np.ndarray
-    resource: np.ndarray
-    received: np.ndarray
-    load: np.ndarray
-    changed: np.ndarray
+    few: FewScratch
+    many: ManyScratch
 
 
 @compiled
@@ -128,21 +111,12 @@ def make_scratch(num_devices, num_channels, num_servers):
         num_channels: C.
         num_servers: M.
     """
-    num_resources = 1 + num_channels + num_servers
-    return Scratch(
-        np.empty(num_devices),
-        np.empty(num_devices),
-        np.empty(num_devices),
-        np.empty(num_devices),
-        np.empty(num_devices),
-        np.empty(num_devices, dtype=np.int64),
-        np.empty(num_resources),
-        np.empty(num_resources, dtype=np.int64),
-        np.empty(num_resources, dtype=np.bool_),
-    )
+    if num_devices < MANY:
+        return Scratch(few_scratch(num_devices, num_channels, num_servers), many_scratch(0, 0, 0))
+    return Scratch(few_scratch(0, 0, 0), many_scratch(num_devices, num_channels, num_servers))
 
 
-@compiled
+@inlined
 def advance(clock, horizon, devices, num_tasks, coming, decisions, gain, physics, records, scratch):
     """Advance one world from event to event until its MDs are done or the horizon is reached.
 
@@ -165,135 +139,14 @@ def advance(clock, horizon, devices, num_tasks, coming, decisions, gain, physics
     Returns:
         The time at the end, ms.
     """
-    # One loop over plain arrays: functions called from it would count references to each of them.
-    stage, task, work, cut_at = devices
-    partition, channel, server, power_w = decisions
-    stage_ends, transmission_s = records
-    release, awaited, stop_after = coming
-    some_come = len(release) > 0
-    to_go = stop_after
-    speed, left, since, own, behind, resource, received, load, changed = scratch
-    stage_work, full_local = physics.stage_work, physics.full_local
-    bandwidth_hz, noise_w, min_efficiency, ms_per_s = physics.radio
-    server_speed, server_delay_ms, server_row = physics.servers
-    num_channels = len(bandwidth_hz)
-    min_sinr = 2.0**min_efficiency - 1.0
-    num_devices = len(left)
-    last = partition.shape[1] - 1
-    load[:] = 0
-    changed[:] = True
-    for n in range(num_devices):
-        x = min(task[n], last)
-        resource[n] = _NO_RESOURCE
-        speed[n] = 1.0
-        left[n] = 0.0 if stage[n] == IDLE else work[n]
-        if stage[n] == TRANSMISSION:
-            resource[n] = 1 + channel[n, x]
-            own[n] = power_w[n, x] * gain[n]
-            since[n] = clock
-        elif stage[n] == SERVER:
-            resource[n] = 1 + num_channels + server[n, x]
-        load[resource[n]] += 1
-
-    while True:
-        # Who is at the end of a stage goes on to the next one of some length.
-        for n in range(num_devices):
-            if left[n] > 0.0:
-                continue
-            x = min(task[n], last)
-            if stage[n] != IDLE:
-                stage_ends[n, x, min(stage[n], SERVER) - 1] = clock
-                if stage[n] == TRANSMISSION:
-                    transmission_s[n, x] += (clock - since[n]) / ms_per_s
-                load[resource[n]] -= 1
-                changed[resource[n]] = True
-                resource[n] = _NO_RESOURCE
-                load[_NO_RESOURCE] += 1
-            speed[n] = 1.0
-            while left[n] <= 0.0:
-                if stage[n] == JOIN:
-                    stage[n] = IDLE
-                    task[n] += 1
-                    x = min(task[n], last)
-                if stage[n] == IDLE and task[n] >= num_tasks[n]:
-                    left[n] = math.inf
-                    if stop_after > 0 and awaited[n]:
-                        to_go -= 1
-                    break
-                if some_come and stage[n] == IDLE and release[n, x] > clock * SAME_INSTANT:
-                    left[n] = release[n, x] - clock  # on its CPU, which does nothing else
-                    break
-                stage[n] += 1
-                point = partition[n, x]
-                row = server_row[server[n, x]] if stage[n] == SERVER else stage[n] - 1
-                left[n] = stage_work[n, row, point]
-                if stage[n] == TRANSMISSION:
-                    cut_at[n] = clock
-                elif stage[n] == JOIN:
-                    left[n] -= clock - cut_at[n]
-                    if point < full_local[n]:
-                        left[n] = max(left[n], server_delay_ms[server[n, x]])
-                if left[n] <= 0.0:
-                    stage_ends[n, x, min(stage[n], SERVER) - 1] = clock
-            if stage[n] == TRANSMISSION or stage[n] == SERVER:
-                if stage[n] == TRANSMISSION:
-                    resource[n] = 1 + channel[n, x]
-                    own[n] = power_w[n, x] * gain[n]
-                    since[n] = clock
-                else:
-                    resource[n] = 1 + num_channels + server[n, x]
-                load[_NO_RESOURCE] -= 1
-                load[resource[n]] += 1
-                changed[resource[n]] = True
-
-        if stop_after > 0 and to_go <= 0:
-            for n in range(num_devices):
-                if stage[n] != IDLE:
-                    work[n] = left[n] * speed[n]
-                if stage[n] == TRANSMISSION:
-                    transmission_s[n, min(task[n], last)] += (clock - since[n]) / ms_per_s
-            return clock
-
-        # Interference is summed from both ends: subtracting an MD's own power from the sum of all
-        # would cancel the digits of weak interferers beside a strong one.
-        received[:] = 0.0
-        for n in range(num_devices - 1, -1, -1):
-            if stage[n] == TRANSMISSION:
-                behind[n] = received[resource[n]]
-                received[resource[n]] += own[n]
-        received[:] = 0.0
-        next_event = math.inf
-        for n in range(num_devices):
-            r = resource[n]
-            if r != _NO_RESOURCE and changed[r]:
-                if stage[n] == TRANSMISSION:
-                    others = received[r] + behind[n]
-                    received[r] += own[n]
-                    c = r - 1
-                    rate = rate_bps(
-                        own[n], others, bandwidth_hz[c], noise_w[c], min_efficiency, min_sinr
-                    )
-                    new_speed = rate / ms_per_s
-                else:
-                    new_speed = server_speed[r - 1 - num_channels] / load[r]
-                # A division only where the speed changes: they are the dearest part for many MDs.
-                if new_speed != speed[n]:
-                    left[n] = left[n] * speed[n] / new_speed
-                    speed[n] = new_speed
-            next_event = min(next_event, left[n])
-        if next_event == math.inf:
-            return clock
-        changed[:] = False
-
-        step = horizon - clock
-        if step * SAME_INSTANT < next_event:
-            for n in range(num_devices):
-                if stage[n] != IDLE:
-                    work[n] = (left[n] - step) * speed[n]
-                if stage[n] == TRANSMISSION:
-                    transmission_s[n, min(task[n], last)] += (horizon - since[n]) / ms_per_s
-            return horizon
-        clock += next_event
-        at_once = next_event * SAME_INSTANT
-        for n in range(num_devices):
-            left[n] = left[n] - next_event if left[n] > at_once else 0.0
+    if len(num_tasks) < MANY:
+        now = advance_few(
+            clock, horizon, devices, num_tasks, coming, decisions, gain, physics, records,
+            scratch.few,
+        )  # fmt: skip
+    else:
+        now = advance_many(
+            clock, horizon, devices, num_tasks, coming, decisions, gain, physics, records,
+            scratch.many,
+        )  # fmt: skip
+    return now

@@ -13,17 +13,9 @@ import math
 import numpy as np
 
 from rllib_mec.compiled import compiled
-from rllib_mec.network.engine import (
-    IDLE,
-    SERVER,
-    Coming,
-    Decisions,
-    Devices,
-    Records,
-    advance,
-    make_scratch,
-)
+from rllib_mec.network.engine import Coming, Decisions, Devices, Records, advance, make_scratch
 from rllib_mec.network.slots import cpu_share_done
+from rllib_mec.network.stages import IDLE, SERVER
 from rllib_mec.network.tasks import has_come
 from rllib_mec.network.windows import summarise
 
@@ -117,47 +109,56 @@ def play_flow(
         devices = Devices(stage, task, work, cut_at)
         records = Records(out.stage_ends[b], on_air_s)
         clock = 0.0
-        if num_ready > 0:
-            clock = advance(
-                0.0, span, devices, limit, Coming(release, awaited, num_ready), own, gain[b],
-                physics, records, scratch,
-            )  # fmt: skip
-        for n in range(num_devices):
-            ready_tasks[n] = task[n] + (1 if stage[n] != IDLE else 0) if awaited[n] else 0
-
-        # Nobody begins another task: time runs on until someone is ready.
-        while clock < span:
+        until = span
+        goes_on = num_ready > 0
+        stop_after = num_ready
+        is_window = True
+        while True:
+            if goes_on:
+                clock = advance(
+                    clock, until, devices, limit, Coming(release, awaited, stop_after), own,
+                    gain[b], physics, records, scratch,
+                )  # fmt: skip
+            if is_window:
+                for n in range(num_devices):
+                    begun_now = task[n] + (1 if stage[n] != IDLE else 0)
+                    ready_tasks[n] = begun_now if awaited[n] else 0
+                is_window = False
+            if clock >= span:
+                break
+            # Nobody begins another task: time runs on until an MD whose task is done has the next
+            # one at hand, or one that is idle gets one.
             is_ready = False
             soonest = math.inf
-            num_flying = 0
-            num_left = 0
+            goes_on = False
+            has_left = False
+            stop_after = 0
             for n in range(num_devices):
-                awaited[n] = stage[n] != IDLE
-                limit[n] = task[n]
-                if awaited[n]:
-                    num_flying += 1
-                    limit[n] += 1
+                is_flying = stage[n] != IDLE
+                awaited[n] = False
+                limit[n] = task[n] + (1 if is_flying else 0)
+                goes_on = goes_on or is_flying
+                i = begun[n] + limit[n]
+                if i >= most or arrival_ms[n, i] == math.inf:
                     continue
-                i = begun[n] + task[n]
-                if i < most and arrival_ms[n, i] < math.inf:
-                    num_left += 1
-                    if windows[b, n] == 0:
-                        continue
-                    is_ready = is_ready or has_come(arrival_ms[n, i], start + clock)
+                has_left = True
+                if windows[b, n] == 0:
+                    continue
+                if not has_come(arrival_ms[n, i], start + clock):
                     soonest = min(soonest, arrival_ms[n, i] - start)
+                elif is_flying:
+                    awaited[n] = True
+                    stop_after = 1
+                else:
+                    is_ready = True
             if is_ready:
                 break
-            if ends_when_done and num_flying + num_left == 0:
+            if ends_when_done and not goes_on and not has_left:
                 out.is_over[b] = True
                 break
             until = min(soonest, span)
-            if num_flying == 0:
+            if not goes_on:
                 clock = until
-                continue
-            clock = advance(
-                clock, until, devices, limit, Coming(release, awaited, 1), own, gain[b], physics,
-                records, scratch,
-            )  # fmt: skip
         out.is_cut[b] = clock >= span
         out.elapsed_ms[b] = clock
         _account(

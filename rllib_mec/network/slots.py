@@ -7,19 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from rllib_mec.compiled import compiled
-from rllib_mec.network.engine import (
-    IDLE,
-    JOIN,
-    LOCAL,
-    SERVER,
-    Decisions,
-    Devices,
-    Records,
-    advance,
-    all_there,
-    make_scratch,
-)
+from rllib_mec.network.engine import Decisions, Devices, Records, advance, all_there, make_scratch
 from rllib_mec.network.physics import Physics
+from rllib_mec.network.stages import IDLE, JOIN, LOCAL, SERVER
 
 _MOST_RECORDS = 64
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rllib_mec.compiled import compiled
-from rllib_mec.network.engine import SAME_INSTANT
+from rllib_mec.network.stages import SAME_INSTANT
 
 RECENT_MS = 1000.0
 """A task that came so long ago, or less, came recently."""

@@ -10,8 +10,6 @@ import numpy as np
 
 from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.network.engine import (
-    LOCAL,
-    SERVER,
     Decisions,
     Devices,
     Records,
@@ -20,6 +18,7 @@ from rllib_mec.network.engine import (
     make_scratch,
 )
 from rllib_mec.network.scenario import Scenario
+from rllib_mec.network.stages import LOCAL, SERVER
 from rllib_mec.policies import Policy
 
 _SEARCH_STARTS, _SEARCH_TASKS = 16, 12  # enough to tell points apart

@@ -17,7 +17,11 @@ import numpy as np
 
 from rllib_mec.network import engine
 from rllib_mec.network.engine import Coming, Decisions, Devices, advance, make_scratch
+from rllib_mec.network.few import advance_few, few_scratch
+from rllib_mec.network.many import advance_many, many_scratch
 from rllib_mec.network.physics import Physics, Radio, Servers
+
+KERNELS = {"few": (few_scratch, advance_few), "many": (many_scratch, advance_many)}
 
 
 @dataclasses.dataclass
@@ -82,8 +86,12 @@ def run_engine(
     horizons: Sequence[float] = (math.inf,),
     awaited: np.ndarray | None = None,
     stop_after: int = 0,
+    kernel: str = "",
 ) -> Records:
-    """The package's engine, stopped at each of ``horizons`` and carried on."""
+    """The package's engine, stopped at each of ``horizons`` and carried on.
+
+    ``kernel`` is the one for ``few`` MDs or for ``many``, if not the one for so many as there are.
+    """
     num_devices, slots = world.partition.shape
     devices = Devices(
         stage=np.zeros(num_devices, dtype=np.int64),
@@ -113,13 +121,14 @@ def run_engine(
     )
     decisions = Decisions(world.partition, world.channel, world.server, world.power_w)
     records = engine.Records(np.zeros((num_devices, slots, 3)), np.zeros((num_devices, slots)))
-    scratch = make_scratch(num_devices, world.num_channels, world.num_servers)
+    make, go = KERNELS.get(kernel, (make_scratch, advance))
+    scratch = make(num_devices, world.num_channels, world.num_servers)
     release = np.zeros((0, 0)) if world.release_ms is None else world.release_ms
     waited_for = np.ones(num_devices, dtype=bool) if awaited is None else awaited
     coming = Coming(release, waited_for, stop_after)
     clock = 0.0
     for horizon in horizons:
-        clock = advance(
+        clock = go(
             clock, float(horizon), devices, world.num_tasks, coming, decisions, world.gain,
             physics, records, scratch,
         )  # fmt: skip
