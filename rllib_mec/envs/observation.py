@@ -187,8 +187,8 @@ def coming_sizes(scenario: Scenario, varies: bool) -> dict[str, int]:
     """
     num_devices = scenario.num_devices
     sizes = {"progress": 3 * num_devices, "oldest": num_devices, "time_left": 1}
-    fields = ("arrival_rate_hz", "deadline_ms")
-    unlike = [len({getattr(d, field) for d in scenario.mobile_devices}) > 1 for field in fields]
+    numbers = scenario.of_devices("arrival_rate_hz"), scenario.deadlines_ms
+    unlike = [bool((own != own[0]).any()) for own in numbers]
     own = {"arrival_rate": unlike[0], "urgency": unlike[1], "recent": varies}
     return sizes | {name: num_devices for name, is_there in own.items() if is_there}
 
@@ -218,8 +218,7 @@ def encode_coming(state: State, scenario: Scenario, varies: bool) -> np.ndarray:
     if state.flight is not None:
         work_left(state.flight, scenario.physics, progress)
     local_ms = scenario.local_ms
-    deadlines = [device.deadline_ms for device in scenario.mobile_devices]
-    urgency = local_ms / np.array([np.inf if d is None else d for d in deadlines])
+    urgency = local_ms / scenario.deadlines_ms
     rate = scenario.of_devices("arrival_rate_hz") * local_ms / 1e3
     parts = {
         "progress": progress,

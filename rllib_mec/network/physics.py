@@ -78,19 +78,16 @@ class Physics(NamedTuple):
         Args:
             scenario: Its DNNs are traced on the first use.
         """
-        own_profiles = scenario.server_profiles
-        shape = (scenario.num_devices, 4 + len(own_profiles), scenario.num_points)
-        stage_work, local_energy_j = np.empty(shape), np.empty(shape[::2])
-        for n, (device, table) in enumerate(
-            zip(scenario.mobile_devices, scenario.tables, strict=True)
-        ):
-            work, mmacs = _work_of(table, scenario)
-            own = scenario.playable[n]
-            stage_work[n], local_energy_j[n] = work[:, own], device.energy_per_mmac_j * mmacs[own]
+        devices, of_each = scenario.mobile_devices, {}
+        for device, table, own in zip(devices, scenario.tables, scenario.playable, strict=True):
+            if device not in of_each:
+                work, mmacs = _work_of(table, scenario)
+                of_each[device] = work[:, own], device.energy_per_mmac_j * mmacs[own]
         channels, servers = scenario.radio_channels, scenario.mec_servers
+        own_profiles = scenario.server_profiles
         return cls(
-            stage_work=stage_work,
-            local_energy_j=local_energy_j,
+            stage_work=np.array([of_each[device][0] for device in devices]),
+            local_energy_j=np.array([of_each[device][1] for device in devices]),
             full_local=np.where(
                 scenario.runs_whole,
                 [table.full_local for table in scenario.tables],

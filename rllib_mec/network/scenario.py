@@ -462,7 +462,7 @@ class Scenario:
             if getattr(group, field, None) == value
         )
 
-    @property
+    @cached_property
     def num_points(self) -> int:
         """S, the partition points of the DNN that has most."""
         return max(table.num_points for table in self.tables)
@@ -486,6 +486,12 @@ class Scenario:
     def _numbers(self) -> dict[str, np.ndarray]:
         """What :meth:`of_devices` has been asked for."""
         return {}
+
+    @cached_property
+    def deadlines_ms(self) -> np.ndarray:
+        """What a task of every MD may take, ``(N,)``; ``inf`` where it has no deadline."""
+        given = self.of_devices("deadline_ms")
+        return np.array([np.inf if value is None else value for value in given])
 
     @property
     def dnns(self) -> tuple[str, ...]:
