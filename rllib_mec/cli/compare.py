@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 @scenarios.scenario_options
 @scenarios.placement_options
 @option("--episodes", type=COUNT, default=200)
+@scenarios.threads_option
 @option("--json", "json_file", metavar="FILE", help="write the numbers there; - prints them")
 def compare(
     policies: str | None,
@@ -58,6 +59,7 @@ def compare(
     seed: int,
     placement: dict[str, Any],
     episodes: int,
+    num_threads: int,
     json_file: str | None,
 ) -> int:
     """Print the table."""
@@ -89,7 +91,7 @@ def compare(
     untrained = _make_untrained(names, where, common, may_leave_out=policies is None)
     places = [policy.mdp for policy in untrained] + places
     evaluations = [
-        evaluate(policy, place, episodes=episodes, seed=seed, **placement)
+        evaluate(policy, place, episodes=episodes, seed=seed, num_threads=num_threads, **placement)
         for policy, place in zip(untrained + trained, places, strict=True)
     ]
     bound = _bound(where, placement)

@@ -38,6 +38,7 @@ _EPISODES_OTHER = 20
 @option("--seed", type=NATURAL, default=0)
 @scenarios.num_tasks_option
 @scenarios.placement_options
+@scenarios.threads_option
 @option("--json", "as_json", is_flag=True, help="print the numbers as JSON")
 @option("-a", "-r", "--run", "--algo", "algo", help="check that this is the algorithm")
 @option("-e", "--env", help="another environment than in training")
@@ -48,6 +49,7 @@ def evaluate(
     episodes: int | None,
     seed: int,
     placement: dict[str, Any],
+    num_threads: int,
     as_json: bool,
     algo: str | None,
     env: str | None,
@@ -64,10 +66,10 @@ def evaluate(
     env = env or info.config.env
     merged = {**(info.config.env_config or {}), **(env_config or {})}
     if not is_ours(env):
-        if any(placement.values()):
+        if any(placement.values()) or num_threads > 1:
             raise MecError(
-                "--num-tasks, --distance and --draw are for this package's environments, "
-                f"not for {getattr(env, '__name__', env)!r}"
+                "--num-tasks, --distance, --draw and --threads are for this package's "
+                f"environments, not for {getattr(env, '__name__', env)!r}"
             )
         env = names.environment(env, merged)
         record = _greedy(info, env, merged, episodes or _EPISODES_OTHER, seed)
@@ -88,7 +90,14 @@ def evaluate(
     policy = trained.on(mdp)
     scenarios.tell_changes(trained.mdp, mdp, checkpoint)
     evaluations = [
-        evaluation.evaluate(each, mdp, episodes=episodes or _EPISODES_OURS, seed=seed, **placement)
+        evaluation.evaluate(
+            each,
+            mdp,
+            episodes=episodes or _EPISODES_OURS,
+            seed=seed,
+            num_threads=num_threads,
+            **placement,
+        )
         for each in (LocalOnly(mdp), policy)
     ]
     if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 from pydantic import Field
 
-from rllib_mec.cli.command import NATURAL, option
+from rllib_mec.cli.command import COUNT, NATURAL, option
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.errors import MecError
@@ -85,6 +85,11 @@ def placement_options(function: Any) -> Any:
         "range, else the range's mean; or wherever devices move, where they do)",
     )
     return distance(draw(with_placement))
+
+
+threads_option = option(
+    "--threads", "num_threads", type=COUNT, default=1, help="that the episodes are spread over"
+)
 
 
 def check_placement(placement: Mapping[str, Any], num_devices: int) -> None:

@@ -214,6 +214,7 @@ def run_episodes(
     seed: int = 0,
     num_tasks: int | Sequence[int] | None = None,
     distance_m: float | Sequence[float] | None = None,
+    num_threads: int = 1,
 ) -> EpisodeMetrics:
     """Run each of ``num_episodes`` worlds for exactly one episode.
 
@@ -227,13 +228,14 @@ def run_episodes(
         seed: Seed of the worlds.
         num_tasks: Tasks of every MD, or of each; drawn if ``None``.
         distance_m: Distance of every MD to the base station, or of each; drawn if ``None``.
+        num_threads: Threads that the physics of the worlds is spread over.
 
     Returns:
         The metrics, in the order of the worlds.
     """
     mdp = as_mdp(where)
     fixed: dict[str, Any] = {"num_tasks": num_tasks, "distance_m": distance_m}
-    worlds = mdp.make(num_episodes, seed, **fixed)
+    worlds = mdp.make(num_episodes, seed, num_threads=num_threads, **fixed)
     tally = EpisodeTally(num_episodes, mdp.scenario.num_devices, worlds.num_points)
     running = np.ones(num_episodes, dtype=bool)
     records: list[tuple[np.ndarray, EpisodeMetrics]] = []

@@ -257,7 +257,7 @@ class MDP(abc.ABC):
         Args:
             num_envs: B.
             seed: See :class:`~rllib_mec.envs.vector.VectorEnv`, as for the others.
-            **fixed: ``num_tasks`` and ``distance_m``.
+            **fixed: ``num_tasks``, ``distance_m`` and ``num_threads``.
 
         Returns:
             A :attr:`vector_env`.

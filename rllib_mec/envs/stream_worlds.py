@@ -14,11 +14,12 @@ from rllib_mec.envs.observation import Coming, State
 from rllib_mec.envs.presence import Presence
 from rllib_mec.envs.sojourn import measure
 from rllib_mec.envs.vector import Seed, VectorEnv, VectorStep
-from rllib_mec.network.engine import SAME_INSTANT
 from rllib_mec.network.flow import play_flow
 from rllib_mec.network.outages import fail_over, next_up
 from rllib_mec.network.slots import Flight
+from rllib_mec.network.stages import SAME_INSTANT
 from rllib_mec.network.tasks import FlowOutcome, Tasks, count_waiting
+from rllib_mec.network.threads import worlds_of
 
 if TYPE_CHECKING:
     from rllib_mec.envs.task_stream import TaskStreamMDP
@@ -156,11 +157,18 @@ class VectorTaskStream(VectorEnv):
         windows = np.minimum(actions.window + 1, self._max_windows) * self._now.devices_up
         outcome = FlowOutcome.of(*shape, self.max_window, self.num_points)
         was_flying = self._flight.stage > 0
-        play_flow(
-            self._clock_ms, until_ms, mdp.arrivals == arrivals.NONE, self._tasks, self._flight,
-            windows, *self._reachable(actions), power_w(actions.power, self.scenario),
-            self._deadlines_ms, self._gains(), self._physics, outcome,
-        )  # fmt: skip
+        partition, channel, server = self._reachable(actions)
+        power, gain = power_w(actions.power, self.scenario), self._gains()
+
+        def play(worlds: slice) -> None:
+            play_flow(
+                self._clock_ms[worlds], until_ms[worlds], mdp.arrivals == arrivals.NONE,
+                worlds_of(self._tasks, worlds), worlds_of(self._flight, worlds), windows[worlds],
+                partition[worlds], channel[worlds], server[worlds], power[worlds],
+                self._deadlines_ms, gain[worlds], self._physics, worlds_of(outcome, worlds),
+            )  # fmt: skip
+
+        self._in_threads(play)
         in_order = np.arange(self.max_window + 1) - was_flying[..., None]  # -1: the last column
         step = self._judged(
             outcome,

@@ -104,8 +104,7 @@ class TaskStreamMDP(MDP):
     @property
     def deadlines_ms(self) -> np.ndarray:
         """As the scenario or its groups say; see the base class."""
-        given = [device.deadline_ms for device in self.scenario.mobile_devices]
-        return np.array([np.inf if value is None else value for value in given])
+        return self.scenario.deadlines_ms
 
     @property
     def usual_tasks(self) -> int | tuple[int, ...] | None:

@@ -13,6 +13,7 @@ from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.vector import VectorEnv, VectorStep
 from rllib_mec.network.checks import whole_number
 from rllib_mec.network.scenario import Scenario
+from rllib_mec.network.threads import worlds_of
 from rllib_mec.network.windows import WindowOutcome, play_windows
 
 
@@ -49,11 +50,15 @@ class VectorTaskWindow(VectorEnv):
     def _play(self, actions: Actions, shadowing_sample: int = 0) -> VectorStep:
         sizes = np.minimum(np.minimum(actions.window + 1, self._max_windows), self._queues)
         outcome = WindowOutcome.of(sizes, self.max_window, self.num_points)
-        play_windows(
-            actions.partition, actions.channel, actions.server,
-            power_w(actions.power, self.scenario), self._gains(shadowing_sample), self._physics,
-            outcome,
-        )  # fmt: skip
+        power, gain = power_w(actions.power, self.scenario), self._gains(shadowing_sample)
+
+        def play(worlds: slice) -> None:
+            play_windows(
+                actions.partition[worlds], actions.channel[worlds], actions.server[worlds],
+                power[worlds], gain[worlds], self._physics, worlds_of(outcome, worlds),
+            )  # fmt: skip
+
+        self._in_threads(play)
         played = np.arange(self.max_window) < sizes[..., None]
         return self._judged(outcome, played, outcome.waiting_ms)
 

@@ -18,6 +18,7 @@ from rllib_mec.errors import MecError
 from rllib_mec.network.checks import positive_number
 from rllib_mec.network.groups import DeviceGroup
 from rllib_mec.network.slots import Flight, SlotOutcome, most_tasks, play_slots, work_left
+from rllib_mec.network.threads import worlds_of
 
 
 class VectorTimeSlot(VectorEnv):
@@ -53,12 +54,17 @@ class VectorTimeSlot(VectorEnv):
     def _play(self, actions: Actions) -> VectorStep:
         records = most_tasks(self.mdp.slot_ms, self._physics)
         outcome = SlotOutcome.of(self.num_envs, self.num_devices, records, self.num_points)
-        power = power_w(actions.power, self.scenario)
-        play_slots(
-            self._queues, self._flight, actions.partition[..., 0], actions.channel[..., 0],
-            actions.server[..., 0], power[..., 0], self._gains(), self._physics, self.mdp.slot_ms,
-            outcome,
-        )  # fmt: skip
+        power, gain = power_w(actions.power, self.scenario), self._gains()
+
+        def play(worlds: slice) -> None:
+            play_slots(
+                self._queues[worlds], worlds_of(self._flight, worlds),
+                actions.partition[worlds, :, 0], actions.channel[worlds, :, 0],
+                actions.server[worlds, :, 0], power[worlds, :, 0], gain[worlds], self._physics,
+                self.mdp.slot_ms, worlds_of(outcome, worlds),
+            )  # fmt: skip
+
+        self._in_threads(play)
         return self._judged(outcome, outcome.begun[..., None], np.zeros(self.num_envs))
 
     def get_state(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from rllib_mec.network.checks import Metres, Tasks, checked, whole_number
 from rllib_mec.network.slots import SlotOutcome
 from rllib_mec.network.streams import world_seeds
 from rllib_mec.network.tasks import FlowOutcome
+from rllib_mec.network.threads import in_threads
 from rllib_mec.network.windows import WindowOutcome
 
 Seed = int | Sequence[int] | np.ndarray
@@ -39,6 +40,7 @@ class VectorEnv(abc.ABC):
             then be 0; drawn by the MDP if ``None``.
         distance_m: Distance of every MD all the time, or of each MD, ``(N,)``; drawn by the MDP if
             ``None``.
+        num_threads: Threads that the physics of the worlds is spread over; it changes no number.
 
     Raises:
         MecError: A count, seed or distance is out of its range, or a law of the MDP's gives what it
@@ -53,11 +55,13 @@ class VectorEnv(abc.ABC):
         *,
         num_tasks: int | Sequence[int] | None = None,
         distance_m: float | Sequence[float] | None = None,
+        num_threads: int = 1,
     ):
         """Make the worlds and begin their first episodes."""
         self.mdp = mdp
         self.scenario = mdp.scenario
         self.num_envs = whole_number("num_envs", num_envs)
+        self._num_threads = whole_number("num_threads", num_threads)
         self.num_devices = mdp.scenario.num_devices
         self.max_window = mdp.scenario.max_window
         self._max_windows = mdp.scenario.of_devices("max_window")
@@ -211,6 +215,10 @@ class VectorEnv(abc.ABC):
     @abc.abstractmethod
     def _play(self, actions: Actions) -> VectorStep:
         """Run the step's physics; ``observation`` and the episodes' ends are the caller's."""
+
+    def _in_threads(self, play: Callable[[slice], Any]) -> None:
+        """Call ``play`` for slices that make up the batch, several at a time."""
+        in_threads(play, self.num_envs, self._num_threads)
 
     def _judged(
         self,

@@ -106,6 +106,7 @@ def evaluate(
     num_tasks: int | Sequence[int] | None = None,
     distance_m: float | Sequence[float] | None = None,
     draw: bool = False,
+    num_threads: int = 1,
 ) -> Evaluation:
     """Evaluate a policy.
 
@@ -120,6 +121,7 @@ def evaluate(
             paper's range of distances, and on any other the range's mean; where MDs move, wherever
             they do.
         draw: Draw queues and distances as in training, instead of setting them.
+        num_threads: Threads that the physics of the episodes is spread over.
 
     Raises:
         MecError: The policy was made for an MDP of another shape, ``episodes`` is below 1, or
@@ -135,8 +137,9 @@ def evaluate(
         distance_m = evaluation_distance_m(mdp.scenario) if distance_m is None else distance_m
     policy.expect_distances(distance_m)
     metrics = run_episodes(
-        policy.decide, mdp, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m
-    )
+        policy.decide, mdp, episodes, seed=seed, num_tasks=num_tasks, distance_m=distance_m,
+        num_threads=num_threads,
+    )  # fmt: skip
     return Evaluation(
         policy.name, mdp, one_if_same(num_tasks), one_if_same(distance_m), seed, metrics
     )

@@ -13,7 +13,7 @@ import numpy as np
 from rllib_mec.compiled import compiled
 from rllib_mec.errors import MecError
 from rllib_mec.network import traces
-from rllib_mec.network.engine import IDLE, SAME_INSTANT, SERVER, TRANSMISSION
+from rllib_mec.network.stages import IDLE, SAME_INSTANT, SERVER, TRANSMISSION
 from rllib_mec.network.streams import OUTAGES, VISITS, fold, uniform
 
 

@@ -122,6 +122,8 @@ BAD = [
     ("train_batch_size_per_learner", 0, "at least 1"),
     ("num_env_runners", -1, "at least 0"),
     ("num_envs_per_env_runner", 0, "at least 1"),
+    ("num_threads_per_env_runner", 0, "at least 1"),
+    ("num_threads_per_env_runner", True, "a whole number"),
     ("sample_timeout_s", "x", "a number"),
     ("rollout_fragment_length", "x", "a whole number or 'auto'"),
     ("batch_mode", "complete_episode", "did you mean 'complete_episodes'"),

@@ -39,7 +39,7 @@ from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
 from rllib_mec.algorithms.joint_ppo.settings import SETTINGS, check_arguments, check_settings
 from rllib_mec.algorithms.recording import can_pack_episodes
 from rllib_mec.errors import MecError, nearest, one_line
-from rllib_mec.network.checks import Positive, Switch
+from rllib_mec.network.checks import Count, Positive, Switch
 from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
 
 RESTART_PATIENCE_S = 120.0
@@ -64,6 +64,7 @@ class JointPPOConfig(PPOConfig):
 
     bounds: ClassVar[Mapping[str, Any]] = {
         **BOUNDS,
+        "num_threads_per_env_runner": Count,
         "reward_scale": Positive,
         "average_reward": Switch,
     }
@@ -86,6 +87,7 @@ class JointPPOConfig(PPOConfig):
         self.grad_clip = 0.5
         self.num_env_runners = 0
         self.num_envs_per_env_runner = 128
+        self.num_threads_per_env_runner = 1
         self.env_runner_cls = TaskWindowEnvRunner
         self.use_kl_loss = False
         self.vf_clip_param = None
@@ -97,6 +99,26 @@ class JointPPOConfig(PPOConfig):
         # Of the algorithm, not for the user to set: one decision for all tasks of a window.
         self.decision_per_task = False
         self.per_task_advantages = False
+
+    def env_runners(
+        self,
+        *,
+        num_threads_per_env_runner: int = NotProvided,  # type: ignore[assignment]
+        **kwargs: Any,
+    ) -> Self:
+        """Sets the rollout worker configuration.
+
+        Args:
+            num_threads_per_env_runner: Threads that the physics of an env runner's worlds is spread
+                over, for networks of many MDs; it changes no number.
+            **kwargs: Those of :meth:`PPOConfig.env_runners`.
+
+        Returns:
+            This updated config.
+        """
+        self._call("env_runners", **kwargs)
+        self._set_provided(num_threads_per_env_runner=num_threads_per_env_runner)
+        return self
 
     def training(
         self,
@@ -131,7 +153,7 @@ class JointPPOConfig(PPOConfig):
             raise MecError(one_line(error)) from None
 
     def _set_provided(self, **values: Any) -> None:
-        """Set what a caller of :meth:`training` has given."""
+        """Set what a caller of a section's method has given."""
         for name, value in values.items():
             if value is not NotProvided:
                 setattr(self, name, value)
