@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import os
 import pathlib
 import time
 import tracemalloc
@@ -183,8 +184,8 @@ def write(
             f"| {bench.name[0]} | {bench.name[1]} | {text(r['engine'] for r in rounds)} "
             f"| {text(ratios)} "
             f"| {' | '.join(text(r[k] for r in rounds) for k in ('window', *OTHERS))} "
-            f"| {text((r['windows a second'] for r in rounds), 0)} | {text(r['gain'] for r in rounds)} "
-            f"| {bench.num_envs} "
+            f"| {text((r['windows a second'] for r in rounds), 0)} "
+            f"| {text(r['gain'] for r in rounds)} | {bench.num_envs} "
             f"| {bench.megabytes:.1f} |"
         )
     us = Interval.of([r["engine"] for r in found[(1000, 100)]]).mean
@@ -201,8 +202,9 @@ def write(
         "µs a task of one core: of the engine alone, and of whole steps of the batched "
         "environments (draws, physics, reward, observation, checks). Windows/s: of the window "
         f"environment on one thread; beside it how many times as fast {options.threads} threads "
-        "are, by the best of many steps in turn. MB: the most that the worlds of the batch and a step of them "
-        "take.",
+        "are, by the best of many steps in turn: with nothing to gain where others use the machine "
+        f"(its load at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores). MB: the most "
+        "that the worlds of the batch and a step of them take.",
         "",
         "| N | M = C | engine, µs | × N = 3 | window, µs | stream, µs | slot, µs | windows/s "
         f"| × on {options.threads} threads | worlds | MB |",

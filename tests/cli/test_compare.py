@@ -125,6 +125,13 @@ def test_each_device_can_have_its_own_tasks_and_distance(capsys, monkeypatch):
     assert (equal["local only"]["num_tasks"], equal["local only"]["distance_m"]) == (7, 50.0)
 
 
+def test_threads_change_no_number(capsys):
+    command = f"{TINY} --policies local-only"
+    assert numbers(capsys, f"{command} --threads 2") == numbers(capsys, command)
+    assert main(["compare", *command.split(), "--threads", "0"]) != 0
+    assert "--threads must be at least 1" in capsys.readouterr().err
+
+
 def test_one_episode_has_no_interval(capsys):
     found = numbers(capsys, f"--policies local-only {TINY} --episodes 1")
     assert found["local only"]["reward"]["half_width"] is None
