@@ -205,11 +205,10 @@ def next_up(servers_up: np.ndarray) -> np.ndarray:
         servers_up: ``(B, M)`` bool.
     """
     num_servers = servers_up.shape[1]
-    found = np.full(servers_up.shape, -1)
-    for ahead in reversed(range(num_servers)):
-        candidate = (np.arange(num_servers) + ahead) % num_servers
-        found = np.where(servers_up[:, candidate], candidate, found)
-    return found
+    index = np.arange(2 * num_servers)  # twice round: after the last one comes the first
+    ahead = np.where(np.tile(servers_up, 2), index, 2 * num_servers)
+    found = np.minimum.accumulate(ahead[:, ::-1], axis=1)[:, ::-1][:, :num_servers]
+    return np.where(found < 2 * num_servers, found % num_servers, -1)
 
 
 @compiled

@@ -384,18 +384,18 @@ class Scenario:
             f"{math.ceil(least_mb * 1e3) / 1e3:.10g} to hold {what}, but is {device.memory_mb:g}"
         )
 
-    @property
+    @cached_property
     def local_ms(self) -> np.ndarray:
         """Latency of every MD's whole DNN on it, even if its memory cannot hold it, ``(N,)``."""
         return np.array([table.local_latency_ms[-1] for table in self.tables])
 
-    @property
+    @cached_property
     def local_j(self) -> np.ndarray:
         """Energy of that, ``(N,)``, J."""
         whole_mmacs = np.array([table.local_mmacs[-1] for table in self.tables])
         return self.of_devices("energy_per_mmac_j") * whole_mmacs
 
-    @property
+    @cached_property
     def runs_whole(self) -> np.ndarray:
         """Whether every MD can run its whole DNN, ``(N,)`` bool."""
         return self.playable[:, -1] == [table.full_local for table in self.tables]
