@@ -73,7 +73,8 @@ class TaskStreamEnv(MecParallelEnv):
     ### Infos
 
     Every agent's info has the window's ``latency_ms``, ``energy_j`` (of all MDs) and
-    ``waiting_ms``, and its own ``window_size``, the tasks it finished in the step.
+    ``waiting_ms``, its own ``window_size``, the tasks it finished in the step, and its
+    ``action_mask``, for ``action_space(agent).sample(mask=...)``.
 
     ### Arguments
 

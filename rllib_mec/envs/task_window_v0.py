@@ -64,7 +64,8 @@ class TaskWindowEnv(MecParallelEnv):
     ### Infos
 
     Every agent's info has the window's ``latency_ms``, ``energy_j`` (of all MDs) and
-    ``waiting_ms``, and its own ``window_size``, the tasks it did.
+    ``waiting_ms``, its own ``window_size``, the tasks it did, and its ``action_mask``, for
+    ``action_space(agent).sample(mask=...)``.
 
     ### Arguments
 

@@ -71,8 +71,9 @@ class TimeSlotEnv(MecParallelEnv):
     ### Infos
 
     Every agent's info has ``latency_ms`` (the slot's length, or the time until all tasks were done
-    in the last one), ``energy_j`` (of all MDs in the slot), ``waiting_ms`` (0), and its own
-    ``window_size``, the tasks it finished.
+    in the last one), ``energy_j`` (of all MDs in the slot), ``waiting_ms`` (0), its own
+    ``window_size``, the tasks it finished, and its ``action_mask``, for
+    ``action_space(agent).sample(mask=...)``.
 
     ### Arguments
 
