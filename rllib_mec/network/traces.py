@@ -11,6 +11,9 @@ from pathlib import Path
 
 from rllib_mec.errors import MecError, nearest
 
+MOST_SECONDS = 1e12
+"""Latest time of a trace, far beyond what makes sense; the arithmetic bears it."""
+
 
 def changed_at(field: str, path: str) -> int:
     """When a trace was last changed: what a cache of it depends on besides its path.
@@ -26,6 +29,8 @@ def changed_at(field: str, path: str) -> int:
         return os.stat(path).st_mtime_ns
     except OSError as error:
         raise MecError(f"{field}: cannot read the trace {path!r}: {error.strerror}") from None
+    except ValueError as error:  # what no path may have in it
+        raise MecError(f"{field}: cannot read the trace {path!r}: {error}") from None
 
 
 def check_choice(field: str, given: object, choices: Sequence[str]) -> bool:
@@ -70,12 +75,13 @@ def rows(field: str, path: str, header: Sequence[str]) -> Iterator[tuple[str, li
         MecError: The file is no text, or a line has other cells.
     """
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        lines = Path(path).read_text("utf-8-sig").splitlines()  # spreadsheets put a mark in front
     except (OSError, UnicodeDecodeError) as error:
         raise MecError(f"{field}: cannot read the trace {path!r}: {error}") from None
     expected = ",".join(header)
     found = 0
-    for number, row in enumerate(csv.reader(lines or [""]), start=1):
+    for number, line in enumerate(lines or [""], start=1):
+        row = _cells(f"{path}:{number}", line)
         cells = [cell.strip() for cell in row]
         if number == 1:
             if cells != list(header):
@@ -91,6 +97,13 @@ def rows(field: str, path: str, header: Sequence[str]) -> Iterator[tuple[str, li
         yield f"{path}:{number}", cells
     if not found:
         raise MecError(f"{path}:{len(lines) or 1}: the trace has no lines after its first")
+
+
+def _cells(where: str, line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error as error:
+        raise MecError(f"{where}: no line of a CSV file: {error}") from None
 
 
 def seconds(where: str, name: str, cell: str, least: float = 0.0) -> float:
@@ -109,8 +122,11 @@ def seconds(where: str, name: str, cell: str, least: float = 0.0) -> float:
         time_s = float(cell)
     except ValueError:
         time_s = math.nan
-    if not (0.0 <= time_s < math.inf):
-        raise MecError(f"{where}: {name} must be a number of seconds from 0 on, but is {cell!r}")
+    if not 0.0 <= time_s <= MOST_SECONDS:
+        raise MecError(
+            f"{where}: {name} must be a number of seconds from 0 to {MOST_SECONDS:g}, "
+            f"but is {_short(cell)}"
+        )
     if time_s < least:
         raise MecError(f"{where}: {name} {time_s:g} must not be before {least:g}")
     return time_s
@@ -129,7 +145,11 @@ def number_of(where: str, column: str, cell: str, prefix: str, count: int) -> in
     Raises:
         MecError: There is no such part.
     """
-    match = re.fullmatch(rf"(?:{prefix}_)?(\d+)", cell)
+    match = re.fullmatch(rf"(?:{prefix}_)?0*(\d{{1,18}})", cell)
     if match is None or int(match[1]) >= count:
-        raise MecError(f"{where}: {column} must be one of 0 to {count - 1}, but is {cell!r}")
+        raise MecError(f"{where}: {column} must be one of 0 to {count - 1}, but is {_short(cell)}")
     return int(match[1])
+
+
+def _short(cell: str) -> str:
+    return repr(cell if len(cell) <= 40 else f"{cell[:40]}…")

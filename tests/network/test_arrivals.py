@@ -88,10 +88,19 @@ def test_of_a_long_trace_an_episode_plays_a_stretch(tmp_path):
         (["time_s,device", "0.1,2"], ":2: device must be one of 0 to 1, but is '2'"),
         (["time_s,device", "0.1,-1"], ":2: device must be one of 0 to 1, but is '-1'"),
         (["time_s,device", "0.1,phone"], ":2: device must be one of 0 to 1, but is 'phone'"),
-        (["time_s,device", "-1,0"], ":2: time_s must be a number of seconds from 0 on, .*'-1'"),
-        (["time_s,device", "nan,0"], ":2: time_s must be a number of seconds from 0 on, .*'nan'"),
+        (
+            ["time_s,device", "-1,0"],
+            ":2: time_s must be a number of seconds from 0 to 1e.12, .*'-1'",
+        ),
+        (
+            ["time_s,device", "nan,0"],
+            ":2: time_s must be a number of seconds from 0 to 1e.12, .*'nan'",
+        ),
         (["time_s,device", "inf,0"], ":2: time_s must be a number"),
         (["time_s,device", "soon,0"], ":2: time_s must be a number"),
+        (["time_s,device", "1e308,0"], ":2: time_s must be a number .*'1e308'"),
+        (["time_s,device", "0.1," + "9" * 5000], ":2: device must be one of 0 to 1, .*…'$"),
+        (["time_s,device", "0" * 200_000 + ",0"], ":2: no line of a CSV file"),
         (["time_s,device", "1,0,9"], ":2: expected time_s,device, but got '1,0,9'"),
         (["time_s,device", "1"], ":2: expected time_s,device, but got '1'"),
     ],
@@ -104,9 +113,14 @@ def test_a_bad_trace_is_refused_in_one_line_with_its_number(tmp_path, lines, mes
 
 
 def test_a_trace_that_cannot_be_read_is_refused_in_one_line(tmp_path):
-    for path in (tmp_path / "none.csv", tmp_path):
+    for path in (tmp_path / "none.csv", tmp_path, "/a\0.csv", "/\ud800.csv"):
         with pytest.raises(MecError, match="cannot read the trace"):
             read_trace(str(path), 2)
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MecError, match="cannot read the trace"):
         read_trace(str(tmp_path / "binary.csv"), 2)
+
+
+def test_a_trace_that_a_spreadsheet_wrote_is_read(tmp_path):
+    (tmp_path / "sheet.csv").write_bytes(b"\xef\xbb\xbftime_s,device\r\n0.5,md_1\r\n")
+    assert [own.tolist() for own in read_trace(str(tmp_path / "sheet.csv"), 2)] == [[], [500.0]]
