@@ -253,10 +253,12 @@ def work_left(flight, physics, left):
         whole[n, 0] = (stage_work[n, LOCAL - 1] + stage_work[n, JOIN - 1]).max()
     for b in range(num_envs):
         for n in range(num_devices):
-            left[b, n] = _cpu_ms_left(
+            cpu_ms = _cpu_ms_left(
                 n, flight.stage[b, n], flight.work[b, n], -flight.cut_at[b, n], stage_work,
                 flight.partition[b, n],
-            ) / whole[n, 0]  # fmt: skip
+            )  # fmt: skip
+            # An MD whose memory holds no cut but the input never computes.
+            left[b, n] = cpu_ms / whole[n, 0] if whole[n, 0] > 0.0 else 0.0
             for k in range(1, 3):
                 r = row[flight.server[b, n]] if k == SERVER - 1 else k
                 rest = 0.0

@@ -62,6 +62,18 @@ def test_every_env_plays_what_fits(make):
         assert steps[0].point_tasks[:, beyond:].sum() <= steps[0].window_size[:, 0].sum()
 
 
+@pytest.mark.parametrize(
+    ("make", "own"),
+    [(TaskWindowMDP, {}), (TimeSlotMDP, {"observe_progress": True}), (TaskStreamMDP, {})],
+)
+def test_devices_that_can_only_send_the_input_see_numbers(make, own):
+    mdp = make(limited(float(NEEDED_MB[0])), **own)
+    worlds, policy = mdp.make(8), RandomPolicy(mdp)
+    for _ in range(5):
+        worlds.step(policy.decide(worlds.observation()))  # refuses others
+    assert np.isfinite(worlds.observation()).all()
+
+
 def test_a_limit_that_does_not_bind_changes_nothing():
     free, wide = Scenario(), Scenario(memory_mb=1e4)
     worlds, others = (TaskWindowMDP(s).make(16) for s in (free, wide))
