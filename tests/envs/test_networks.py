@@ -9,6 +9,7 @@ import pytest
 
 from rllib_mec.envs import TaskStreamMDP, TaskWindowMDP, networks, task_window_v0
 from rllib_mec.errors import MecError
+from rllib_mec.network.consistency import USED_BY
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import LocalOnly, RandomPolicy
 
@@ -50,7 +51,19 @@ def test_what_is_set_besides_takes_the_place_of_the_network_s():
     assert task_window_v0.parallel_env(network="factory_5g").possible_agents[-1] == "md_29"
 
 
-@pytest.mark.parametrize("name", ["campus", 3, None, ["paper"]])
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("chooser", sorted({chooser for chooser, _ in USED_BY.values()}))
+def test_any_law_takes_the_place_of_the_network_s(name, chooser):
+    """What only the network's law reads goes with it: nobody can leave it out."""
+    every = [choices for by, choices in USED_BY.values() if by == chooser]
+    for choice in sorted(set().union(*every)):
+        scenario = TaskWindowMDP.from_dict({"network": name, chooser: choice}).scenario
+        assert getattr(scenario, chooser) == choice
+    with pytest.raises(MecError, match="no effect with mobility 'uniform'"):
+        TaskWindowMDP.from_dict({"network": name, "mobility": "uniform", "pause_range_s": (0, 1)})
+
+
+@pytest.mark.parametrize("name", ["campus", 3, None, ["paper"], np.arange(2)])
 def test_an_unknown_network_is_refused_in_one_line(name):
     with pytest.raises(MecError, match=r"unknown network .*campus_wifi") as error:
         TaskWindowMDP.from_dict({"network": name})

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from rllib_mec.errors import unknown
+from rllib_mec.network.consistency import USED_BY
 
 KEY = "network"
 """Key of an ``env_config`` that names one."""
@@ -39,7 +40,8 @@ def _fields(name: str) -> dict[str, Any]:
 def expanded(env_config: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
     """An ``env_config`` with its network's fields, those that it does not set itself.
 
-    A number of devices, servers or channels takes the place of the network's groups of them.
+    A number of devices, servers or channels takes the place of the network's groups of them, and
+    another law of movement or path loss that of what only the network's reads.
 
     Args:
         env_config: Field names and values; ``network`` may name a network.
@@ -51,7 +53,12 @@ def expanded(env_config: Mapping[str, Any], known: Collection[str]) -> dict[str,
     """
     given = {key: value for key, value in env_config.items() if key != KEY}
     name = env_config.get(KEY, PAPER)
-    if name not in names():
+    if not isinstance(name, str) or name not in names():
         raise unknown(KEY, name, names())
     replaced = {groups for number, groups in _COUNTS.items() if number in given}
+    replaced |= {
+        field
+        for field, (chooser, choices) in USED_BY.items()
+        if chooser in given and given[chooser] not in choices
+    }
     return {k: v for k, v in _fields(name).items() if k in known and k not in replaced} | given
