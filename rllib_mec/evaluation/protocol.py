@@ -188,12 +188,12 @@ def optimality_gap(evaluation: Evaluation, planner: Evaluation) -> dict[str, flo
 
     Returns:
         The ratios of ``reward``, ``cost`` (Eq. 4), ``latency_ms`` and ``energy_j``; without those
-        that are not comparable.
+        that are not comparable, or of which the planner has 0.
     """
     return {
         metric: evaluation[metric].mean / planner[metric].mean
         for metric in COSTS
-        if is_comparable(metric, evaluation.mdp, planner.mdp)
+        if is_comparable(metric, evaluation.mdp, planner.mdp) and planner[metric].mean != 0.0
     }
 
 

@@ -94,6 +94,8 @@ def comparison_table(
 def _saving(value: Interval | None, baseline: Interval | None) -> str:
     if value is None or baseline is None:
         return ""
+    if baseline.mean == 0.0:  # no task was done, or none takes energy
+        return _NONE
     return f"{100 * (value.mean / baseline.mean - 1):+.1f} %"
 
 
@@ -103,7 +105,9 @@ def _ratio(metric: str, value: Interval | None, mdp: MDP, yardstick: Evaluation 
         reference, comparable = getattr(yardstick, metric), yardstick.holds_for(mdp)
     else:
         reference, comparable = yardstick[metric].mean, is_comparable(metric, mdp, yardstick.mdp)
-    return "" if value is None or not comparable else f"{value.mean / reference:.2f}×"
+    if value is None or not comparable:
+        return ""
+    return f"{value.mean / reference:.2f}×" if reference else _NONE
 
 
 _COLUMNS = {
@@ -148,8 +152,10 @@ def cut_summary(point_share: np.ndarray) -> str:
 
     Returns:
         The points with the most tasks, in their order, and what the others have together; without
-        what rounds to 0 %.
+        what rounds to 0 %; ``-`` if no task was done.
     """
+    if not point_share.any():
+        return _NONE
     named = np.sort(np.argsort(-point_share, kind="stable")[:_MOST_CUTS])
     labels = ["local" if point == len(point_share) - 1 else str(point) for point in named]
     percents = [round(100 * share) for share in (*point_share[named], 1 - point_share[named].sum())]

@@ -75,7 +75,7 @@ def episode_figure(recording: Recording, title: str) -> Figure:
         MecError: matplotlib is not installed.
     """
     lines = _lines(recording)
-    span = max(line[-1].end_ms - line[0].start_ms for line in lines)
+    span = max(line[-1].end_ms - line[0].start_ms for line in lines) or 1.0  # nobody came
     with plotting.style():
         lane = LANE_INCHES * (recording.num_devices + 0.8)
         figure, panels = plotting.new_figure(len(lines), 1, panel_inches=(WIDTH_INCHES, lane))

@@ -120,3 +120,12 @@ def test_an_episode_in_which_tasks_arrive_is_shown_up_to_its_horizon(tmp_path, c
     assert capsys.readouterr().out.startswith("whole episode: ")
     if suffix == "txt":
         assert ", latency 400.0 ms," in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "txt"])
+@pytest.mark.filterwarnings("error")
+def test_an_episode_in_which_nothing_happens_is_shown_without_a_warning(tmp_path, suffix):
+    out = tmp_path / f"episode.{suffix}"
+    command = f"render local-only --env mec_task_stream_v0 --out {out} --scenario"
+    assert main([*command.split(), "arrival_rate_hz=0", "horizon_ms=100"]) == 0
+    assert out.stat().st_size

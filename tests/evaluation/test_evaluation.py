@@ -4,9 +4,9 @@ import re
 import numpy as np
 import pytest
 
-from rllib_mec.envs import TaskWindowMDP, TimeSlotMDP
+from rllib_mec.envs import TaskStreamMDP, TaskWindowMDP, TimeSlotMDP
 from rllib_mec.errors import MecError
-from rllib_mec.evaluation import Interval, comparison_table, evaluate, paper_row
+from rllib_mec.evaluation import Interval, comparison_table, evaluate, optimality_gap, paper_row
 from rllib_mec.evaluation.table import cut_summary
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, LocalOnly, Policy
@@ -94,6 +94,18 @@ def test_the_table_has_savings_and_the_papers_row():
     assert "profile 'paper'" in lines[-1] and "4 episodes" in lines[-1]
     without = comparison_table(evaluations, paper=False)
     assert "the paper's" not in without
+
+
+@pytest.mark.parametrize(
+    "mdp", [TaskStreamMDP(Scenario(arrival_rate_hz=0.0)), Scenario(energy_per_mmac_j=0.0)]
+)
+def test_of_what_took_nothing_there_is_no_saving_and_no_gap(mdp):
+    local, offload = (evaluate(p(mdp), episodes=2) for p in (LocalOnly, FullOffload))
+    assert local["energy_j"].mean == 0.0
+    assert "energy_j" not in optimality_gap(offload, local)
+    table = comparison_table([local, offload])
+    assert re.search(r"full offload .*  -  ", table)
+    assert "other" not in table and "inf" not in table and "nan" not in table
 
 
 class OfEachMD(FullOffload):
