@@ -24,6 +24,9 @@ _NOT_NEGATIVE = (
     "delay_weight", "deadline_weight", "server_down_ms", "device_down_ms", "present_share",
 )  # fmt: skip
 
+_MOST_EVENTS = 10_000_000
+"""So many tasks of an MD, bursts or outages of a part an episode may have on average."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskStreamMDP(MDP):
@@ -95,11 +98,32 @@ class TaskStreamMDP(MDP):
             )
         arrivals.check_arrivals(self.arrivals, self.scenario.num_devices)
         presence.check_presence(self.outages, self.visits, self.scenario)
+        self._check_lengths()
         if self.outages != presence.NONE and not self.scenario.runs_whole.all():
             raise MecError(
                 "outages must be none where memory_mb keeps an MD from its whole DNN, which it "
                 f"runs by itself when no server is up, but is {self.outages!r}"
             )
+
+    def _check_lengths(self) -> None:
+        """Refuse episodes of which what happens at random would neither fit memory nor end."""
+        rates_hz = arrivals.rates_hz(self.scenario, self.arrivals)
+        mean_ms = {}
+        if self.arrivals in arrivals.LAWS and rates_hz.any():
+            mean_ms["the arrival_rate_hz"] = 1e3 / rates_hz.max()
+        if self.arrivals == arrivals.BURSTS:
+            mean_ms["burst_mean_ms and burst_share"] = self.burst_mean_ms / self.burst_share
+        if self.outages == presence.RANDOM:
+            for kind in ("server", "device"):
+                up_ms, down_ms = (getattr(self, f"{kind}_{way}_ms") for way in ("up", "down"))
+                if down_ms > 0.0:
+                    mean_ms[f"{kind}_up_ms and {kind}_down_ms"] = up_ms + down_ms
+        for names, each_ms in mean_ms.items():
+            if self.horizon_ms > _MOST_EVENTS * each_ms:
+                raise MecError(
+                    f"horizon_ms must be at most {_MOST_EVENTS * each_ms:g} with {names} given, or "
+                    f"too much happens in an episode, but is {self.horizon_ms:g}"
+                )
 
     @property
     def deadlines_ms(self) -> np.ndarray:

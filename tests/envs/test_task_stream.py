@@ -312,6 +312,13 @@ def test_more_than_anyone_can_serve_is_remarked_on_with_the_load():
         ({"arrival_rate_hz": -1.0}, "arrival_rate_hz must be at least 0"),
         ({"deadline_ms": 0.0}, "deadline_ms must be positive"),
         ({"devices": [{"count": 2, "deadline_ms": -1}]}, r"devices\[0\].deadline_ms must be"),
+        (
+            {"horizon_ms": 1e300},
+            r"horizon_ms must be at most 5e\+08 with the arrival_rate_hz given",
+        ),
+        ({"arrivals": "bursts", "burst_mean_ms": 1e-300}, "at most .* with burst_mean_ms"),
+        ({"outages": "random", "server_up_ms": 1e-9, "server_down_ms": 1e-9}, "with server_up_ms"),
+        ({"outages": "random", "device_up_ms": 1e-9, "device_down_ms": 1e-9}, "with device_up_ms"),
         ({"horizonms": 3}, "did you mean 'horizon_ms'"),
     ],
     ids=str,
