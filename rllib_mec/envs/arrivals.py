@@ -7,12 +7,18 @@ import numpy as np
 from rllib_mec.envs.draws import Draw
 from rllib_mec.network import traces
 from rllib_mec.network.arrivals import random_arrivals, read_trace, trace_arrivals
+from rllib_mec.network.consistency import UsedBy
 from rllib_mec.network.scenario import Scenario
 
 NONE, POISSON, BURSTS = "none", "poisson", "bursts"
 
 LAWS = (POISSON, BURSTS, NONE)
 """Names of laws; anything else is the path of a trace."""
+
+USED_BY: UsedBy = dict.fromkeys(
+    ("burst_factor", "burst_share", "burst_mean_ms"), ("arrivals", (BURSTS,))
+)
+"""Field -> the field that chooses, and the choices that read it; with others it is refused."""
 
 
 def check_arrivals(arrivals: object, num_devices: int) -> None:

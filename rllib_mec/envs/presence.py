@@ -12,12 +12,21 @@ import numpy as np
 
 from rllib_mec.envs.draws import Draw
 from rllib_mec.network import outages, traces
+from rllib_mec.network.consistency import UsedBy
 from rllib_mec.network.scenario import Scenario
 
 NONE, RANDOM = "none", "random"
 
 LAWS = (NONE, RANDOM)
 """Names of laws; anything else is the path of a trace."""
+
+USED_BY: UsedBy = {
+    **dict.fromkeys(
+        ("server_up_ms", "server_down_ms", "device_up_ms", "device_down_ms"), ("outages", (RANDOM,))
+    ),
+    **dict.fromkeys(("present_share", "stay_ms"), ("visits", (RANDOM,))),
+}
+"""Field -> the field that chooses, and the choices that read it; with others it is refused."""
 
 
 def check_presence(outages_given: object, visits_given: object, scenario: Scenario) -> None:

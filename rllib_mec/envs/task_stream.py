@@ -14,6 +14,7 @@ from rllib_mec.envs.sojourn import measures_of
 from rllib_mec.envs.stream_worlds import VectorTaskStream
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import NonNegative, checked, positive_number
+from rllib_mec.network.consistency import check_used
 from rllib_mec.network.tasks import FlowOutcome
 
 _POSITIVE = (
@@ -98,6 +99,7 @@ class TaskStreamMDP(MDP):
             )
         arrivals.check_arrivals(self.arrivals, self.scenario.num_devices)
         presence.check_presence(self.outages, self.visits, self.scenario)
+        check_used(self, {**arrivals.USED_BY, **presence.USED_BY})
         self._check_lengths()
         if self.outages != presence.NONE and not self.scenario.runs_whole.all():
             raise MecError(

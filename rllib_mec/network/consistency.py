@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _ALL_3GPP = tuple(ENVIRONMENTS)
 _FACTORIES = tuple(name for name, each in ENVIRONMENTS.items() if each.clutter is not None)
 
-USED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
+UsedBy = dict[str, tuple[str, tuple[str, ...]]]
+
+USED_BY: UsedBy = {
     "speed_range_mps": ("mobility", (RANDOM_WAYPOINT,)),
     "pause_range_s": ("mobility", (RANDOM_WAYPOINT,)),
     "mean_speed_mps": ("mobility", (GAUSS_MARKOV,)),
@@ -56,7 +58,7 @@ def check_together(scenario: Scenario) -> None:
         )
     check_profile("server_profile", scenario.server_profile)
     _check_servers(scenario)
-    _check_used(scenario)
+    check_used(scenario, USED_BY)
 
 
 def _check_devices(scenario: Scenario) -> None:
@@ -91,12 +93,20 @@ def _check_servers(scenario: Scenario) -> None:
         check_profile(f"servers[{i}].server_profile", group.server_profile)
 
 
-def _check_used(scenario: Scenario) -> None:
-    """Refuse a field that is set, and that nothing reads."""
-    defaults = {field.name: field.default for field in dataclasses.fields(scenario)}
-    for name, (chooser, choices) in USED_BY.items():
-        chosen = getattr(scenario, chooser)
-        if chosen not in choices and getattr(scenario, name) != defaults[name]:
+def check_used(given: Any, used_by: UsedBy) -> None:
+    """Refuse a field that is set, and that nothing reads.
+
+    Args:
+        given: A dataclass.
+        used_by: Its fields that only some choices read, as :data:`USED_BY`.
+
+    Raises:
+        MecError: There is one.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(given)}
+    for name, (chooser, choices) in used_by.items():
+        chosen = getattr(given, chooser)
+        if chosen not in choices and getattr(given, name) != defaults[name]:
             raise MecError(
                 f"{name} has no effect with {chooser} {chosen!r}: leave it out, or choose "
                 f"{chooser} from {', '.join(choices)}"

@@ -9,7 +9,6 @@ import pytest
 
 from rllib_mec.envs import TaskStreamMDP, TaskWindowMDP, networks, task_window_v0
 from rllib_mec.errors import MecError
-from rllib_mec.network.consistency import USED_BY
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import LocalOnly, RandomPolicy
 
@@ -52,13 +51,14 @@ def test_what_is_set_besides_takes_the_place_of_the_network_s():
 
 
 @pytest.mark.parametrize("name", OTHERS)
-@pytest.mark.parametrize("chooser", sorted({chooser for chooser, _ in USED_BY.values()}))
+@pytest.mark.parametrize("chooser", sorted({chooser for chooser, _ in networks._USED_BY.values()}))
 def test_any_law_takes_the_place_of_the_network_s(name, chooser):
     """What only the network's law reads goes with it: nobody can leave it out."""
-    every = [choices for by, choices in USED_BY.values() if by == chooser]
-    for choice in sorted(set().union(*every)):
-        scenario = TaskWindowMDP.from_dict({"network": name, chooser: choice}).scenario
-        assert getattr(scenario, chooser) == choice
+    every = [choices for by, choices in networks._USED_BY.values() if by == chooser]
+    others = {"outages": ("none",), "visits": ("none",), "arrivals": ("none", "poisson")}
+    for choice in sorted(set().union(*every, others.get(chooser, ()))):
+        mdp = TaskStreamMDP.from_dict({"network": name, chooser: choice})
+        assert getattr(mdp, chooser, getattr(mdp.scenario, chooser, None)) == choice
     with pytest.raises(MecError, match="no effect with mobility 'uniform'"):
         TaskWindowMDP.from_dict({"network": name, "mobility": "uniform", "pause_range_s": (0, 1)})
 

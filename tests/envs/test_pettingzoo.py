@@ -31,7 +31,7 @@ PRESENCE = {"horizon_ms": 2000.0, "server_up_ms": 300.0, "device_down_ms": 100.0
 OWN_ARGUMENTS = {
     "mec_task_stream_v0": [
         {"outages": "random", **PRESENCE},
-        {"visits": "random", "stay_ms": 400.0, "num_devices": 6, **PRESENCE},
+        {"visits": "random", "stay_ms": 400.0, "num_devices": 6, "horizon_ms": 2000.0},
         {"outages": "random", "visits": "random", "num_devices": 1, "stay_ms": 100.0, **PRESENCE},
     ],
     "mec_time_slot_v0": [

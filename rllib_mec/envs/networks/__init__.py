@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
+from rllib_mec.envs import arrivals, presence
 from rllib_mec.errors import unknown
-from rllib_mec.network.consistency import USED_BY
+from rllib_mec.network.consistency import USED_BY, UsedBy
 
 KEY = "network"
 """Key of an ``env_config`` that names one."""
@@ -21,6 +22,8 @@ KEY = "network"
 PAPER = "paper"
 
 _COUNTS = {"num_devices": "devices", "num_servers": "servers", "num_channels": "channels"}
+
+_USED_BY: UsedBy = {**USED_BY, **arrivals.USED_BY, **presence.USED_BY}
 
 
 @functools.cache
@@ -41,7 +44,7 @@ def expanded(env_config: Mapping[str, Any], known: Collection[str]) -> dict[str,
     """An ``env_config`` with its network's fields, those that it does not set itself.
 
     A number of devices, servers or channels takes the place of the network's groups of them, and
-    another law of movement or path loss that of what only the network's reads.
+    another law that of what only the network's reads.
 
     Args:
         env_config: Field names and values; ``network`` may name a network.
@@ -58,7 +61,7 @@ def expanded(env_config: Mapping[str, Any], known: Collection[str]) -> dict[str,
     replaced = {groups for number, groups in _COUNTS.items() if number in given}
     replaced |= {
         field
-        for field, (chooser, choices) in USED_BY.items()
+        for field, (chooser, choices) in _USED_BY.items()
         if chooser in given and given[chooser] not in choices
     }
     return {k: v for k, v in _fields(name).items() if k in known and k not in replaced} | given
