@@ -100,8 +100,8 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             entropy = list(np.random.SeedSequence().generate_state(2))
         # World b's seed is this plus b: spread the runners so far that they never share a world.
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        num_threads = config.num_threads_per_env_runner
-        self.env = self.mdp.make(self._num_envs, seed, num_threads=num_threads)
+        self.env = self.mdp.make(self._num_envs, seed)
+        self.env.num_threads = config.num_threads_per_env_runner
         self.layout = HybridActionLayout(
             num_devices=self.scenario.num_devices,
             max_window=self.scenario.max_window,
@@ -237,8 +237,8 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             runner * EVALUATION_SEEDS_APART + first,
             num_tasks=self.mdp.usual_tasks,
             distance_m=evaluation_distance_m(self.scenario),
-            num_threads=self.config.num_threads_per_env_runner,
         )
+        env.num_threads = self.config.num_threads_per_env_runner
         return self._sampler(env).play_to_the_end(decide, lambda env, decision: {})
 
     def _evaluate_for(self, num_timesteps: float, decide: Decide) -> list[SingleAgentEpisode]:

@@ -13,7 +13,8 @@ import zlib
 import numpy as np
 
 from rllib_mec.compiled import compiled
-from rllib_mec.network import mobility, path_loss, shadowing
+from rllib_mec.network import path_loss, places, shadowing
+from rllib_mec.network.defaults import CORRELATED
 from rllib_mec.network.radio import channel_gain
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import (
@@ -166,8 +167,8 @@ def draw_distances(draw: Draw, scenario: Scenario) -> np.ndarray:
     return _places(draw, scenario)[0]
 
 
-def _places(draw: Draw, scenario: Scenario) -> mobility.Places:
-    return mobility.places(scenario, draw.keys, draw.episode_keys, draw.time_ms)
+def _places(draw: Draw, scenario: Scenario) -> places.Places:
+    return places.places(scenario, draw.keys, draw.episode_keys, draw.time_ms)
 
 
 def draw_gains(draw: Draw, distances_m: np.ndarray, scenario: Scenario) -> np.ndarray:
@@ -205,7 +206,7 @@ class _Shadowing:
 
     def __init__(self, draw: Draw, distances_m: np.ndarray, scenario: Scenario):
         self._draw, self._at = draw, None
-        if scenario.shadowing == shadowing.CORRELATED:
+        if scenario.shadowing == CORRELATED:
             directions = _places(draw, scenario)[1]
             self._at = distances_m * np.cos(directions), distances_m * np.sin(directions)
 

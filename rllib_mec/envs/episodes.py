@@ -11,6 +11,7 @@ import numpy as np
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.step import VectorStep, point_share
 from rllib_mec.envs.task_window import as_mdp
+from rllib_mec.network.checks import whole_number
 from rllib_mec.network.mobility import moves
 from rllib_mec.network.scenario import Scenario
 
@@ -235,7 +236,8 @@ def run_episodes(
     """
     mdp = as_mdp(where)
     fixed: dict[str, Any] = {"num_tasks": num_tasks, "distance_m": distance_m}
-    worlds = mdp.make(num_episodes, seed, num_threads=num_threads, **fixed)
+    worlds = mdp.make(num_episodes, seed, **fixed)
+    worlds.num_threads = whole_number("num_threads", num_threads)
     tally = EpisodeTally(num_episodes, mdp.scenario.num_devices, worlds.num_points)
     running = np.ones(num_episodes, dtype=bool)
     records: list[tuple[np.ndarray, EpisodeMetrics]] = []

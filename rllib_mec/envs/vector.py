@@ -40,7 +40,8 @@ class VectorEnv(abc.ABC):
             then be 0; drawn by the MDP if ``None``.
         distance_m: Distance of every MD all the time, or of each MD, ``(N,)``; drawn by the MDP if
             ``None``.
-        num_threads: Threads that the physics of the worlds is spread over; it changes no number.
+        num_threads: Threads that the physics of the worlds is spread over, which may be changed at
+            any time; it changes no number.
 
     Raises:
         MecError: A count, seed or distance is out of its range, or a law of the MDP's gives what it
@@ -61,7 +62,7 @@ class VectorEnv(abc.ABC):
         self.mdp = mdp
         self.scenario = mdp.scenario
         self.num_envs = whole_number("num_envs", num_envs)
-        self._num_threads = whole_number("num_threads", num_threads)
+        self.num_threads = whole_number("num_threads", num_threads)
         self.num_devices = mdp.scenario.num_devices
         self.max_window = mdp.scenario.max_window
         self._max_windows = mdp.scenario.of_devices("max_window")
@@ -218,7 +219,7 @@ class VectorEnv(abc.ABC):
 
     def _in_threads(self, play: Callable[[slice], Any]) -> None:
         """Call ``play`` for slices that make up the batch, several at a time."""
-        in_threads(play, self.num_envs, self._num_threads)
+        in_threads(play, self.num_envs, self.num_threads)
 
     def _judged(
         self,

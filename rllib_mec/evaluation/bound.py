@@ -39,9 +39,9 @@ from rllib_mec.envs.task_window import TaskWindowMDP, VectorTaskWindow, as_mdp
 from rllib_mec.errors import MecError
 from rllib_mec.evaluation.protocol import Evaluation, one_if_same, setting_of
 from rllib_mec.evaluation.radio_limits import best_trades, power_range_w, snr_db, sum_rates
+from rllib_mec.network.defaults import CORRELATED
 from rllib_mec.network.path_loss import PAPER, states
 from rllib_mec.network.scenario import Scenario
-from rllib_mec.network.shadowing import CORRELATED
 
 BOUNDED = ("reward", "cost", "latency_ms")
 """Metrics that have a bound."""

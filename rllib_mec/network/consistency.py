@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rllib_mec.errors import MecError
-from rllib_mec.network.defaults import check_profile
+from rllib_mec.network.defaults import CORRELATED, check_profile
 from rllib_mec.network.mobility import GAUSS_MARKOV, RANDOM_WAYPOINT
 from rllib_mec.network.path_loss import PAPER
-from rllib_mec.network.shadowing import CORRELATED
 from rllib_mec.network.tr38901 import ENVIRONMENTS
 
 if TYPE_CHECKING:

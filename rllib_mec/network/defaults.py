@@ -26,6 +26,9 @@ PROFILES: dict[str, dict[str, Any]] = {
 SERVER_LATENCY_MS = {"resnet50": 8.603, "googlenet": 5.11, "mobilenet_v2": 4.10}
 """L0 of the paper's DNNs: ResNet-50's from Table IV, the others inferred from Table V at N = 1."""
 
+INDEPENDENT, CORRELATED = "independent", "correlated"
+"""Kinds of shadowing."""
+
 WALKING_MPS = 3.0 / 3.6
 """3 km/h, the speed of pedestrians in 3GPP TR 38.901."""
 

@@ -1,34 +1,23 @@
-"""How MDs move on the plane around the base station: where each is at a time.
-
-A place is a pure function of the episode's key, the MD and the time: it is followed from the
-episode's start, whatever was decided since, and at whatever times it is asked for. Whoever moves at
-random starts in the stationary regime. All stay in the ring between the least and the largest of
-``distance_range_m``; who would come nearer than the least goes round.
-"""
+"""How MDs move: the laws by name, traces, and checks; :mod:`.places` has where they are."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rllib_mec.compiled import compiled
 from rllib_mec.errors import MecError
 from rllib_mec.network import traces
-from rllib_mec.network.gauss_markov import velocities
-from rllib_mec.network.streams import DISTANCE, MOVEMENT, fold, uniform
-from rllib_mec.network.waypoints import waypoints
 
 if TYPE_CHECKING:
     from rllib_mec.network.scenario import Scenario
 
-Places = tuple[np.ndarray, np.ndarray]
-"""Distance, m, and direction, rad, of every MD as seen from the base station, each ``(B, N)``."""
-
 UNIFORM, RANDOM_WAYPOINT, GAUSS_MARKOV = "uniform", "random_waypoint", "gauss_markov"
+
+LAWS = (UNIFORM, RANDOM_WAYPOINT, GAUSS_MARKOV)
+"""Names of laws; anything else is the path of a trace."""
 
 HEADER = ("time_s", "device", "x_m", "y_m")
 """First line of a trace."""
@@ -46,8 +35,8 @@ def check_mobility(scenario: Scenario) -> None:
     Raises:
         MecError: There is no such law, a trace is bad, or there is no room to move.
     """
-    if traces.check_choice("mobility", scenario.mobility, tuple(LAWS)):
-        _read(scenario)
+    if traces.check_choice("mobility", scenario.mobility, LAWS):
+        tracks_of(scenario)
     for name in ("speed_range_mps", "pause_range_s"):
         low, high = getattr(scenario, name)
         if low > high:
@@ -87,97 +76,6 @@ def trace_of(scenario: Scenario) -> str | None:
     return None if scenario.mobility in LAWS else scenario.mobility
 
 
-def places(
-    scenario: Scenario, keys: np.ndarray, episode_keys: np.ndarray, time_ms: np.ndarray
-) -> Places:
-    """Where every MD of B worlds is.
-
-    Args:
-        scenario: Says how they move.
-        keys: Of the worlds' steps, ``(B,)`` uint64.
-        episode_keys: Of their episodes, ``(B,)`` uint64.
-        time_ms: Since the episodes' starts, ``(B,)``.
-    """
-    law = LAWS.get(scenario.mobility, _trace)
-    distances, directions = law(scenario, keys, episode_keys, time_ms)
-    if moves(scenario):
-        distances = distances.clip(*scenario.distance_range_m)
-    return distances, directions
-
-
-def _uniform(scenario: Scenario, keys: np.ndarray, *_: np.ndarray) -> Places:
-    """The paper's: distances drawn anew in every step; directions likewise."""
-    low, high = scenario.distance_range_m
-    drawn, directions = _drawn(keys, scenario.num_devices)
-    return low + (high - low) * drawn, directions
-
-
-@compiled
-def _drawn(keys, num_devices):
-    distances, directions = np.empty((len(keys), num_devices)), np.empty((len(keys), num_devices))
-    for b in range(len(keys)):
-        own = fold(keys[b], MOVEMENT)
-        for n in range(num_devices):
-            distances[b, n] = uniform(keys[b], n, DISTANCE)
-            directions[b, n] = 2.0 * math.pi * uniform(own, n, 0)
-    return distances, directions
-
-
-def _random_waypoint(
-    scenario: Scenario, _: np.ndarray, episode_keys: np.ndarray, time_ms: np.ndarray
-) -> Places:
-    """To a place drawn evenly on the ring, by the shortest way, at a drawn speed; then a pause.
-
-    Since nobody goes slower than the least speed, which is above 0, the mean speed does not decay;
-    and an episode starts within a leg or a pause, as long after others as you like (perfect
-    simulation: Le Boudec and Vojnović, IEEE INFOCOM 2005).
-    """
-    return waypoints(
-        episode_keys, time_ms, scenario.num_devices, scenario.distance_range_m,
-        scenario.speed_range_mps, scenario.pause_range_s,
-    )  # fmt: skip
-
-
-def _gauss_markov(
-    scenario: Scenario, _: np.ndarray, episode_keys: np.ndarray, time_ms: np.ndarray
-) -> Places:
-    """After every interval both parts of the velocity become α·v + √(1 − α²)·σ·w, w normal.
-
-    That is Liang and Haas' model (IEEE INFOCOM 1999) without drift: the speed is Rayleigh
-    distributed, so that σ is its mean over √(π/2). Off the ring's edges MDs bounce, which keeps
-    places spread evenly and the speed as it was.
-    """
-    return velocities(
-        episode_keys, time_ms, scenario.num_devices, scenario.distance_range_m,
-        scenario.mean_speed_mps / math.sqrt(math.pi / 2.0), scenario.velocity_memory,
-        scenario.velocity_interval_s,
-    )  # fmt: skip
-
-
-def _trace(
-    scenario: Scenario, _: np.ndarray, episode_keys: np.ndarray, time_ms: np.ndarray
-) -> Places:
-    """In straight lines between the places that a file has, from anywhere in it on.
-
-    Before its first line an MD is where that says, after its last one where that says; after the
-    file's end it begins anew.
-    """
-    tracks = _read(scenario)
-    last_ms = max(times_ms[-1] for times_ms, _, _ in tracks)
-    at_ms = (_starts(episode_keys) * last_ms + time_ms) % last_ms if last_ms else 0.0 * time_ms
-    x = np.stack([np.interp(at_ms, times_ms, own) for times_ms, own, _ in tracks], axis=1)
-    y = np.stack([np.interp(at_ms, times_ms, own) for times_ms, _, own in tracks], axis=1)
-    return np.hypot(x, y), np.arctan2(y, x)
-
-
-@compiled
-def _starts(episode_keys):
-    starts = np.empty(len(episode_keys))
-    for b in range(len(episode_keys)):
-        starts[b] = uniform(fold(episode_keys[b], MOVEMENT), 0, 0)
-    return starts
-
-
 def _place_in(where: str, cells: list[str], ring_m: tuple[float, float]) -> tuple[float, float]:
     """A place of a trace, if it lies on the ring."""
     try:
@@ -199,7 +97,15 @@ Track = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Times, ms, and places, m, of an MD in a trace."""
 
 
-def _read(scenario: Scenario) -> tuple[Track, ...]:
+def tracks_of(scenario: Scenario) -> tuple[Track, ...]:
+    """What the trace says that MDs follow, of each MD.
+
+    Args:
+        scenario: Its ``mobility`` is the path of the trace.
+
+    Raises:
+        MecError: There is no such file, or a line is bad: it says which, and what was expected.
+    """
     path, ring_m = scenario.mobility, scenario.distance_range_m
     return _read_trace(path, scenario.num_devices, ring_m, traces.changed_at("mobility", path))
 
@@ -221,11 +127,3 @@ def _read_trace(
             raise MecError(f"{path}: the trace has no line of device {n}")
     tracks = (np.array(own).T for own in found)
     return tuple((times_ms, x, y) for times_ms, x, y in tracks)
-
-
-LAWS: dict[str, Callable[..., Places]] = {
-    UNIFORM: _uniform,
-    RANDOM_WAYPOINT: _random_waypoint,
-    GAUSS_MARKOV: _gauss_markov,
-}
-"""Name of a law -> where it has MDs; anything else is the path of a trace."""

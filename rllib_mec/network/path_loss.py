@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rllib_mec.errors import MecError
-from rllib_mec.network.radio import channel_gain
 from rllib_mec.network.tr38901 import ENVIRONMENTS, OUTDOOR_SIGHT_M, Clutter, Losses
 
 if TYPE_CHECKING:
@@ -183,6 +182,8 @@ def mean_gains(distances_m: Any, scenario: Scenario) -> Any:
     """
     if scenario.path_loss == PAPER:
         exponent, reference_m = scenario.path_loss_exponent, scenario.reference_distance_m
+        from rllib_mec.network.radio import channel_gain  # compiled: devices do without numba
+
         return channel_gain(distances_m, 0.0, reference_m, exponent)
     return 10.0 ** (-_mean_losses_db(distances_m, scenario) / 10.0)
 

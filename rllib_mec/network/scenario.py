@@ -31,6 +31,7 @@ from rllib_mec.network.checks import (
 )
 from rllib_mec.network.consistency import check_together
 from rllib_mec.network.defaults import (
+    INDEPENDENT,
     PROFILES,
     SERVER_LATENCY_MS,
     WALKING_MPS,
@@ -40,7 +41,6 @@ from rllib_mec.network.groups import ChannelGroup, DeviceGroup, Group, ServerGro
 from rllib_mec.network.mobility import UNIFORM, check_mobility
 from rllib_mec.network.path_loss import PAPER, PAPERS_STD_DB, check_path_loss
 from rllib_mec.network.physics import Physics
-from rllib_mec.network.shadowing import INDEPENDENT
 
 if TYPE_CHECKING:
     from rllib_mec.dnn import PartitionTable

@@ -16,8 +16,6 @@ import numpy as np
 from rllib_mec.compiled import compiled
 from rllib_mec.network.streams import CHANNEL, fold, uniform
 
-INDEPENDENT, CORRELATED = "independent", "correlated"
-
 SIGHT, SHADOWING = 0, 1
 """What a field is for."""
 

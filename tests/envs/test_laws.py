@@ -351,6 +351,7 @@ WEIGHERS = {
     "envs/reward.py": "Eq. (8) of windows, MAHPPO's reward of slots",
     "envs/episodes.py": "Eq. (4), total_cost: no reward, but what a user pays",
     "evaluation/bound.py": "what no window costs less than; refused for other laws of rewards",
+    "algorithms/emh_ppo/set_scenario.py": "what networks see of a scenario",
     "policies/heuristics.py": "a device's own criterion for its cut, whatever the reward",
 }
 HANDED_ON_TO = ("total_cost", "cost")  # Eq. (4) of EpisodeMetrics

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rllib_mec.errors import MecError
-from rllib_mec.network.mobility import places
+from rllib_mec.network.places import places
 from rllib_mec.network.scenario import Scenario
 
 KEYS = np.random.default_rng(0).integers(0, 1 << 63, 4000, dtype=np.uint64)

@@ -126,7 +126,7 @@ def _of_world(mdp: MDP) -> np.ndarray:
 def _of_points(mdp: MDP, local_ms: np.ndarray) -> np.ndarray:
     """Of each MD's partition points, ``(N, S, ...)``."""
     scenario, physics = mdp.scenario, mdp.scenario.physics
-    before, bits, server, beside = np.moveaxis(physics.stage_work, 1, 0)
+    before, bits, server, beside = np.moveaxis(physics.stage_work[:, :4], 1, 0)
     scale = local_ms[:, None]
     most_bits = np.maximum(bits.max(1, keepdims=True), 1.0)
     energy = scenario.energy_weight * physics.local_energy_j / scale
