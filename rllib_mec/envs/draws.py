@@ -14,6 +14,7 @@ import numpy as np
 
 from rllib_mec.compiled import compiled
 from rllib_mec.network import path_loss, places, shadowing
+from rllib_mec.network.checks import OPEN
 from rllib_mec.network.defaults import CORRELATED
 from rllib_mec.network.radio import channel_gain
 from rllib_mec.network.scenario import Scenario
@@ -47,8 +48,8 @@ class Draw:
     keys: np.ndarray
     num_devices: int
     sample: int = 0
-    episode_keys: np.ndarray = None  # type: ignore[assignment]
-    time_ms: np.ndarray = None  # type: ignore[assignment]
+    episode_keys: np.ndarray = OPEN
+    time_ms: np.ndarray = OPEN
 
     def __post_init__(self) -> None:
         """Fill in what was left open."""
@@ -73,11 +74,6 @@ class Draw:
         """
         keys, episode_keys = step_keys(seeds, counters)
         return cls(keys, num_devices, sample, episode_keys, time_ms)
-
-    @property
-    def of_episode(self) -> Draw:
-        """The numbers of the worlds' episodes, the same in each of their steps."""
-        return dataclasses.replace(self, keys=self.episode_keys)
 
     def uniform(self, purpose: str | int) -> np.ndarray:
         """Numbers in (0, 1), ``(B, N)``.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rllib_mec.envs.actions import action_sizes
+
 if TYPE_CHECKING:
     from rllib_mec.envs.observation import State
     from rllib_mec.network.scenario import Scenario
@@ -24,12 +26,7 @@ def mask_shapes(num_envs: int, scenario: Scenario) -> dict[str, tuple[int, int, 
         num_envs: B.
         scenario: Says how many choices there are.
     """
-    sizes = {
-        "partition": scenario.num_points,
-        "channel": scenario.num_channels,
-        "server": scenario.num_servers,
-        "window": scenario.max_window,
-    }
+    sizes = action_sizes(scenario)
     return {name: (num_envs, scenario.num_devices, size) for name, size in sizes.items()}
 
 

@@ -73,6 +73,7 @@ class VectorTaskStream(VectorEnv):
         self._oldest_ms, self._recent = np.zeros(shape), np.zeros(shape)
         self._deadlines_ms = self.mdp.deadlines_ms
         self._presence = Presence.always(*shape, self.scenario.num_servers)
+        self._look()
         self._abandoned = np.zeros(self.num_envs, dtype=np.int64)
         return super().reset(seed)
 
@@ -127,12 +128,16 @@ class VectorTaskStream(VectorEnv):
         every.sort(axis=2)
         return every[..., : max(int(np.isfinite(every).sum(2).max(initial=0)), 1)]
 
-    def _settle(self) -> None:
-        """Bring tasks to what is left of the network where it has changed."""
+    def _look(self) -> None:
+        """See who is there now."""
         self._now = self._presence.at(self._clock_ms)
         self._next_server = next_up(self._now.servers_up)
+
+    def _settle(self) -> None:
+        """Bring tasks to what is left of the network where it has changed."""
         if not self.mdp.varies_in_presence:
             return
+        self._look()
         arrival_ms, begun = self._tasks.arrival_ms, self._tasks.begun
         fail_over(self._flight, begun, self._now.devices_up, self._next_server, self._physics)
         has_left = self._presence.visits_ms[..., 1] <= self._clock_ms[:, None] * SAME_INSTANT
@@ -153,11 +158,14 @@ class VectorTaskStream(VectorEnv):
 
     def _play(self, actions: Actions) -> VectorStep:
         mdp, shape = self.mdp, (self.num_envs, self.num_devices)
-        until_ms = np.minimum(self._presence.next_change(self._clock_ms), mdp.horizon_ms)
+        until_ms = np.full(self.num_envs, mdp.horizon_ms)
+        partition, channel, server = actions.partition, actions.channel, actions.server
+        if mdp.varies_in_presence:
+            until_ms = np.minimum(until_ms, self._presence.next_change(self._clock_ms))
+            partition, server = self._reachable(actions)
         windows = np.minimum(actions.window + 1, self._max_windows) * self._now.devices_up
         outcome = FlowOutcome.of(*shape, self.max_window, self.num_points)
         was_flying = self._flight.stage > 0
-        partition, channel, server = self._reachable(actions)
         power, gain = power_w(actions.power, self.scenario), self._gains()
 
         def play(worlds: slice) -> None:
@@ -195,8 +203,8 @@ class VectorTaskStream(VectorEnv):
             truncated=(step.truncated | (next_ms >= self.mdp.horizon_ms)) & ~is_over,
         )
 
-    def _reachable(self, actions: Actions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Partition points, channels and servers: who chose a server that is out gets the next.
+    def _reachable(self, actions: Actions) -> tuple[np.ndarray, np.ndarray]:
+        """Partition points and servers: who chose a server that is out gets the next.
 
         If all are out, tasks run fully on their MDs.
         """
@@ -204,7 +212,7 @@ class VectorTaskStream(VectorEnv):
         flat = actions.server.reshape(self.num_envs, -1)
         server = np.take_along_axis(self._next_server, flat, axis=1).reshape(shape)
         partition = np.where(server < 0, self.scenario.full_local, actions.partition)
-        return partition, actions.channel, np.maximum(server, 0)
+        return partition, np.maximum(server, 0)
 
     def _moved_on(self, step: VectorStep) -> VectorStep:
         self._clock_ms[step.truncated] = self.mdp.horizon_ms

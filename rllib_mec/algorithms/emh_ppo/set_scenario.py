@@ -72,8 +72,7 @@ def _of_devices(mdp: MDP, local_ms: np.ndarray) -> np.ndarray:
     """``(N, ...)``."""
     scenario, physics = mdp.scenario, mdp.scenario.physics
     energy = scenario.energy_weight * scenario.local_j / local_ms
-    deadlines = [device.deadline_ms for device in scenario.mobile_devices]
-    urgency = local_ms / np.array([np.inf if d is None else d for d in deadlines])
+    urgency = local_ms / scenario.deadlines_ms
     comes = float(mdp.tasks_arrive)
     return np.stack(
         [
