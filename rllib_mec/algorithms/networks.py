@@ -105,3 +105,16 @@ def mlp(sizes: Sequence[int], activation: type[nn.Module], out_gain: float | Non
         nn.init.zeros_(linear.bias)
         layers += [linear] if is_out else [linear, activation()]
     return nn.Sequential(*layers)
+
+
+def in_steps(x: torch.Tensor, num_steps: int) -> torch.Tensor:
+    """How far each of the first steps is filled, in [0, 1], ``(..., steps)``.
+
+    A network that sees ``x`` itself hardly tells one task more from one less.
+
+    Args:
+        x: In steps, ``(...)``.
+        num_steps: How many of them.
+    """
+    below = torch.arange(num_steps, device=x.device, dtype=x.dtype)
+    return (x.unsqueeze(-1) - below).clamp(0.0, 1.0)

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule, ModelConfig
-from rllib_mec.algorithms.networks import Layers, agent_heads, agent_layers, mlp
+from rllib_mec.algorithms.networks import Layers, agent_heads, agent_layers, in_steps, mlp
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import Natural, Switch, refuse_in_one_line
 
@@ -112,16 +112,7 @@ class EMHPPORLModule(JointRLModule):
         seen = [
             observation,
             ranks.flatten(-2),
-            _in_steps(falling, QUEUE_STEPS),
-            _in_steps(lead, LEAD_STEPS),
+            in_steps(falling / STEP, QUEUE_STEPS).flatten(-2),
+            in_steps(lead / STEP, LEAD_STEPS).flatten(-2),
         ]
         return torch.cat(seen, dim=-1)
-
-
-def _in_steps(x: torch.Tensor, num_steps: int) -> torch.Tensor:
-    """How far each of the first steps is filled, in [0, 1], ``(..., N)`` to ``(..., N * steps)``.
-
-    A network that sees ``x`` itself hardly tells one task more from one less.
-    """
-    below = torch.arange(num_steps, device=x.device, dtype=x.dtype)
-    return (x.unsqueeze(-1) / STEP - below).clamp(0.0, 1.0).flatten(-2)

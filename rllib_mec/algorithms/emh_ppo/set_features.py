@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from rllib_mec.algorithms.emh_ppo.set_scenario import ScenarioFeatures
+from rllib_mec.algorithms.networks import in_steps
 from rllib_mec.envs import laws
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.observation import specification
@@ -241,14 +242,3 @@ def _of_queues(queues: torch.Tensor, mean_tasks: torch.Tensor) -> list[torch.Ten
         in_steps(queues, QUEUE_STEPS),
         *(in_steps(x, FEW_STEPS) for x in few),
     ]
-
-
-def in_steps(x: torch.Tensor, num_steps: int) -> torch.Tensor:
-    """How far each of the first steps is filled, in [0, 1], ``(..., steps)``.
-
-    Args:
-        x: ``(...)``.
-        num_steps: How many of them.
-    """
-    below = torch.arange(num_steps, device=x.device, dtype=x.dtype)
-    return (x.unsqueeze(-1) - below).clamp(0.0, 1.0)

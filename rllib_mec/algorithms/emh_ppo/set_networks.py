@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from rllib_mec.algorithms.distributions import HybridActionLayout
-from rllib_mec.algorithms.emh_ppo.set_features import FEW_STEPS, HAS_TASKS, RANK, in_steps
-from rllib_mec.algorithms.networks import FIRST_LOG_STD, HEADS_GAIN, mlp
+from rllib_mec.algorithms.emh_ppo.set_features import FEW_STEPS, HAS_TASKS, RANK
+from rllib_mec.algorithms.networks import FIRST_LOG_STD, HEADS_GAIN, in_steps, mlp
 
 Sizes = Mapping[str, tuple[int, int]]
 """Kind -> how many there are of it, and the width of their features."""
