@@ -119,11 +119,14 @@ def run_engine(
             np.array([4 + m if own_work else 2 for m in range(world.num_servers)]),
         ),
     )
-    decisions = Decisions(world.partition, world.channel, world.server, world.power_w)
+    # Copies, as a view that is read only is a type of its own, and each costs a compilation.
+    decisions = Decisions(
+        *map(np.array, (world.partition, world.channel, world.server, world.power_w))
+    )
     records = engine.Records(np.zeros((num_devices, slots, 3)), np.zeros((num_devices, slots)))
     make, go = KERNELS.get(kernel, (make_scratch, advance))
     scratch = make(num_devices, world.num_channels, world.num_servers)
-    release = np.zeros((0, 0)) if world.release_ms is None else world.release_ms
+    release = np.zeros((0, 0)) if world.release_ms is None else np.array(world.release_ms)
     waited_for = np.ones(num_devices, dtype=bool) if awaited is None else awaited
     coming = Coming(release, waited_for, stop_after)
     clock = 0.0
