@@ -112,7 +112,8 @@ def check_actions(
         is_within = (values >= 0) & (values <= most)
         if not is_within.all():
             raise MecError(f"{label} must lie in [0, {most}], but has {values[~is_within].flat[0]}")
-        arrays[key] = np.ascontiguousarray(values, dtype=np.float64 if is_power else np.int64)
+        # One kind of array for the kernels, which are compiled anew for those that are read-only.
+        arrays[key] = np.require(values, np.float64 if is_power else np.int64, ["C", "W"])
     return arrays
 
 
@@ -180,8 +181,8 @@ def power_w(action: np.ndarray, scenario: Scenario) -> np.ndarray:
     """
     action = np.asarray(action, dtype=float)
     watts = np.empty(action.size)
-    limits_dbm = np.broadcast_to(_limits_dbm(scenario), action.shape)
-    _watts(action.ravel(), limits_dbm.ravel(), scenario.power_scale == "dbm", watts)
+    limits_dbm = np.broadcast_to(_limits_dbm(scenario), action.shape).flatten()
+    _watts(action.ravel(), limits_dbm, scenario.power_scale == "dbm", watts)
     return watts.reshape(action.shape)
 
 

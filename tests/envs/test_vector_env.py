@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rllib_mec.envs import TaskWindowMDP, task_window_v0
+from rllib_mec.envs import TaskStreamMDP, TaskWindowMDP, TimeSlotMDP, task_window_v0
 from rllib_mec.envs.actions import power_w
 from rllib_mec.errors import MecError
 from rllib_mec.network.defaults import PROFILES
+from rllib_mec.network.flow import play_flow
 from rllib_mec.network.scenario import Scenario
+from rllib_mec.network.slots import play_slots
+from rllib_mec.network.windows import play_windows
 from rllib_mec.policies import LocalOnly, RandomPolicy
 
 KEYS = ("partition", "channel", "server", "power", "window")
@@ -43,6 +46,22 @@ def uniform_actions(scenario, num_envs, *, partition=0, power=0.5, window=4):
 def assert_same_step(first, second):
     for name, one, two in zip(first._fields, first, second, strict=True):
         np.testing.assert_array_equal(one, two, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("mdp_class", "kernel"),
+    [(TaskWindowMDP, play_windows), (TimeSlotMDP, play_slots), (TaskStreamMDP, play_flow)],
+)
+def test_actions_that_are_read_only_compile_nothing_anew(mdp_class, kernel):
+    mdp = mdp_class(Scenario(num_devices=2))
+    actions = RandomPolicy(mdp, 1).decide(mdp.make(3).observation())
+    first = mdp.make(3, seed=0).step(actions)
+    compiled = kernel.signatures
+    for values in actions.values():
+        values.flags.writeable = False
+    again = mdp.make(3, seed=0).step(actions)
+    np.testing.assert_array_equal(again.reward, first.reward)
+    assert kernel.signatures == compiled and not actions["window"].flags.writeable
 
 
 @pytest.mark.parametrize("profile", PROFILES)
