@@ -159,7 +159,8 @@ def test_stock_algorithms_train_on_it(ray_session, algorithm, presence):
         config.environment("mec_task_stream_v0", env_config=env_config)
         .env_runners(num_env_runners=0, num_envs_per_env_runner=2)
         .multi_agent(policies={"shared"}, policy_mapping_fn=one_policy_for_all)
-        .training(train_batch_size_per_learner=256)
+        .training(train_batch_size_per_learner=256, num_epochs=1)
+        .reporting(min_time_s_per_iteration=0)  # APPO's are of 10 s
     )
     built = config.build_algo()
     try:
