@@ -5,6 +5,8 @@ import torch
 
 from rllib_mec.dnn import build_model, model_names, partition_table, split, trace
 
+pytestmark = pytest.mark.no_cover  # other tests run the same lines, on smaller DNNs
+
 # One of each family runs with weights; what the family needs for its least input.
 SMALL = {
     "alexnet": 64,

@@ -23,6 +23,7 @@ def calibrated(module, x):
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # other tests run the same lines, on smaller DNNs
 @pytest.mark.parametrize("dnn", ["resnet50", "googlenet", "mobilenet_v2"])
 def test_every_point_of_the_papers_dnns_is_bit_exact(dnn):
     torch.manual_seed(0)
