@@ -142,7 +142,9 @@ def test_fig15_refuses_bad_input_in_one_line(fig15, capsys, command, message):
 
 
 @pytest.mark.slow
-def test_every_task_of_a_small_run_ends_with_the_right_answer(tmp_path, capsys):
+def test_every_task_of_a_small_run_ends_with_the_right_answer(tmp_path, capsys, monkeypatch):
+    for name, few in (("_PROBES", 4), ("_ROUNDS", 2)):  # how exact the prediction is does not count
+        monkeypatch.setattr(f"rllib_mec.testbed.emulation.{name}", few)
     json_file, csv_file = tmp_path / "run.json", tmp_path / "run.csv"
     command = "testbed --model mobilenet_v3_small --devices 2 --tasks 4 --slowdown 2"
     command += f" --json {json_file} --csv {csv_file}"
