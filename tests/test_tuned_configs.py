@@ -26,9 +26,11 @@ def test_says_what_it_trains_and_keeps_a_checkpoint(path):
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # what trains is measured in tests/algorithms
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONFIGS)))
 def test_builds_and_trains_until_an_episode_has_ended(path, ray_session, monkeypatch):
     config = load(path).config
+    config.training(train_batch_size_per_learner=256, minibatch_size=128, num_epochs=1)
     if getattr(config, "demonstrations", 0):  # as it is, but for a planner that hardly searches
         config.training(demonstrations=512, imitation_epochs=1)
         quick = PlannerBudget(refined=1, rounds=1, proposals=1, samples=8, final_samples=8)
