@@ -57,11 +57,11 @@ def only_trial(tmp_path, name="tiny"):
     return trial
 
 
-def start(*argv):
+def start(*argv, **environment):
     """The command in a process of its own, as from a shell."""
     return subprocess.Popen(
         [sys.executable, "-m", "rllib_mec.cli.rllib", *map(str, argv)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -131,7 +131,8 @@ def test_resume_after_kill_goes_on_from_the_last_periodic_checkpoint(
         stop={"training_iteration": 100000},
         checkpoint_config={"checkpoint_frequency": 2, "num_to_keep": 2},
     )
-    process = start("train", "file", path)
+    address = ray_session.get_runtime_context().gcs_address  # a Ray of its own takes seconds more
+    process = start("train", "file", path, RAY_ADDRESS=address)
     trials = tmp_path / "results" / "tiny"
 
     def state_is_newer_than_two_checkpoints():
