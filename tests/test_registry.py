@@ -210,7 +210,7 @@ def in_a_process(tmp_path, script, **files):
         env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "RAY_worker_niceness": "0"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=550,
     )
 
 
@@ -285,94 +285,74 @@ def test_a_plugin_that_fails_is_one_line_and_breaks_nothing(tmp_path):
     assert gone.endswith("ModuleNotFoundError: No module named 'no_such_plugin'")
 
 
-REMOTE = """
-    import dataclasses
-    import sys
+SCRIPT = """
     import ray
     import rllib_mec
+    from ray import tune
+    from rllib_mec.algorithms.emh_ppo import EMHPPO, EMHPPOConfig
     from rllib_mec.algorithms.multi_agent_env import one_policy_for_all
     from rllib_mec.envs import TaskWindowMDP
 
     SHARED = 7
 
-    class Own(TaskWindowMDP):
-        env_id = "of_the_script_v0"
+    class Early(TaskWindowMDP):
+        env_id = "registered_before_ray_starts_v0"
+
+    class Late(TaskWindowMDP):
+        env_id = "registered_after_it_v0"
 
         def __str__(self):
             return f"the script's {SHARED}"
+
+    class MyEMHPPO(EMHPPO):
+        pass
 
     def tiny():
         from torch import nn
         return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(784, 5))
 
-    if __name__ == "__main__":
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    def train_in_remote_env_runners():
         from ray.rllib.algorithms.ppo import PPOConfig
-        from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
-        rllib_mec.register_env(Own)
-        rllib_mec.register_dnn("tiny", tiny, input=(3, 16, 16))
         env_config = {"dnn": "tiny", "server_latency_ms": 2.0, "num_devices": 2, "mean_tasks": 3}
-        stock = (
-            PPOConfig()
-            .multi_agent(policies={"shared"}, policy_mapping_fn=one_policy_for_all)
-            .training(train_batch_size_per_learner=32, minibatch_size=16, num_epochs=1)
-        )
-        own = EMHPPOConfig().training(demonstrations=0, num_epochs=1, minibatch_size=16)
-        own.training(train_batch_size_per_learner=32)
-        for config, env in ((stock, "of_the_script_v0"), (own, "mec_task_window_v0")):
+        stock = PPOConfig().multi_agent(
+            policies={"shared"}, policy_mapping_fn=one_policy_for_all)
+        for config, env in ((stock, Late.env_id), (EMHPPOConfig(), "mec_task_window_v0")):
             config.environment(env, env_config=env_config).env_runners(
                 num_env_runners=1, num_envs_per_env_runner=2)
+            config.training(train_batch_size_per_learner=32, minibatch_size=16, num_epochs=1)
             algorithm = config.build_algo()
             result = algorithm.train()
             assert result["num_env_steps_sampled_lifetime"] >= 32
             algorithm.stop()
         print("trained")
-"""
 
-
-@pytest.mark.slow
-def test_what_a_script_registers_works_in_remote_env_runners(tmp_path):
-    done = in_a_process(tmp_path, REMOTE)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.endswith("trained\n")
-
-
-TUNE = """
-    import ray
-    from ray import tune
-    import rllib_mec
-    from rllib_mec.algorithms.emh_ppo import EMHPPO, EMHPPOConfig
-    from rllib_mec.envs import TaskWindowMDP
-
-    class Own(TaskWindowMDP):
-        env_id = "of_the_script_v0"
-
-    class MyEMHPPO(EMHPPO):
-        pass
-
-    if __name__ == "__main__":
-        rllib_mec.register_env(Own)  # before Ray starts
-        rllib_mec.register_algorithm("Mine", MyEMHPPO)
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-        config = EMHPPOConfig().environment("of_the_script_v0", env_config={"num_devices": 2})
-        config.training(
-            demonstrations=0, num_epochs=1, minibatch_size=16, train_batch_size_per_learner=32)
+    def train_in_a_trial():
+        config = EMHPPOConfig().environment(Early.env_id, env_config={"num_devices": 2})
+        config.training(num_epochs=1, minibatch_size=16, train_batch_size_per_learner=32)
         config.env_runners(num_env_runners=1, num_envs_per_env_runner=2)
         run_config = tune.RunConfig(
             stop={"training_iteration": 1}, storage_path=STORAGE, verbose=0)
         results = tune.Tuner("Mine", param_space=config, run_config=run_config).fit()
         assert results.num_errors == 0, results.errors
         print("tuned")
+
+    if __name__ == "__main__":
+        rllib_mec.register_env(Early)
+        rllib_mec.register_algorithm("Mine", MyEMHPPO)
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        rllib_mec.register_env(Late)
+        rllib_mec.register_dnn("tiny", tiny, input=(3, 16, 16))
+        train_in_remote_env_runners()
+        train_in_a_trial()
 """
 
 
 @pytest.mark.slow
-def test_what_a_script_registers_works_in_a_tune_trial(tmp_path):
-    done = in_a_process(
-        tmp_path, f"STORAGE = {str(tmp_path / 'results')!r}\n" + textwrap.dedent(TUNE)
-    )
+def test_what_a_script_registers_works_in_remote_env_runners_and_in_a_tune_trial(tmp_path):
+    storage = f"STORAGE = {str(tmp_path / 'results')!r}\n"
+    done = in_a_process(tmp_path, storage + textwrap.dedent(SCRIPT))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.endswith("tuned\n")
+    assert done.stdout.startswith("trained\n") and done.stdout.endswith("tuned\n")
 
 
 def test_a_pettingzoo_env_of_ones_own_is_taken_as_it_is():
