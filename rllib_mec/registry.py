@@ -39,6 +39,8 @@ ALGORITHMS = Table(
         "HPPO": "rllib_mec.algorithms.h_ppo:HPPO",
         "MAHPPO": "rllib_mec.algorithms.mahppo:MAHPPO",
         "AgileNN": "rllib_mec.algorithms.agile_nn:AgileNN",
+        "MAPPO": "rllib_mec.algorithms.mappo:MAPPO",
+        "MAT": "rllib_mec.algorithms.mat:MAT",
     },
     check="rllib_mec.plugin:algorithm_class",
 )

@@ -41,7 +41,19 @@ def draw_actions(
         ``actions``, tensors ``(B, N, D)`` by head, ``window`` ``(B, N)``; ``task_logp``
         ``(B, N, D, 4)``, ``window_logp`` ``(B, N)``, and ``action_logp`` ``(B,)``, their sum.
     """
-    actions = dist.sample(generator=generator) if explore else dist.mode()
+    return with_logp(dist, dist.sample(generator=generator) if explore else dist.mode())
+
+
+def with_logp(dist: HybridActionDistribution, actions: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Drawn actions, with the log-probabilities that the learner needs.
+
+    Args:
+        dist: What they were drawn from.
+        actions: The actions.
+
+    Returns:
+        As of :func:`draw_actions`.
+    """
     logp = dist.head_logp(actions)
     task_logp = torch.stack([logp[head] for head in TASK_HEADS], dim=-1)
     return {
@@ -175,7 +187,7 @@ class Actor:
         batch.update({name: torch.from_numpy(mask) for name, mask in masks.items()})
         forward = self._module.forward_exploration if explore else self._module.forward_inference
         with torch.no_grad():
-            outputs: Any = forward(batch)
+            outputs: Any = forward(batch, generator=self._generator)
         inputs = outputs[Columns.ACTION_DIST_INPUTS]
         if not bool(torch.isfinite(inputs).all()):
             raise TrainingDiverged(
@@ -184,9 +196,11 @@ class Actor:
         if at_random:
             inputs = self._layout.masked(torch.zeros_like(inputs), batch)
             outputs[Columns.ACTION_DIST_INPUTS] = inputs
+            outputs.pop(Columns.ACTIONS, None)
         dist = HybridActionDistribution(inputs, self._layout)
         if self._module_to_env is None:
-            outputs.update(draw_actions(dist, explore, self._generator))
+            if Columns.ACTIONS not in outputs:
+                outputs.update(draw_actions(dist, explore, self._generator))
         else:
             outputs = self._module_to_env(
                 batch=outputs, metrics_prefix_key=(MODULE_TO_ENV_CONNECTOR,), **shared

@@ -116,9 +116,11 @@ class JointModulePolicy(Policy):
         masks = {name: torch.from_numpy(mask) for name, mask in seen.items()}
         with torch.no_grad():
             outputs = self.module.forward_inference({Columns.OBS: obs, **masks})
-        inputs = outputs[Columns.ACTION_DIST_INPUTS]
-        dist = self.module.get_inference_action_dist_cls().from_logits(inputs)
-        return self.module.layout.playable(dist.to_deterministic().sample())
+        if (actions := outputs.get(Columns.ACTIONS)) is None:
+            inputs = outputs[Columns.ACTION_DIST_INPUTS]
+            dist = self.module.get_inference_action_dist_cls().from_logits(inputs)
+            actions = dist.to_deterministic().sample()
+        return self.module.layout.playable(actions)
 
 
 class AgentModulesPolicy(Policy):

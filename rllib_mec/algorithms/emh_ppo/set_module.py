@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from pydantic import InstanceOf
 from pydantic.dataclasses import dataclass
+from torch import nn
 from typing_extensions import Self
 
 from rllib_mec.algorithms.distributions import HybridActionLayout
@@ -61,11 +62,11 @@ class SetRLModule(JointRLModule):
     """
 
     carries_over = True
-    model_config_cls = SetModelConfig
+    model_config_cls: type[SetModelConfig] = SetModelConfig
 
     def setup(self) -> None:
         """Build the networks for an MDP."""
-        config = SetModelConfig.from_dict(self.model_config)
+        config = self.model_config_cls.from_dict(self.model_config)
         assert config.mdp is not None  # by the algorithm's config
         size = laws.size_of(config.mdp)
         if self.observation_space.shape != (size,):  # type: ignore[union-attr]
@@ -75,14 +76,27 @@ class SetRLModule(JointRLModule):
             )
         self.seen = SetFeatures(config.mdp, {k: Part(*v) for k, v in (config.parts or {}).items()})
         self._sizes = self.seen.sizes
-        self.actor = SetActor(
-            self._sizes,
-            self.seen.points.shape[-1],
-            config.width,
-            config.num_layers,
-            config.num_heads,
+        self.actor = self.make_actor(config)
+        self.critic = self.make_critic(config)
+
+    def make_actor(self, config: SetModelConfig) -> SetActor:
+        """The actor.
+
+        Args:
+            config: Sizes of the networks.
+        """
+        num_of_point = self.seen.points.shape[-1]
+        return SetActor(
+            self._sizes, num_of_point, config.width, config.num_layers, config.num_heads
         )
-        self.critic = SetCritic(self._sizes, config.critic_hidden, self.layout.max_window)
+
+    def make_critic(self, config: SetModelConfig) -> nn.Module:
+        """The critic, of task slots.
+
+        Args:
+            config: Sizes of the networks.
+        """
+        return SetCritic(self._sizes, config.critic_hidden, self.layout.max_window)
 
     def features(self, observation: torch.Tensor) -> torch.Tensor:
         """Features of devices, servers, channels and world, flat; see the base class."""
@@ -101,13 +115,15 @@ class SetRLModule(JointRLModule):
         Raises:
             MecError: It shows what the networks have no inputs for.
         """
+        own = self.layout
+        per_task = own.num_decisions == own.max_window
         layout = HybridActionLayout(
             num_devices=mdp.scenario.num_devices,
             max_window=mdp.scenario.max_window,
             num_points=mdp.scenario.num_points,
             num_channels=mdp.scenario.num_channels,
             num_servers=mdp.scenario.num_servers,
-            num_decisions=mdp.scenario.max_window,
+            num_decisions=mdp.scenario.max_window if per_task else 1,
         )
         module = type(self)(
             observation_space=state_space(laws.size_of(mdp)),

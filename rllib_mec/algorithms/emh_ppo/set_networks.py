@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -18,7 +19,8 @@ Sizes = Mapping[str, tuple[int, int]]
 POINTED_AT = ("channels", "servers")
 
 _NUM_OF_TURN = 3 * 3 + 1
-_NUM_OF_SLOT = FEW_STEPS + 2
+NUM_OF_SLOT = FEW_STEPS + 2
+"""Features of a task slot."""
 
 
 def split(features: torch.Tensor, sizes: Sizes) -> dict[str, torch.Tensor]:
@@ -53,20 +55,51 @@ class Attention(nn.Module):
         self.hidden = nn.Linear(width, 2 * width)
         self.out = nn.Linear(2 * width, width)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        seen: torch.Tensor | None = None,
+        may_see: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The tokens after it, ``(B, tokens, width)``.
 
         Args:
             tokens: Likewise.
+            seen: What they attend to, ``(B, others, width)``; each other by default.
+            may_see: Which of these each may attend to, bool, ``(B, tokens, others)``; all by
+                default.
         """
-        query, key, value = (
-            each.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for each in self.projected(self.norms[0](tokens)).chunk(3, dim=-1)
-        )
+        query, key, value = self._heads(tokens)
+        if seen is not None:
+            _, key, value = self._heads(seen)
         # For few tokens twice as fast as torch's own.
-        weights = (query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])).softmax(-1)
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        if may_see is not None:
+            scores = scores.masked_fill(~may_see.unsqueeze(1), -math.inf)
+        weights = scores.softmax(-1)
         tokens = tokens + self.attended((weights @ value).transpose(1, 2).flatten(-2))
         return tokens + self.out(torch.relu(self.hidden(self.norms[1](tokens))))
+
+    def _heads(self, tokens: torch.Tensor) -> list[torch.Tensor]:
+        """Query, key and value of every token, ``(B, heads, tokens, width of a head)`` each."""
+        return [
+            each.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for each in self.projected(self.norms[0](tokens)).chunk(3, dim=-1)
+        ]
+
+
+class Encoded(NamedTuple):
+    """What the heads decide from.
+
+    Attributes:
+        devices: Tokens of the MDs after attention among them, ``(B, N, width)``.
+        points: Tokens of each MD's partition points, ``(N, S, width)``.
+        pointed: Tokens of each kind of :data:`POINTED_AT`, ``(B, number, width)``.
+    """
+
+    devices: torch.Tensor
+    points: torch.Tensor
+    pointed: Mapping[str, torch.Tensor]
 
 
 class SetActor(nn.Module):
@@ -94,7 +127,7 @@ class SetActor(nn.Module):
         self.layers = nn.ModuleList(Attention(width, num_heads) for _ in range(num_layers))
         self.norm = nn.LayerNorm(width)
         self.of_device = nn.Linear(width, 2 * width)
-        self.of_slot = nn.Linear(_NUM_OF_SLOT, 2 * width, bias=False)
+        self.of_slot = nn.Linear(NUM_OF_SLOT, 2 * width, bias=False)
         self.hidden = nn.Linear(2 * width, width)
         self.split = [width, width, width, _NUM_OF_TURN, _NUM_OF_TURN, 2, 1]
         self.heads = nn.Linear(width, sum(self.split))
@@ -113,6 +146,15 @@ class SetActor(nn.Module):
             points: Features of each MD's partition points, ``(N, S, ...)``.
             layout: Sizes of the action.
         """
+        return self.decide(self.encode(of, points), of["devices"], layout)
+
+    def encode(self, of: Mapping[str, torch.Tensor], points: torch.Tensor) -> Encoded:
+        """The tokens.
+
+        Args:
+            of: Features of each kind, as of :func:`split`.
+            points: Features of each MD's partition points, ``(N, S, ...)``.
+        """
         points = self.points(points)
         pointed = {kind: torch.relu(self.inputs[kind](of[kind])) for kind in POINTED_AT}
         world = self.inputs["world"](of["world"])
@@ -121,18 +163,30 @@ class SetActor(nn.Module):
         tokens = torch.relu(torch.cat([devices, world], dim=1))
         for layer in self.layers:
             tokens = layer(tokens)
-        own = self.of_device(self.norm(tokens[:, :-1])).unsqueeze(2)
-        slots = self.of_slot(_slots(layout.max_window, own))
+        return Encoded(tokens[:, :-1], points, pointed)
+
+    def decide(
+        self, encoded: Encoded, devices: torch.Tensor, layout: HybridActionLayout
+    ) -> torch.Tensor:
+        """The distribution's inputs, ``(B, N, layout.num_inputs)``.
+
+        Args:
+            encoded: The tokens.
+            devices: The MDs' features, which say whose turn it is.
+            layout: Sizes of the action.
+        """
+        own = self.of_device(self.norm(encoded.devices)).unsqueeze(2)
+        slots = self.of_slot(slot_features(layout.max_window, own))
         x = torch.relu(self.hidden(torch.relu(own + slots)))  # (B, N, W_max, width)
         to_point, to_channel, to_server, *turns, power, window = self.heads(x).split(
             self.split, dim=-1
         )
         scale = 1.0 / math.sqrt(x.shape[-1])
-        logits = [torch.einsum("bnxk,nsk->bnxs", to_point, points) * scale]
+        logits = [torch.einsum("bnxk,nsk->bnxs", to_point, encoded.points) * scale]
         for kind, query, turn in zip(POINTED_AT, (to_channel, to_server), turns, strict=True):
-            keys = self.pointed[kind](pointed[kind])
+            keys = self.pointed[kind](encoded.pointed[kind])
             scores = torch.einsum("bnxk,bmk->bnxm", query, keys) * scale
-            taken = _turns(of["devices"], layout.max_window, keys.shape[1])
+            taken = _turns(devices, layout.max_window, keys.shape[1])
             logits.append(scores + (turn.unsqueeze(-2) * taken).sum(-1))
         decisions = torch.cat([*logits, power], dim=-1)[:, :, : layout.num_decisions]
         return torch.cat([decisions.flatten(2), window.squeeze(-1)], dim=-1)
@@ -153,7 +207,7 @@ class SetCritic(nn.Module):
         self._sizes, self._max_window = sizes, max_window
         self.devices = mlp([sizes["devices"][1], hidden, hidden], nn.ReLU, out_gain=None)
         self.pooled = mlp([2 * hidden + sizes["world"][1], hidden], nn.ReLU, out_gain=None)
-        self.of_slot = nn.Linear(_NUM_OF_SLOT, hidden, bias=False)
+        self.of_slot = nn.Linear(NUM_OF_SLOT, hidden, bias=False)
         self.out = mlp([hidden, hidden, 1], nn.ReLU, out_gain=1.0)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -165,13 +219,18 @@ class SetCritic(nn.Module):
         of = split(features.reshape(-1, features.shape[-1]), self._sizes)
         devices = self.devices(of["devices"])
         pooled = torch.cat([devices.mean(1), devices.amax(1), of["world"][:, 0]], dim=-1)
-        slots = self.of_slot(_slots(self._max_window, pooled))
+        slots = self.of_slot(slot_features(self._max_window, pooled))
         values = self.out(torch.relu(self.pooled(pooled).unsqueeze(1) + slots)).squeeze(-1)
         return values.unflatten(0, features.shape[:-1])
 
 
-def _slots(number: int, like: torch.Tensor) -> torch.Tensor:
-    """What tells task slots apart, ``(W_max, ...)``."""
+def slot_features(number: int, like: torch.Tensor) -> torch.Tensor:
+    """What tells task slots apart, ``(W_max, ...)``.
+
+    Args:
+        number: W_max.
+        like: A tensor of the same device and type.
+    """
     slot = torch.arange(number, device=like.device, dtype=like.dtype)
     scales = torch.stack([slot / number, slot.log1p() / 2.0], dim=-1)
     return torch.cat([in_steps(slot, FEW_STEPS), scales], dim=-1)
