@@ -29,8 +29,8 @@ def load_policy(path: str | pathlib.Path, where: MDP | Scenario | None = None) -
     Args:
         path: As for :func:`rllib_mec.checkpoints.find_checkpoint`.
         where: The MDP it is to decide in, or a scenario for its task-window MDP; that which it was
-            trained on by default. Only networks that are functions of sets (EMH-PPO's with
-            ``model_config: {model: set}``) take one of another shape.
+            trained on by default. Only networks that are functions of sets (MAPPO's, MAT's, and
+            EMH-PPO's with ``model_config: {model: set}``) take one of another shape.
 
     Returns:
         The policy.

@@ -15,11 +15,13 @@ from rllib_mec.algorithms.emh_ppo import EMHPPO, EMHPPOConfig
 from rllib_mec.algorithms.h_ppo import HPPOConfig
 from rllib_mec.algorithms.joint_ppo.settings import SETTINGS, Honoured
 from rllib_mec.algorithms.mahppo import MAHPPOConfig
+from rllib_mec.algorithms.mappo import MAPPOConfig
+from rllib_mec.algorithms.mat import MATConfig
 from rllib_mec.errors import MecError
 from rllib_mec.experiments import config_schema, experiment
 
 ENV = "mec_task_window_v0"
-CONFIGS = [EMHPPOConfig, AgileNNConfig, HPPOConfig, MAHPPOConfig]
+CONFIGS = [EMHPPOConfig, AgileNNConfig, HPPOConfig, MAHPPOConfig, MAPPOConfig, MATConfig]
 NAN, INF = math.nan, math.inf
 REFUSED_OR_REMOVED = {
     name

@@ -77,7 +77,7 @@ def test_without_a_mask_nothing_is_changed_or_copied():
     assert not set(batch) & set(MASKS.values())
 
 
-@pytest.mark.parametrize("name", ["EMH-PPO", "H-PPO", "MAHPPO"])
+@pytest.mark.parametrize("name", ["EMH-PPO", "H-PPO", "MAHPPO", "MAPPO", "MAT"])
 def test_the_learner_has_the_mask_that_was_drawn_by(name):
     config = small(type(ALGORITHMS.load(name).get_default_config()), **LIMITED)
     runner = make_runner(config)

@@ -173,7 +173,7 @@ def test_stock_algorithms_train_on_it(ray_session, algorithm, presence):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["H-PPO", "MAHPPO", "AgileNN"])
+@pytest.mark.parametrize("name", ["H-PPO", "MAHPPO", "AgileNN", "MAPPO", "MAT"])
 def test_the_rivals_train_on_it(ray_session, name):
     config: Any = algorithm_class(name).get_default_config()
     config = (

@@ -29,7 +29,7 @@ def config_of(name, **training):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["EMH-PPO", "H-PPO", "MAHPPO", "AgileNN"])
+@pytest.mark.parametrize("name", ["EMH-PPO", "H-PPO", "MAHPPO", "AgileNN", "MAPPO", "MAT"])
 def test_it_trains_saves_and_decides(name, ray_session, tmp_path):
     algorithm = config_of(name).build_algo()
     try:
