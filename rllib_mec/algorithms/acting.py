@@ -28,7 +28,10 @@ GENERATOR = "generator"
 
 @torch.no_grad()
 def draw_actions(
-    dist: HybridActionDistribution, explore: bool, generator: torch.Generator | None
+    dist: HybridActionDistribution,
+    explore: bool,
+    generator: torch.Generator | None,
+    drawn: dict[str, torch.Tensor] | None = None,
 ) -> dict[str, Any]:
     """Draw an action of all MDs, with the log-probabilities that the learner needs.
 
@@ -36,24 +39,15 @@ def draw_actions(
         dist: The policy in B worlds.
         explore: Whether to draw, or to take the most likely action.
         generator: Source of randomness, torch's global one by default.
+        drawn: What a module has drawn already by itself.
 
     Returns:
         ``actions``, tensors ``(B, N, D)`` by head, ``window`` ``(B, N)``; ``task_logp``
         ``(B, N, D, 4)``, ``window_logp`` ``(B, N)``, and ``action_logp`` ``(B,)``, their sum.
     """
-    return with_logp(dist, dist.sample(generator=generator) if explore else dist.mode())
-
-
-def with_logp(dist: HybridActionDistribution, actions: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Drawn actions, with the log-probabilities that the learner needs.
-
-    Args:
-        dist: What they were drawn from.
-        actions: The actions.
-
-    Returns:
-        As of :func:`draw_actions`.
-    """
+    actions = drawn
+    if actions is None:
+        actions = dist.sample(generator=generator) if explore else dist.mode()
     logp = dist.head_logp(actions)
     task_logp = torch.stack([logp[head] for head in TASK_HEADS], dim=-1)
     return {
@@ -65,7 +59,7 @@ def with_logp(dist: HybridActionDistribution, actions: dict[str, torch.Tensor]) 
 
 
 class DrawActions(ConnectorV2):
-    """Draws actions from ``action_dist_inputs``, where there are no ``actions`` yet.
+    """Draws actions from ``action_dist_inputs``, where the module has not done so by itself.
 
     It stands in the place of RLlib's ``GetActions``, from which it differs in that it draws from
     the env runner's own generator and keeps the log-probability of each head.
@@ -80,7 +74,9 @@ class DrawActions(ConnectorV2):
         shared_data: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Add ``actions`` and log-probabilities to ``batch``; see RLlib's base class.
+        """Add ``actions`` and log-probabilities to ``batch``, if they are not there.
+
+        See RLlib's base class.
 
         Args:
             rl_module: The joint module.
@@ -92,9 +88,11 @@ class DrawActions(ConnectorV2):
         Returns:
             The batch.
         """
-        if Columns.ACTIONS not in batch:
+        if TASK_LOGP not in batch:
             dist = HybridActionDistribution(batch[Columns.ACTION_DIST_INPUTS], rl_module.layout)
-            batch.update(draw_actions(dist, bool(explore), (shared_data or {}).get(GENERATOR)))
+            generator = (shared_data or {}).get(GENERATOR)
+            drawn = batch.get(Columns.ACTIONS)
+            batch.update(draw_actions(dist, bool(explore), generator, drawn))
         return batch
 
 
@@ -199,8 +197,8 @@ class Actor:
             outputs.pop(Columns.ACTIONS, None)
         dist = HybridActionDistribution(inputs, self._layout)
         if self._module_to_env is None:
-            if Columns.ACTIONS not in outputs:
-                outputs.update(draw_actions(dist, explore, self._generator))
+            drawn = outputs.get(Columns.ACTIONS)
+            outputs.update(draw_actions(dist, explore, self._generator, drawn))
         else:
             outputs = self._module_to_env(
                 batch=outputs, metrics_prefix_key=(MODULE_TO_ENV_CONNECTOR,), **shared

@@ -11,7 +11,6 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.columns import Columns
 from torch import nn
 
-from rllib_mec.algorithms.acting import with_logp
 from rllib_mec.algorithms.distributions import (
     HEADS,
     HybridActionDistribution,
@@ -206,10 +205,10 @@ class MATRLModule(MAPPORLModule):
         none = turns.new_zeros((*turns.shape, layout.num_decisions))
         actions: dict[str, torch.Tensor] = dict.fromkeys(HEADS, none)
         actions.update(window=none[..., 0], power=none.to(devices.dtype))
-        outputs: dict[str, Any] = {}
+        inputs = None
         for turn in range(layout.num_devices):
-            inputs = self.actor.follow(encoded, devices, turns, actions, layout)
-            inputs = layout.masked(inputs, batch)
+            given = self.actor.follow(encoded, devices, turns, actions, layout)
+            inputs = layout.masked(given, batch)
             dist = HybridActionDistribution(inputs, layout)
             drawn = dist.sample(generator=generator) if explore else dist.mode()
             mine = turns == turn
@@ -217,8 +216,7 @@ class MATRLModule(MAPPORLModule):
                 head: torch.where(mine.view(*mine.shape, *[1] * (new.ndim - 2)), new, actions[head])
                 for head, new in drawn.items()
             }
-            outputs = {Columns.ACTION_DIST_INPUTS: inputs, **with_logp(dist, actions)}
-        return outputs
+        return {Columns.ACTION_DIST_INPUTS: inputs, Columns.ACTIONS: actions}
 
     def _forward_exploration(
         self, batch: dict[str, Any], generator: torch.Generator | None = None, **kwargs: Any

@@ -50,6 +50,9 @@ class JointRLModule(TorchRLModule, ValueFunctionAPI):
     The forward methods return ``action_dist_inputs`` ``(B, N, layout.num_inputs)``, from which
     :class:`~rllib_mec.algorithms.distributions.HybridActionDistribution` makes actions;
     :meth:`compute_values` returns ``(B, W_max)``, or ``(B, 1)`` of a critic of whole windows.
+    A module whose MDs decide one after the other draws by itself: its exploration and inference
+    return ``actions`` too, drawn with the keyword ``generator``, and its ``action_dist_inputs`` are
+    those given the actions before.
 
     A subclass builds :attr:`critic` in ``setup`` and implements :meth:`actor_outputs`.
 
