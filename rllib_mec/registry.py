@@ -65,19 +65,23 @@ POLICIES = Table(
 VIEW_ARGUMENTS = ("actions", "power_levels", "fixed_partition", "observe_mask")
 """Arguments of an environment that say how agents see their actions."""
 
+RANDOMIZE = "randomize"
+"""Key of an ``env_config`` for scenarios to be drawn in training."""
+
 
 def make_mdp(name: str, env_config: Mapping[str, Any]) -> MDP:
     """The MDP that an environment runs.
 
     Args:
         name: A name of :data:`ENVIRONMENTS`, or a class path.
-        env_config: The environment's keyword arguments; how it is seen does not matter.
+        env_config: The environment's keyword arguments; how it is seen, and what is drawn besides
+            in training, does not matter.
 
     Raises:
         MecError: A key is unknown, with the nearest one suggested, or a value is bad.
     """
-    seen = {"render_mode", *VIEW_ARGUMENTS}
-    fields = {key: value for key, value in env_config.items() if key not in seen}
+    others = {"render_mode", RANDOMIZE, *VIEW_ARGUMENTS}
+    fields = {key: value for key, value in env_config.items() if key not in others}
     return ENVIRONMENTS.load(name).mdp_class.from_dict(fields)
 
 

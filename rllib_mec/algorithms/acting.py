@@ -120,7 +120,6 @@ class Actor:
 
     Args:
         module: The joint module.
-        layout: Sizes of the action.
         pipelines: Env-to-module and module-to-env, each ``None`` if it is to be left out.
         generator: Source of randomness.
         metrics: Where the connectors log.
@@ -129,14 +128,12 @@ class Actor:
     def __init__(
         self,
         module: Any,
-        layout: HybridActionLayout,
         pipelines: tuple[Any | None, Any | None],
         generator: torch.Generator,
         metrics: Any,
     ):
         """Keep what it decides by."""
         self._module = module
-        self._layout = layout
         self._env_to_module, self._module_to_env = pipelines
         self._generator = generator
         self._metrics = metrics
@@ -169,6 +166,7 @@ class Actor:
         Raises:
             TrainingDiverged: The module's outputs are not finite.
         """
+        layout: HybridActionLayout = self._module.layout
         shared: Any = {
             "rl_module": self._module,
             "episodes": episodes,
@@ -192,10 +190,10 @@ class Actor:
                 f"training diverged at iteration {iteration}: the policy's outputs are not finite"
             )
         if at_random:
-            inputs = self._layout.masked(torch.zeros_like(inputs), batch)
+            inputs = layout.masked(torch.zeros_like(inputs), batch)
             outputs[Columns.ACTION_DIST_INPUTS] = inputs
             outputs.pop(Columns.ACTIONS, None)
-        dist = HybridActionDistribution(inputs, self._layout)
+        dist = HybridActionDistribution(inputs, layout)
         if self._module_to_env is None:
             drawn = outputs.get(Columns.ACTIONS)
             outputs.update(draw_actions(dist, explore, self._generator, drawn))
@@ -209,5 +207,5 @@ class Actor:
             }
         outputs = convert_to_numpy(outputs)
         actions = outputs.pop(Columns.ACTIONS)
-        played = self._layout.playable(outputs.pop(Columns.ACTIONS_FOR_ENV, actions))
+        played = layout.playable(outputs.pop(Columns.ACTIONS_FOR_ENV, actions))
         return Decision(actions, played, {**outputs, **masks}, dist)

@@ -13,6 +13,7 @@ import torch
 from ray.rllib.core.distribution.distribution import Distribution
 
 from rllib_mec.envs.masks import MASKS
+from rllib_mec.envs.mdp import MDP
 
 TASK_HEADS = ("partition", "channel", "server", "power")
 """Heads that decide about tasks."""
@@ -63,6 +64,24 @@ class HybridActionLayout:
             num_channels=sizes["channel"],
             num_servers=sizes["server"],
             num_decisions=num_decisions,
+        )
+
+    @classmethod
+    def of(cls, mdp: MDP, *, per_task: bool = True) -> HybridActionLayout:
+        """The layout of the joint action in an MDP.
+
+        Args:
+            mdp: The MDP.
+            per_task: Whether each task of a window has a decision of its own.
+        """
+        scenario = mdp.scenario
+        return cls(
+            num_devices=scenario.num_devices,
+            max_window=scenario.max_window,
+            num_points=scenario.num_points,
+            num_channels=scenario.num_channels,
+            num_servers=scenario.num_servers,
+            num_decisions=scenario.max_window if per_task else 1,
         )
 
     def joint_space(self) -> gym.spaces.Dict:

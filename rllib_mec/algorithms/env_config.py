@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rllib_mec.algorithms.randomize import refuse_randomize
 from rllib_mec.envs.action_views import view_of
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError, one_line
@@ -44,6 +45,7 @@ def check_env_config(config: Any) -> None:
                 f"render_mode={given['render_mode']!r}, and use rllib-mec render"
             )
     check_mdp(str(config.env), config.env_config)
+    refuse_randomize(config)
 
 
 def check_mdp(env: str, env_config: Mapping[str, Any]) -> MDP:

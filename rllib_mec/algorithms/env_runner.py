@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -29,16 +30,18 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, SAMPLE_TIMER, WEIGHTS_SEQ_NO
 
 from rllib_mec.algorithms.acting import Actor, Decision
+from rllib_mec.algorithms.columns import SCENARIO
 from rllib_mec.algorithms.distributions import HybridActionLayout
 from rllib_mec.algorithms.episodes import BulkEpisodes, LiveEpisodes, Spaces
+from rllib_mec.algorithms.randomize import Pool
 from rllib_mec.algorithms.recording import EpisodeRecorder
 from rllib_mec.algorithms.sampler import Decide, Sampler
 from rllib_mec.algorithms.sampling_metrics import SamplingMetrics
 from rllib_mec.envs import laws
 from rllib_mec.envs.episodes import evaluation_distance_m
+from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.observation import state_space
 from rllib_mec.envs.vector import VectorEnv
-from rllib_mec.registry import make_mdp
 
 COMPONENT_WORLDS = "worlds"
 
@@ -54,6 +57,9 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
     In training, :meth:`sample` returns what each world has done, as RLlib's episodes; those that
     are cut go on in the next call. In evaluation it runs whole episodes of the paper's protocol
     (the mean number of tasks, a fixed distance, shadowing on).
+
+    Where scenarios are drawn (``env_config: {randomize: ...}``), each has worlds of its own here. A
+    call in training plays one of them, whose turn it is by the number of updates of the weights.
 
     Callbacks and connectors work as in RLlib's ``SingleAgentEnvRunner``, to which all MDs together
     are one agent. Episodes are built in bulk, unless the user's ``on_episode_*`` callbacks or
@@ -87,30 +93,20 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         seed = self._seed if self._seed is not None else torch.seed() % (1 << 31)
         self._generator = torch.Generator().manual_seed(seed)
         module = self.module[DEFAULT_MODULE_ID]
-        self._actor = Actor(module, self.layout, self._pipelines, self._generator, self.metrics)
+        self._actor = Actor(module, self._pipelines, self._generator, self.metrics)
 
     def make_env(self) -> None:
         """Make the batch of worlds from ``config.env_config``, and the connectors around them."""
         config = self.config
-        self.mdp = make_mdp(config.env, config.env_config)
+        self.pool = Pool.of(config)
+        self.mdp = self.pool.base
         self.scenario = self.mdp.scenario
         self._num_envs = config.num_envs_per_env_runner
-        entropy = [0 if self._seed is None else self._seed, self._index]
+        self._entropy = [0 if self._seed is None else self._seed, self._index]
         if self._seed is None:
-            entropy = list(np.random.SeedSequence().generate_state(2))
-        # World b's seed is this plus b: spread the runners so far that they never share a world.
-        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        self.env = self.mdp.make(self._num_envs, seed)
-        self.env.num_threads = config.num_threads_per_env_runner
-        self.layout = HybridActionLayout(
-            num_devices=self.scenario.num_devices,
-            max_window=self.scenario.max_window,
-            num_points=self.env.num_points,
-            num_channels=self.scenario.num_channels,
-            num_servers=self.scenario.num_servers,
-            num_decisions=self.scenario.max_window if config.decision_per_task else 1,
-        )
-        self._spaces = Spaces(state_space(laws.size_of(self.mdp)), self.layout.joint_space())
+            self._entropy = list(np.random.SeedSequence().generate_state(2))
+        self.env = self._worlds(self.mdp)
+        self._spaces = self._spaces_of(self.mdp)
         spaces = {INPUT_ENV_SPACES: self._spaces, INPUT_ENV_SINGLE_SPACES: self._spaces}
         # Under these names Ray's EnvRunnerGroup looks for them.
         self._env_to_module = config.build_env_to_module_connector(spaces=spaces)
@@ -129,7 +125,19 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             config.env_config, worker_index=self._index, num_workers=self.num_workers
         )
         self._call_back("on_environment_created", env=self.env, env_context=context)
-        self._training: Sampler | None = None  # its episodes begin when there is a module
+        self._samplers: dict[int, Sampler] = {}  # their episodes begin when there is a module
+
+    def _worlds(self, mdp: MDP, *more_entropy: int) -> VectorEnv:
+        """Worlds to train in."""
+        # World b's seed is this plus b: spread the runners so far that they never share a world.
+        seed = int(np.random.SeedSequence([*self._entropy, *more_entropy]).generate_state(1)[0])
+        env = mdp.make(self._num_envs, seed)
+        env.num_threads = self.config.num_threads_per_env_runner
+        return env
+
+    def _spaces_of(self, mdp: MDP) -> Spaces:
+        layout = HybridActionLayout.of(mdp, per_task=self.config.decision_per_task)
+        return Spaces(state_space(laws.size_of(mdp)), layout.joint_space())
 
     def make_module(self) -> None:
         """Make the joint module."""
@@ -137,11 +145,34 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         self.module = spec.build()
 
     @property
-    def training(self) -> Sampler:
-        """The worlds in training, with the episodes that run in them."""
-        if self._training is None:
-            self._training = self._sampler(self.env)
-        return self._training
+    def layout(self) -> HybridActionLayout:
+        """Sizes of the joint action where the module decides at present."""
+        return self.module[DEFAULT_MODULE_ID].layout
+
+    def training(self, scenario: int = 0) -> Sampler:
+        """The worlds in training, with the episodes that run in them.
+
+        Args:
+            scenario: Index of the pool's.
+        """
+        if scenario not in self._samplers:
+            mdp = self.pool.mdps[scenario]
+            env = self.env if mdp is self.pool.base else self._worlds(mdp, 1 + scenario)
+            self._samplers[scenario] = self._sampler(env)
+        return self._samplers[scenario]
+
+    @contextlib.contextmanager
+    def _deciding_in(self, mdp: MDP) -> Iterator[None]:
+        """Have the module decide in a scenario of the pool, and then in the config's own again."""
+        if mdp is self.pool.base:
+            yield
+            return
+        module = self.module[DEFAULT_MODULE_ID]
+        module.bind(mdp)
+        try:
+            yield
+        finally:
+            module.bind(self.mdp)
 
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
         """Spaces of the global state and of the joint action; and of what the module sees."""
@@ -189,23 +220,13 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             at_random=random_actions,
             iteration=self._weights_seq_no,
         )
-        training = self.training
         with self.metrics.log_time(SAMPLE_TIMER):
             if num_episodes is not None:
                 samples = self._evaluate(num_episodes, decide)
             elif config.in_evaluation:
                 samples = self._evaluate_for(num_timesteps or 1, decide)
-            elif num_timesteps is None and config.batch_mode == "complete_episodes":
-                samples = training.play_to_the_end(decide, self.credit)
             else:
-                if force_reset:
-                    training.begin()
-                steps = (
-                    config.get_rollout_fragment_length(self._index)
-                    if num_timesteps is None
-                    else math.ceil(num_timesteps / self._num_envs)
-                )
-                samples = training.play(steps, decide, self.credit)
+                samples = self._train(num_timesteps, decide, force_reset=force_reset)
             self._call_back("on_sample_end", samples=samples)
         if self._recorder is not None:
             self._recorder.add(samples)
@@ -214,6 +235,31 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
         self.num_env_steps_sampled_lifetime += num_steps
         self._sampling_metrics.log_steps(self.metrics, num_steps)
         return samples
+
+    def _train(
+        self, num_timesteps: float | None, decide: Decide, *, force_reset: bool
+    ) -> list[SingleAgentEpisode]:
+        """Steps, or whole episodes, of the scenario whose turn it is."""
+        turn = self.pool.turn(self._weights_seq_no)
+        training = self.training(turn)
+
+        def outputs(env: VectorEnv, decision: Decision) -> dict[str, np.ndarray]:
+            more = self.credit(env, decision)
+            if len(self.pool) > 1:
+                more[SCENARIO] = np.full(env.num_envs, turn)
+            return more
+
+        with self._deciding_in(self.pool.mdps[turn]):
+            if num_timesteps is None and self.config.batch_mode == "complete_episodes":
+                return training.play_to_the_end(decide, outputs)
+            if force_reset:
+                training.begin()
+            steps = (
+                self.config.get_rollout_fragment_length(self._index)
+                if num_timesteps is None
+                else math.ceil(num_timesteps / self._num_envs)
+            )
+            return training.play(steps, decide, outputs)
 
     def credit(self, env: VectorEnv, decision: Decision) -> dict[str, np.ndarray]:
         """What else an episode keeps of a decision in training; nothing here.
@@ -257,6 +303,7 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
 
     def _sampler(self, env: VectorEnv) -> Sampler:
         """VectorEnv to play, with live episodes where the user looks at them."""
+        spaces = self._spaces if env.mdp is self.mdp else self._spaces_of(env.mdp)
         looked_at = any(self._has_callback(name) for name in EPISODE_CALLBACKS)
         if looked_at or any(self._pipelines):
 
@@ -265,9 +312,9 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
                 kwargs = {"env": env, "env_index": world, "rl_module": module, **kwargs}
                 self._call_back(name, episode=episode, **kwargs)
 
-            episodes: Any = LiveEpisodes(self._spaces, notify, self.config.episode_lookback_horizon)
+            episodes: Any = LiveEpisodes(spaces, notify, self.config.episode_lookback_horizon)
         else:
-            episodes = BulkEpisodes(self._spaces)
+            episodes = BulkEpisodes(spaces)
         return Sampler(env, episodes, self._sampling_metrics)
 
     def _has_callback(self, name: str) -> bool:
@@ -317,14 +364,17 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
                 state[name] = pipeline.get_state()
         if self._check_component(COMPONENT_WORLDS, components, not_components):
             state[COMPONENT_WORLDS] = {
-                **self.training.get_state(),
                 "worker_index": self._index,
                 "generator": self._generator.get_state().numpy(),
+                "scenarios": {
+                    i: {**sampler.get_state(), "shape": str(sampler.env.mdp.shape)}
+                    for i, sampler in self._samplers.items()
+                },
             }
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore a state; worlds of another runner or of another number are left alone.
+        """Restore a state; worlds of another runner, number or shape are left alone.
 
         See the base class.
         """
@@ -342,13 +392,13 @@ class TaskWindowEnvRunner(EnvRunner, Checkpointable):
             self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, 0)
             self._num_evaluated = 0
         worlds = state.get(COMPONENT_WORLDS)
-        if (
-            worlds is not None
-            and worlds["worker_index"] == self._index
-            and len(worlds["observation"]) == self._num_envs
-        ):
-            self.training.set_state(worlds)
-            self._generator.set_state(torch.from_numpy(worlds["generator"].copy()))
+        if worlds is None or worlds["worker_index"] != self._index:
+            return
+        for i, own in worlds["scenarios"].items():
+            fits = i < len(self.pool) and own["shape"] == str(self.pool.mdps[i].shape)
+            if fits and len(own["observation"]) == self._num_envs:
+                self.training(i).set_state(own)
+                self._generator.set_state(torch.from_numpy(worlds["generator"].copy()))
 
     def _connectors(self) -> dict[str, ConnectorPipelineV2]:
         return {

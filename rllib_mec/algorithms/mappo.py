@@ -14,8 +14,7 @@ from typing_extensions import Self
 from rllib_mec.algorithms.columns import WINDOW_ADVANTAGES
 from rllib_mec.algorithms.distributions import TASK_HEADS
 from rllib_mec.algorithms.emh_ppo.set_features import SetFeatures, own_parts
-from rllib_mec.algorithms.emh_ppo.set_module import SetModelConfig, SetRLModule
-from rllib_mec.algorithms.emh_ppo.set_networks import SetCritic
+from rllib_mec.algorithms.emh_ppo.set_module import SetRLModule
 from rllib_mec.algorithms.joint_ppo import (
     ClippedTerm,
     JointPPO,
@@ -132,6 +131,7 @@ class MAPPORLModule(SetRLModule):
     The MDs see each other by attention, then each has its own distribution from its own token.
     """
 
-    def make_critic(self, config: SetModelConfig) -> SetCritic:
-        """The critic, of what all MDs show; see the base class."""
-        return SetCritic(self._sizes, config.critic_hidden, max_window=1)
+    @property
+    def num_values(self) -> int:
+        """One, of what all MDs show; see the base class."""
+        return 1

@@ -19,11 +19,13 @@ from pydantic import (
     model_validator,
 )
 
+from rllib_mec.algorithms.randomize import BETWEEN, NUM_SCENARIOS
 from rllib_mec.envs import networks
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.experiments.search_space import GRID, SAMPLERS
 from rllib_mec.network.checks import Count, Positive, Whole, refusal
 from rllib_mec.network.scenario import Scenario
+from rllib_mec.registry import RANDOMIZE
 
 
 class _Keys(BaseModel):
@@ -139,6 +141,18 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [{"enum": list(networks.names())}, {"$ref": "#/$defs/Search"}],
         "description": "What a network by name has, where it is not set here.",
     }
+    fields[RANDOMIZE] = {
+        "type": "object",
+        "properties": {
+            NUM_SCENARIOS: {"type": "integer", "minimum": 1},
+            **{name: {"$ref": "#/$defs/Drawn"} for name in (*scenario["properties"], networks.KEY)},
+        },
+        "description": "Training draws scenarios: what these fields may be, beside the others' "
+        "values; for networks that fit any scenario.",
+    }
+    ends = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    between = {"type": "object", "properties": {BETWEEN: ends}, "required": [BETWEEN]}
+    drawn = {"anyOf": [{"type": "array", "minItems": 1}, between | {"additionalProperties": False}]}
     # An environment has arguments besides: slot_ms, or whatever an env of the user's takes.
     env_config = {"type": "object", "properties": fields}
     experiment["properties"]["config"] |= {
@@ -154,7 +168,7 @@ def json_schema() -> dict[str, Any]:
         "minProperties": 1,
         "maxProperties": 1,
         "additionalProperties": {"$ref": "#/$defs/Experiment"},
-        "$defs": {**definitions, "Experiment": experiment, "Search": search},
+        "$defs": {**definitions, "Experiment": experiment, "Search": search, "Drawn": drawn},
     }
 
 

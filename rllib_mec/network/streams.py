@@ -26,6 +26,9 @@ MOVEMENT, CHANNEL = 1 << 38, (1 << 38) + 1
 PLANNING_SEED, DEMONSTRATION_SEED = 1 << 62, 3 << 61
 """Where the seeds of the worlds that a policy is made in begin, far from those of evaluations."""
 
+RANDOMIZE_STREAM = 1 << 40
+"""What comes before a seed where scenarios are drawn."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)

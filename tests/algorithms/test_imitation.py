@@ -122,8 +122,8 @@ def test_average_reward_counts_rewards_from_their_running_mean():
         for r, pipeline in zip((centred, plain), pipelines, strict=True)
     ]
     np.testing.assert_array_equal(batches[0]["window"], batches[1]["window"])
-    share = pipelines[0][PerTaskAdvantages][0].average_share
-    assert share is not None and share < 0
+    share = pipelines[0][PerTaskAdvantages][0].average_shares[0]
+    assert share < 0
     # The last window before the end of the batch: the same value follows it in both.
     advantages = [b[Columns.VALUE_TARGETS][-8:] for b in batches]
     np.testing.assert_allclose(advantages[0], advantages[1] - share, atol=1e-4)

@@ -132,7 +132,7 @@ def test_a_state_holds_the_kl_coefficient_and_the_running_mean_of_the_rewards(co
     state = learner.get_state()
     # A divergence far below its target halves the coefficient.
     assert state["kl_coeffs"] == {DEFAULT_MODULE_ID: 1.5}
-    assert state["learner_connector"]["PerTaskAdvantages"]["average_share"] < 0
+    assert state["learner_connector"]["PerTaskAdvantages"]["average_shares"][0] < 0
     other.set_state(state)
     assert other.get_state()["kl_coeffs"] == state["kl_coeffs"]
     assert other.get_state()["learner_connector"] == state["learner_connector"]

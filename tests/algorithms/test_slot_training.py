@@ -46,7 +46,7 @@ def test_a_restored_runner_goes_on_with_the_tasks_in_flight():
     runner = make_runner()
     runner.sample(num_timesteps=64)
     state = runner.get_state()
-    assert state["worlds"]["worlds"]["flight"]["stage"].any()
+    assert state["worlds"]["scenarios"][0]["worlds"]["flight"]["stage"].any()
     expected = train_batch(runner, runner.sample(num_timesteps=64))
     other = make_runner()
     other.set_state(state)

@@ -17,6 +17,7 @@ from rllib_mec.algorithms.emh_ppo.set_features import SetFeatures, own_parts
 from rllib_mec.algorithms.emh_ppo.set_module import SetRLModule
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
+from rllib_mec.algorithms.randomize import Pool
 from rllib_mec.envs import laws
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import Count, Natural, Switch
@@ -78,7 +79,7 @@ class EMHPPOConfig(JointPPOConfig):
                 above; 0 does without. These windows are not counted as env steps.
             demonstrations: Task windows of a :class:`~rllib_mec.policies.Planner` that actor and
                 critic imitate before the first iteration; 0 starts from scratch, as the paper does.
-                They are not counted as env steps.
+                They are not counted as env steps. Drawn scenarios have an equal share each.
             imitation_epochs: Passes over the demonstrations.
             **kwargs: Those of :meth:`JointPPOConfig.training`.
 
@@ -190,12 +191,16 @@ class EMHPPO(JointPPO):
 
     def _imitate_planner(self) -> None:
         config = self.config
-        mdp = make_mdp(str(config.env), config.env_config)
+        pool = Pool.of(config)
         # Plans of one place, whose powers follow the distance: those of several are 7 % better in
         # profile "si", but the networks do not learn which of them belongs where.
-        planner = Planner(mdp, budget=PlannerBudget(places=1))
-        batch = demonstrate(planner, config.demonstrations, config)
-        self.learner_group.foreach_learner(lambda learner: learner.imitate(batch))
+        budget = PlannerBudget(places=1)
+        number = -(-config.demonstrations // len(pool))
+        batches = [
+            demonstrate(Planner(mdp, budget=budget), number, config, scale)
+            for mdp, scale in zip(pool.mdps, pool.reward_scales, strict=True)
+        ]
+        self.learner_group.foreach_learner(lambda learner: learner.imitate(*batches))
         self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group)
 
     @classmethod

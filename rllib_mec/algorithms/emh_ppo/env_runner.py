@@ -40,8 +40,9 @@ class EMHPPOEnvRunner(TaskWindowEnvRunner):
             Args:
                 actions: As ``simulate`` takes them.
             """
-            return env.simulate(actions).reward / self.config.reward_scale
+            return env.simulate(actions).reward / scale
 
+        scale = self.pool.reward_scales[self.pool.turn(self._weights_seq_no)]
         actions = decision.played
         credit = np.zeros(actions["window"].shape, dtype=np.float32)
         own = reward(actions)

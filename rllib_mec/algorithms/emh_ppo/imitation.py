@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from rllib_mec.algorithms.gae import per_task_gae
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
 from rllib_mec.envs import laws
 from rllib_mec.envs.masks import MASKS
+from rllib_mec.envs.mdp import MDP
 from rllib_mec.network.streams import DEMONSTRATION_SEED
 from rllib_mec.policies.policy import Policy
 
@@ -38,13 +40,16 @@ MOST_TASKS = 1.2
 """Longest of the equal queues, as a share of the mean number of tasks."""
 
 
-def demonstrate(teacher: Policy, num_windows: int, config: Any) -> SampleBatch:
+def demonstrate(
+    teacher: Policy, num_windows: int, config: Any, reward_scale: float | None = None
+) -> SampleBatch:
     """Let a policy decide, to learn from it.
 
     Args:
         teacher: Decides.
         num_windows: Task windows, rounded up to whole steps of all worlds.
         config: The algorithm's config: number of worlds, seed, and how rewards are learned from.
+        reward_scale: What rewards are divided by; the config's by default.
 
     Returns:
         The windows with ``obs``, masks, the heads' actions, ``played`` and ``value_targets``.
@@ -54,6 +59,7 @@ def demonstrate(teacher: Policy, num_windows: int, config: Any) -> SampleBatch:
     parts = []
     for share in (1.0, SHORT_EPISODES):
         columns, rewards, terminated = _play(teacher, num_steps, share, config)
+        rewards = rewards / (reward_scale or config.reward_scale)
         average = rewards.mean() if average is None else average
         # Discounted returns: the critic knows nothing yet.
         unknown = np.zeros((num_steps + 1, *rewards.shape[1:]))
@@ -96,43 +102,56 @@ def _play(
         step = worlds.step(actions)
         played = step.played.astype(np.float32)
         rows.append({**actions, **masks, Columns.OBS: observation, PLAYED: played})
-        rewards.append(step.task_rewards / config.reward_scale)
+        rewards.append(step.task_rewards)
         terminated.append(step.terminated)
         beginning = step.terminated
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     return columns, np.stack(rewards), np.stack(terminated)
 
 
-def imitate(module: JointRLModule, batch: SampleBatch, *, num_epochs: int, seed: int) -> float:
+def imitate(
+    module: JointRLModule,
+    *batches: SampleBatch,
+    num_epochs: int,
+    seed: int,
+    mdps: Sequence[MDP] = (),
+) -> float:
     """Fit actor and critic of a joint module to demonstrations, by maximum likelihood.
 
     Args:
         module: Changed in place.
-        batch: Windows with ``obs``, the heads' actions, ``played`` and ``value_targets``.
-        num_epochs: Passes over the batch, with a learning rate that falls linearly.
+        *batches: Windows with ``obs``, the heads' actions, ``played`` and ``value_targets``, each
+            of one MDP; minibatches of all come in mixed order.
+        num_epochs: Passes over the batches, with a learning rate that falls linearly.
         seed: Seed of the order of windows and of the noise on the powers.
+        mdps: Those that the batches are of, where there are several; the module is then bound to
+            one of them in the end.
 
     Returns:
         The loss of the last epoch.
     """
-    data = {
-        name: torch.from_numpy(batch[name])
-        for name in (*HEADS, Columns.OBS, PLAYED, Columns.VALUE_TARGETS, *MASKS.values())
-        if name in batch
-    }
+    data = [
+        {
+            name: torch.from_numpy(batch[name])
+            for name in (*HEADS, Columns.OBS, PLAYED, Columns.VALUE_TARGETS, *MASKS.values())
+            if name in batch
+        }
+        for batch in batches
+    ]
     device = next(module.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(module.parameters(), lr=LEARNING_RATE, fused=True)
-    steps_an_epoch = max(batch.count // MINIBATCH_SIZE, 1)
+    steps_an_epoch = sum(max(batch.count // MINIBATCH_SIZE, 1) for batch in batches)
     schedule = torch.optim.lr_scheduler.LinearLR(
         optimizer, 1.0, LEAST_RATE, total_iters=num_epochs * steps_an_epoch
     )
     loss_sum = 0.0
     for _ in range(num_epochs):
         loss_sum = 0.0
-        order = torch.randperm(batch.count, generator=generator)
-        for rows in order.split(MINIBATCH_SIZE)[:steps_an_epoch]:
-            part = {name: values[rows] for name, values in data.items()}
+        for index, rows in _minibatches([batch.count for batch in batches], generator):
+            if mdps:
+                module.bind(mdps[index])  # type: ignore[operator]  # it carries over
+            part = {name: values[rows] for name, values in data[index].items()}
             part["power"] = part["power"] + POWER_NOISE * torch.randn(
                 part["power"].shape, generator=generator
             )
@@ -143,6 +162,19 @@ def imitate(module: JointRLModule, batch: SampleBatch, *, num_epochs: int, seed:
             schedule.step()
             loss_sum += loss.item()
     return loss_sum / steps_an_epoch
+
+
+def _minibatches(
+    counts: Sequence[int], generator: torch.Generator
+) -> list[tuple[int, torch.Tensor]]:
+    """Batches and rows of them, each row at most once, in random order."""
+    drawn = []
+    for index, count in enumerate(counts):
+        parts = torch.randperm(count, generator=generator).split(MINIBATCH_SIZE)
+        drawn += [(index, rows) for rows in parts[: max(count // MINIBATCH_SIZE, 1)]]
+    if len(counts) == 1:
+        return drawn
+    return [drawn[i] for i in torch.randperm(len(drawn), generator=generator).tolist()]
 
 
 def _loss(module: JointRLModule, batch: dict[str, Any]) -> torch.Tensor:

@@ -17,6 +17,7 @@ from rllib_mec.algorithms.joint_ppo.learner import (
     ClippedTerm,
     JointPPOTorchLearner,
 )
+from rllib_mec.algorithms.randomize import Pool, is_randomized
 
 WINDOW_LOSS = "window_loss"
 
@@ -24,16 +25,18 @@ WINDOW_LOSS = "window_loss"
 class EMHPPOTorchLearner(JointPPOTorchLearner):
     """Every task slot of every MD has its own probability ratio and its own advantage."""
 
-    def imitate(self, demonstrations: SampleBatch) -> None:
+    def imitate(self, *demonstrations: SampleBatch) -> None:
         """Warm start the module; every learner does the same, so that they stay equal.
 
         Args:
-            demonstrations: Of :func:`~rllib_mec.algorithms.emh_ppo.imitation.demonstrate`.
+            *demonstrations: Of :func:`~rllib_mec.algorithms.emh_ppo.imitation.demonstrate`, in each
+                scenario that is trained on.
         """
         config = self.config
         imitate(
             self.module[DEFAULT_MODULE_ID].unwrapped(),
-            demonstrations,
+            *demonstrations,
+            mdps=Pool.of(config).mdps if is_randomized(config) else (),
             num_epochs=config.imitation_epochs,
             seed=config.seed or 0,
         )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import InstanceOf
 from pydantic.dataclasses import dataclass
+from ray.rllib.core.columns import Columns
 from torch import nn
 from typing_extensions import Self
 
 from rllib_mec.algorithms.distributions import HybridActionLayout
 from rllib_mec.algorithms.emh_ppo.set_features import Part, SetFeatures
-from rllib_mec.algorithms.emh_ppo.set_networks import SetActor, SetCritic, split
+from rllib_mec.algorithms.emh_ppo.set_networks import SetActor, SetCritic, Sizes, split
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule, ModelConfig
 from rllib_mec.envs import laws
 from rllib_mec.envs.mdp import MDP
@@ -53,6 +54,14 @@ class SetModelConfig(ModelConfig):
             )
 
 
+class _Place(NamedTuple):
+    """An MDP to decide in, and what follows from it."""
+
+    mdp: MDP
+    seen: SetFeatures
+    layout: HybridActionLayout
+
+
 class SetRLModule(JointRLModule):
     """The actor-critic of EMH-PPO as functions of sets.
 
@@ -74,8 +83,11 @@ class SetRLModule(JointRLModule):
                 f"model 'set' in model_config takes the MDP's observation of {size} numbers as it "
                 f"is, but connectors make {self.observation_space.shape} of it"  # type: ignore[union-attr]
             )
-        self.seen = SetFeatures(config.mdp, {k: Part(*v) for k, v in (config.parts or {}).items()})
-        self._sizes = self.seen.sizes
+        self._parts = {name: Part(*part) for name, part in (config.parts or {}).items()}
+        own = HybridActionLayout.from_space(self.action_space)  # type: ignore[arg-type]
+        self._per_task = own.num_decisions == own.max_window
+        self._places: list[_Place] = []
+        self.bind(config.mdp)
         self.actor = self.make_actor(config)
         self.critic = self.make_critic(config)
 
@@ -96,7 +108,39 @@ class SetRLModule(JointRLModule):
         Args:
             config: Sizes of the networks.
         """
-        return SetCritic(self._sizes, config.critic_hidden, self.layout.max_window)
+        return SetCritic(self._sizes, config.critic_hidden)
+
+    @property
+    def layout(self) -> HybridActionLayout:
+        """Sizes of the joint action where it decides; see the base class."""
+        return self._layout
+
+    @property
+    def num_values(self) -> int:
+        """Values of the critic: of each task slot, or 1 of whole windows."""
+        return self.layout.max_window
+
+    @property
+    def _sizes(self) -> Sizes:
+        """Of the features where it decides."""
+        return self.seen.sizes
+
+    def bind(self, mdp: MDP) -> None:
+        """Decide in another MDP from now on, by the same weights.
+
+        Args:
+            mdp: The MDP; what is known of it is kept for the next time.
+
+        Raises:
+            MecError: It shows what the networks have no inputs for.
+        """
+        place = next((place for place in self._places if place.mdp == mdp), None)
+        if place is None:
+            seen = SetFeatures(mdp, self._parts)
+            place = _Place(mdp, seen, HybridActionLayout.of(mdp, per_task=self._per_task))
+            self._places.append(place)
+        device = next((parameter.device for parameter in self.parameters()), None)
+        self.seen, self._layout = place.seen.to(device), place.layout
 
     def features(self, observation: torch.Tensor) -> torch.Tensor:
         """Features of devices, servers, channels and world, flat; see the base class."""
@@ -105,6 +149,11 @@ class SetRLModule(JointRLModule):
     def actor_outputs(self, features: torch.Tensor) -> torch.Tensor:
         """Map features of B worlds to the distribution's inputs; see the base class."""
         return self.actor(split(features, self._sizes), self.seen.points, self.layout)
+
+    def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
+        """A value per task slot; see the base class."""
+        features = self.features(batch[Columns.OBS]) if embeddings is None else embeddings
+        return self.critic(features, self._sizes, self.num_values)
 
     def on(self, mdp: MDP) -> Self:
         """These networks, with the same weights, where another MDP is to be decided in.
@@ -115,16 +164,7 @@ class SetRLModule(JointRLModule):
         Raises:
             MecError: It shows what the networks have no inputs for.
         """
-        own = self.layout
-        per_task = own.num_decisions == own.max_window
-        layout = HybridActionLayout(
-            num_devices=mdp.scenario.num_devices,
-            max_window=mdp.scenario.max_window,
-            num_points=mdp.scenario.num_points,
-            num_channels=mdp.scenario.num_channels,
-            num_servers=mdp.scenario.num_servers,
-            num_decisions=mdp.scenario.max_window if per_task else 1,
-        )
+        layout = HybridActionLayout.of(mdp, per_task=self._per_task)
         module = type(self)(
             observation_space=state_space(laws.size_of(mdp)),
             action_space=layout.joint_space(),

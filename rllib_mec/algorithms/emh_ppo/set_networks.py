@@ -198,28 +198,28 @@ class SetCritic(nn.Module):
     Args:
         sizes: Of the features.
         hidden: Width of its layers.
-        max_window: W_max.
     """
 
-    def __init__(self, sizes: Sizes, hidden: int, max_window: int):
+    def __init__(self, sizes: Sizes, hidden: int):
         """Make the layers."""
         super().__init__()
-        self._sizes, self._max_window = sizes, max_window
         self.devices = mlp([sizes["devices"][1], hidden, hidden], nn.ReLU, out_gain=None)
         self.pooled = mlp([2 * hidden + sizes["world"][1], hidden], nn.ReLU, out_gain=None)
         self.of_slot = nn.Linear(NUM_OF_SLOT, hidden, bias=False)
         self.out = mlp([hidden, hidden, 1], nn.ReLU, out_gain=1.0)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, sizes: Sizes, max_window: int) -> torch.Tensor:
         """Values, ``(..., W_max)``.
 
         Args:
             features: ``(..., F)``.
+            sizes: What they are of.
+            max_window: W_max.
         """
-        of = split(features.reshape(-1, features.shape[-1]), self._sizes)
+        of = split(features.reshape(-1, features.shape[-1]), sizes)
         devices = self.devices(of["devices"])
         pooled = torch.cat([devices.mean(1), devices.amax(1), of["world"][:, 0]], dim=-1)
-        slots = self.of_slot(slot_features(self._max_window, pooled))
+        slots = self.of_slot(slot_features(max_window, pooled))
         values = self.out(torch.relu(self.pooled(pooled).unsqueeze(1) + slots)).squeeze(-1)
         return values.unflatten(0, features.shape[:-1])
 

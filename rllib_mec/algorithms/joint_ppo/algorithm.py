@@ -36,7 +36,9 @@ from rllib_mec.algorithms.joint_ppo.connectors import (
 )
 from rllib_mec.algorithms.joint_ppo.learner import JointPPOTorchLearner
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
+from rllib_mec.algorithms.joint_ppo.scenario_turns import GoToScenario
 from rllib_mec.algorithms.joint_ppo.settings import SETTINGS, check_arguments, check_settings
+from rllib_mec.algorithms.randomize import check_randomize, is_randomized
 from rllib_mec.algorithms.recording import can_pack_episodes
 from rllib_mec.errors import MecError, nearest, one_line
 from rllib_mec.network.checks import Count, Positive, Switch
@@ -219,6 +221,8 @@ class JointPPOConfig(PPOConfig):
                 BatchIndividualItems,
             ):
                 pipeline.remove(theirs)
+        if is_randomized(self):
+            pipeline.prepend(GoToScenario(config=self))
         return pipeline
 
     @property
@@ -247,6 +251,7 @@ class JointPPOConfig(PPOConfig):
                 "without values nobody says what follows"
             )
         self.joint_module_class().model_config_cls.from_dict(self.model_config)
+        check_randomize(self)
         if self.evaluation_config and (evaluation := self.get_evaluation_config_object()):
             evaluation.validate()
 

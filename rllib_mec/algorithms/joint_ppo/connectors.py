@@ -13,8 +13,9 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
-from rllib_mec.algorithms.columns import CREDIT, TASK_REWARDS, WINDOW_ADVANTAGES
+from rllib_mec.algorithms.columns import CREDIT, SCENARIO, TASK_REWARDS, WINDOW_ADVANTAGES
 from rllib_mec.algorithms.gae import per_task_gae
+from rllib_mec.algorithms.joint_ppo.scenario_turns import Turn
 
 ROWS = "rows"
 """Key of :class:`Rows` in the connectors' shared data."""
@@ -78,7 +79,9 @@ class AddColumnsFromEpisodes(ConnectorV2):
     def __init__(self, *, with_dist_inputs: bool = False):
         """Keep the settings."""
         super().__init__()
-        self._left_out = {Columns.T} | (set() if with_dist_inputs else {Columns.ACTION_DIST_INPUTS})
+        self._left_out = {Columns.T, SCENARIO}
+        if not with_dist_inputs:
+            self._left_out.add(Columns.ACTION_DIST_INPUTS)
 
     def __call__(
         self,
@@ -133,7 +136,7 @@ class PerTaskAdvantages(ConnectorV2):
         """Keep the config."""
         super().__init__()
         self.config = config
-        self.average_share: float | None = None
+        self.average_shares: dict[int, float] = {}  # of each scenario
 
     def __call__(
         self,
@@ -150,7 +153,7 @@ class PerTaskAdvantages(ConnectorV2):
             rl_module: The learner's.
             batch: With the joint module's columns.
             episodes: All of them.
-            shared_data: With the :class:`Rows`.
+            shared_data: With the :class:`Rows`, and the turn of a scenario if several are drawn.
             **kwargs: Unused.
 
         Returns:
@@ -158,13 +161,14 @@ class PerTaskAdvantages(ConnectorV2):
         """
         assert shared_data is not None
         rows: Rows = shared_data[ROWS]
+        turn = shared_data.get(SCENARIO, Turn(0, self.config.reward_scale))
         columns = batch[DEFAULT_MODULE_ID]
         cut = np.array([not episode.is_terminated for episode in episodes])
         last = [
             _data(e.observations)[-1:] for e, is_cut in zip(episodes, cut, strict=True) if is_cut
         ]
         values = self._values(rl_module, np.concatenate([columns[Columns.OBS], *last]))
-        streams = self._streams(columns.pop(TASK_REWARDS), columns.pop(Columns.REWARDS))
+        streams = self._streams(columns.pop(TASK_REWARDS), columns.pop(Columns.REWARDS), turn)
         if values.shape[-1] == 1:  # a critic of whole windows
             streams = streams.sum(axis=-1, keepdims=True)
 
@@ -213,19 +217,19 @@ class PerTaskAdvantages(ConnectorV2):
         values = values.cpu().numpy()
         return values if self.config.use_critic else np.zeros_like(values)
 
-    def _streams(self, shares: np.ndarray, rewards: np.ndarray) -> np.ndarray:
+    def _streams(self, shares: np.ndarray, rewards: np.ndarray, turn: Turn) -> np.ndarray:
         """Each task slot's rewards ``(R, W_max)``, scaled, and from their mean if so configured."""
         changed = rewards - shares.sum(axis=-1)
         changed[np.abs(changed) <= SAME_REWARD * np.abs(rewards)] = 0.0
-        streams = (shares + changed[:, None] / shares.shape[1]) / self.config.reward_scale
+        streams = (shares + changed[:, None] / shares.shape[1]) / turn.reward_scale
         if not self.config.average_reward:
             return streams
         # What is taken off each share, so that windows earn what is above average.
         mean = float(streams.mean())
-        if self.average_share is None:
-            self.average_share = mean
-        self.average_share += AVERAGE_REWARD_RATE * (mean - self.average_share)
-        return streams - self.average_share
+        average = self.average_shares.get(turn.scenario, mean)
+        average += AVERAGE_REWARD_RATE * (mean - average)
+        self.average_shares[turn.scenario] = average
+        return streams - average
 
     def get_state(
         self,
@@ -234,12 +238,12 @@ class PerTaskAdvantages(ConnectorV2):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """The running mean of the rewards; see the base class."""
-        return {"average_share": self.average_share}
+        """The running means of the rewards; see the base class."""
+        return {"average_shares": self.average_shares}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`get_state`; see the base class."""
-        self.average_share = state["average_share"]
+        self.average_shares = dict(state["average_shares"])
 
 
 class StandardiseAdvantages(ConnectorV2):

@@ -58,8 +58,9 @@ class JointRLModule(TorchRLModule, ValueFunctionAPI):
 
     Attributes:
         decides_for_all: Class attribute, by which a checkpoint's reader tells this kind of module.
-        carries_over: Class attribute, whether it has a method ``on``: these networks, with the same
-            weights, for another MDP, whatever its shape.
+        carries_over: Class attribute, whether its weights fit any MDP, whatever its shape. Then it
+            has a method ``bind``, after which it decides in another one, and ``on``, which gives
+            a copy that does.
     """
 
     decides_for_all: ClassVar[bool] = True
