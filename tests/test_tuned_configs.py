@@ -39,6 +39,8 @@ def test_builds_and_trains_until_an_episode_has_ended(path, ray_session, monkeyp
         monkeypatch.setattr(
             "rllib_mec.algorithms.emh_ppo.algorithm.PlannerBudget", lambda **beam: quick
         )
+    if randomize := config.env_config.get("randomize"):  # the planner searches in each
+        randomize.update(num_scenarios=2, num_devices=[1, 3])
     algorithm = config.build_algo()
     try:
         runners = algorithm.train()["env_runners"]
