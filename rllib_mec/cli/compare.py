@@ -4,6 +4,7 @@ rllib-mec compare
 rllib-mec compare --policies local-only,planner --scenario num_devices=4 profile=si
 rllib-mec compare --policies full-offload,planner --num-tasks 20 --distance 80
 rllib-mec compare --policies local-only,planner --env my_package.my_module:MyMDP
+rllib-mec compare --checkpoint ~/ray_results/emh-ppo --policies shortest-queue --search 32
 rllib-mec compare --checkpoint ~/ray_results/emh-ppo ~/ray_results/mahppo --json table.json
 
 Of a folder of results the newest checkpoint of the best trial is taken. All policies face the same
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @scenarios.placement_options
 @option("--episodes", type=COUNT, default=200)
 @scenarios.threads_option
+@scenarios.search_option
 @option("--json", "json_file", metavar="FILE", help="write the numbers there; - prints them")
 def compare(
     policies: str | None,
@@ -60,6 +62,7 @@ def compare(
     placement: dict[str, Any],
     episodes: int,
     num_threads: int,
+    search: int | None,
     json_file: str | None,
 ) -> int:
     """Print the table."""
@@ -74,6 +77,9 @@ def compare(
     mdps = [policy.mdp for policy in trained] or [scenarios.make_mdp(env, scenario)]
     own, of_scenario = mdps[0].split(scenario)
     common = _common_scenario(mdps).replace(**of_scenario)
+    named = [] if policies is None else [name for name in names if name != "planner"]
+    if search and not (trained or named):
+        raise MecError("--search betters policies of --checkpoint, or those that --policies names")
     # Checked before the planner searches.
     scenarios.check_placement(placement, common.num_devices)
     places = [
@@ -85,14 +91,22 @@ def compare(
     for policy, name in zip(trained, _distinct_names(trained), strict=True):
         policy.name = name
     from rllib_mec.evaluation import comparison_table, evaluate
+    from rllib_mec.policies import Lookahead
 
     where = dataclasses.replace(mdps[0], scenario=common, **own)
     scenarios.tell_remarks(where)
     untrained = _make_untrained(names, where, common, may_leave_out=policies is None)
-    places = [policy.mdp for policy in untrained] + places
+    everyone = [(policy, policy.mdp) for policy in untrained]
+    everyone += zip(trained, places, strict=True)
+    if search:
+        everyone += [
+            (Lookahead(policy.on(place), search, seed=seed), place)
+            for policy, place in everyone
+            if policy in trained or (policies is not None and policy.name != "planner")
+        ]
     evaluations = [
         evaluate(policy, place, episodes=episodes, seed=seed, num_threads=num_threads, **placement)
-        for policy, place in zip(untrained + trained, places, strict=True)
+        for policy, place in everyone
     ]
     bound = _bound(where, placement)
     if json_file:

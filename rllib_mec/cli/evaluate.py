@@ -39,6 +39,7 @@ _EPISODES_OTHER = 20
 @scenarios.num_tasks_option
 @scenarios.placement_options
 @scenarios.threads_option
+@scenarios.search_option
 @option("--json", "as_json", is_flag=True, help="print the numbers as JSON")
 @option("-a", "-r", "--run", "--algo", "algo", help="check that this is the algorithm")
 @option("-e", "--env", help="another environment than in training")
@@ -50,6 +51,7 @@ def evaluate(
     seed: int,
     placement: dict[str, Any],
     num_threads: int,
+    search: int | None,
     as_json: bool,
     algo: str | None,
     env: str | None,
@@ -66,9 +68,9 @@ def evaluate(
     env = env or info.config.env
     merged = {**(info.config.env_config or {}), **(env_config or {})}
     if not is_ours(env):
-        if any(placement.values()) or num_threads > 1:
+        if any(placement.values()) or num_threads > 1 or search:
             raise MecError(
-                "--num-tasks, --distance, --draw and --threads are for this package's "
+                "--num-tasks, --distance, --draw, --threads and --search are for this package's "
                 f"environments, not for {getattr(env, '__name__', env)!r}"
             )
         env = names.environment(env, merged)
@@ -84,11 +86,12 @@ def evaluate(
     scenarios.tell_remarks(mdp)
     scenarios.check_placement(placement, mdp.scenario.num_devices)
     from rllib_mec import evaluation
-    from rllib_mec.policies import LocalOnly, load_policy
+    from rllib_mec.policies import LocalOnly, Lookahead, load_policy
 
     trained = load_policy(str(info.path))
     policy = trained.on(mdp)
     scenarios.tell_changes(trained.mdp, mdp, checkpoint)
+    searched = [Lookahead(policy, search, seed=seed)] if search else []
     evaluations = [
         evaluation.evaluate(
             each,
@@ -98,7 +101,7 @@ def evaluate(
             num_threads=num_threads,
             **placement,
         )
-        for each in (LocalOnly(mdp), policy)
+        for each in (LocalOnly(mdp), policy, *searched)
     ]
     if as_json:
         print(json.dumps([each.to_dict() for each in evaluations], indent=2))

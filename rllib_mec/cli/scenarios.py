@@ -91,6 +91,11 @@ threads_option = option(
     "--threads", "num_threads", type=COUNT, default=1, help="that the episodes are spread over"
 )
 
+search_option = option(
+    "--search", type=COUNT, metavar="K",
+    help="try K other decisions in the simulator for each one of the policy's",
+)  # fmt: skip
+
 
 def check_placement(placement: Mapping[str, Any], num_devices: int) -> None:
     """Check, before anything long, that what is given per device is given for each.

@@ -2,6 +2,7 @@
 
 rllib-mec server --model mobilenet_v2 --port 8600 --host 0.0.0.0
 rllib-mec server --checkpoint ~/ray_results/emh-ppo --replicas 2          # decides, too
+rllib-mec server --checkpoint ~/ray_results/emh-ppo --search 32 --search-ms 20
 rllib-mec server --model my_package.my_module:make_dnn --input 3,64,64 --weights dnn.pt
 """
 
@@ -11,7 +12,7 @@ import signal
 import threading
 from typing import Any
 
-from rllib_mec.cli.command import OK, SHAPE, command, option
+from rllib_mec.cli.command import NATURAL, OK, SHAPE, command, option
 from rllib_mec.cli.dnn_arguments import weight_options
 from rllib_mec.testbed.options import ServerOptions
 
@@ -38,6 +39,8 @@ _DEFAULT = ServerOptions(model="")
 @option("--checkpoint", metavar="DIR", help="a trained policy, to schedule with")
 @option("--devices", type=int, help="N that the checkpoint must have")
 @option("--deadline-ms", type=float, default=2000.0, help="how long devices wait for an absent one")
+@option("--search", type=NATURAL, default=0, metavar="K", help="other decisions to try by a window")
+@option("--search-ms", type=float, help="stop trying after so long")
 @option("--ray-address", metavar="ADDRESS", help="a Ray cluster to run on")
 @option("--metrics-port", type=int, help="where to export Prometheus metrics (default: any)")
 @option("--verbose", is_flag=True, help="show what Ray and the replicas log")

@@ -37,6 +37,8 @@ class ServerOptions:
         checkpoint: Of EMH-PPO or another algorithm, to decide with; None: no scheduler.
         devices: N that the checkpoint must have; None: any.
         deadline_s: How long the first device that asks for a window waits for the others.
+        search: Other decisions that are tried in the simulator for each window; 0 does without.
+        search_ms: Stop trying after so long; None: when all have been tried.
 
     Raises:
         MecError: A number that is out of range, or neither model nor checkpoint.
@@ -58,6 +60,8 @@ class ServerOptions:
     checkpoint: str | None = None
     devices: int | None = None
     deadline_s: float = 2.0
+    search: int = 0
+    search_ms: float | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -70,6 +74,15 @@ class ServerOptions:
                 raise MecError(f"{name} must be a whole number of at least 1, got {value!r}")
         if not 0 < self.deadline_s < float("inf"):
             raise MecError(f"deadline_s must be a positive number, got {self.deadline_s!r}")
+        is_whole = isinstance(self.search, int) and not isinstance(self.search, bool)
+        if not (is_whole and self.search >= 0):
+            raise MecError(f"search must be a whole number of at least 0, got {self.search!r}")
+        if self.search_ms is not None and not 0 < self.search_ms < float("inf"):
+            raise MecError(f"search_ms must be a positive number, got {self.search_ms!r}")
+        if self.search_ms is not None and not self.search:
+            raise MecError("search_ms is for a search: give the number of decisions to try too")
+        if self.search and self.checkpoint is None:
+            raise MecError("search is for the scheduler: give a checkpoint too")
         if self.devices is not None and self.checkpoint is None:
             raise MecError("devices is for the scheduler: give a checkpoint too")
 
@@ -155,8 +168,14 @@ class ServerOptions:
         )
 
     def load_policy(self) -> Policy:
-        """The checkpoint's policy; raises what :func:`rllib_mec.policies.load_policy` does."""
-        from rllib_mec.policies import load_policy
+        """The checkpoint's policy, with the search that was asked for.
+
+        Raises what :func:`rllib_mec.policies.load_policy` does.
+        """
+        from rllib_mec.policies import Lookahead, load_policy
 
         assert self.checkpoint is not None, "there is no checkpoint"
-        return load_policy(self.checkpoint)
+        policy = load_policy(self.checkpoint)
+        if not self.search:
+            return policy
+        return Lookahead(policy, self.search, budget_ms=self.search_ms)

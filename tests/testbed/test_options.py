@@ -26,6 +26,10 @@ def test_a_config_file_has_lists_where_options_have_tuples():
         ({"model": "resnet50", "max_queue": 2.5}, "max_queue must be a whole number"),
         ({"model": "resnet50", "threads": True}, "threads must be a whole number"),
         ({"model": "resnet50", "deadline_s": float("nan")}, "deadline_s must be a positive"),
+        ({"model": "resnet50", "search": 8}, "search is for the scheduler: give a checkpoint"),
+        ({"checkpoint": "x", "search": -1}, "search must be a whole number of at least 0"),
+        ({"checkpoint": "x", "search_ms": 5.0}, "search_ms is for a search"),
+        ({"checkpoint": "x", "search": 8, "search_ms": 0.0}, "search_ms must be a positive"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(values, message):
