@@ -26,6 +26,8 @@ from rllib_mec.network.windows import WindowOutcome
 
 Seed = int | Sequence[int] | np.ndarray
 
+_SOME_TASKS = Annotated[Tasks, Field(ge=1)]
+
 
 class VectorEnv(abc.ABC):
     """B independent worlds of one MDP; a world that ends an episode begins the next at once.
@@ -309,8 +311,7 @@ def per_device(
     kind: Any = Tasks if whole else Metres
     given = given.tolist() if hasattr(given, "tolist") else given  # of NumPy or another library
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):
-        one = Annotated[kind, Field(ge=1)] if whole else kind
-        value = checked(name, given, one)
+        value = checked(name, given, _SOME_TASKS if whole else kind)
         return np.full(num_devices, value, dtype=np.int64 if whole else float)
     if len(given) != num_devices:
         raise MecError(

@@ -61,7 +61,7 @@ class Lookahead(Policy):
         policy: Policy,
         candidates: int,
         *,
-        samples: int = 4,
+        samples: int = 16,
         budget_ms: float | None = None,
         seed: int = 0,
     ):
