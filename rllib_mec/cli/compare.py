@@ -100,7 +100,7 @@ def compare(
     everyone += zip(trained, places, strict=True)
     if search:
         everyone += [
-            (Lookahead(policy.on(place), search, seed=seed), place)
+            (Lookahead(policy, search, mdp=place, seed=seed), place)
             for policy, place in everyone
             if policy in trained or (policies is not None and policy.name != "planner")
         ]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from typing_extensions import Self
 
 from rllib_mec.envs import laws
 from rllib_mec.envs.actions import power_w
@@ -47,13 +48,15 @@ class Lookahead(Policy):
     Args:
         policy: Makes the first candidate.
         candidates: How many others are tried for each decision, rounded up to rounds of 8.
+        mdp: Where it decides, and what it simulates; where the policy decides by default.
         samples: Shadowing samples, common to the candidates.
         budget_ms: Stop after the round in which this time has passed since a decision was asked
             for; ``None``: when all candidates have been tried, which depends on no clock.
         seed: Of the candidates and the samples.
 
     Raises:
-        MecError: The MDP's steps cannot be simulated, or a number is out of its range.
+        MecError: The MDP's steps cannot be simulated, or it is of a shape that the policy does not
+            take, or a number is out of its range.
     """
 
     def __init__(
@@ -61,20 +64,23 @@ class Lookahead(Policy):
         policy: Policy,
         candidates: int,
         *,
+        mdp: MDP | None = None,
         samples: int = 16,
         budget_ms: float | None = None,
         seed: int = 0,
     ):
         """Nothing is tried before a decision is asked for."""
-        super().__init__(policy.mdp)
-        check_searchable(policy.mdp)
+        mdp = policy.mdp if mdp is None else mdp
+        super().__init__(mdp)
+        check_searchable(mdp)
         if budget_ms is not None and not budget_ms > 0.0:
             raise MecError(f"budget_ms must be above 0, but is {budget_ms!r}")
-        self._policy = policy
+        self._policy = policy.on(mdp)
         self._rounds = -(-whole_number("candidates", candidates) // _A_ROUND)
         self._samples = whole_number("samples", samples)
         self._budget_ms = budget_ms
         self._seed = whole_number("seed", seed, least=0)
+        self._asked = {"samples": samples, "budget_ms": budget_ms, "seed": seed}
         self.name = f"{policy.name} + search"
         scenario = self.scenario
         self._everyone = np.arange(scenario.num_devices)
@@ -82,6 +88,12 @@ class Lookahead(Policy):
         devices, kinds = by_kind(self.mdp, np.zeros(scenario.num_devices))
         self._kinds = kinds[np.argsort(devices)]
         self._begin(0)
+
+    def on(self, mdp: MDP) -> Self:
+        """The same search where another MDP is decided in; see the base class."""
+        if mdp == self.mdp:
+            return self
+        return type(self)(self._policy, self._rounds * _A_ROUND, mdp=mdp, **self._asked)
 
     def _begin(self, num_worlds: int) -> None:
         """Forget what was found, as other worlds are to be decided in."""
@@ -117,9 +129,10 @@ class Lookahead(Policy):
         is_on = state.queues.sum(1) > 0
         if is_on.any():
             found = self._bettered(state, actions, is_on, asked_at)
-            for head, values in actions.items():
-                shape = (-1, *[1] * (values.ndim - 1))
-                actions[head] = np.where(is_on.reshape(shape), found[head], values)
+            actions = {
+                head: np.where(is_on.reshape(-1, *[1] * (own.ndim - 1)), found[head], own)
+                for head, own in actions.items()
+            }
         return actions
 
     def _bettered(

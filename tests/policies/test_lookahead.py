@@ -110,6 +110,18 @@ def test_a_world_without_tasks_keeps_what_the_policy_decides():
     assert all((found[head][1] == own[head][1]).all() for head in own)
 
 
+def test_it_simulates_where_it_decides_not_where_the_policy_was_made():
+    own, far = Scenario(num_devices=2), Scenario(num_devices=2, bandwidth_hz=10.0)
+    observation = TaskWindowMDP(far).make(2, num_tasks=10, distance_m=50.0).reset()
+    search = Lookahead(FullOffload(own), 64)
+    for there in (Lookahead(FullOffload(own), 64, mdp=TaskWindowMDP(far)),
+                  search.on(TaskWindowMDP(far))):  # fmt: skip
+        assert (there.decide(observation)["partition"] == far.full_local).any()
+    assert search.on(TaskWindowMDP(own)) is search
+    with pytest.raises(MecError, match="num_devices=2"):
+        search.on(TaskWindowMDP(Scenario(num_devices=3)))
+
+
 @pytest.mark.parametrize("mdp", [TimeSlotMDP(Scenario()), TaskStreamMDP(Scenario())])
 def test_what_cannot_be_simulated_is_refused(mdp):
     with pytest.raises(MecError, match="leave it out for mec_"):
