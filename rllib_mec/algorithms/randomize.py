@@ -262,5 +262,5 @@ def refuse_randomize(config: Any) -> None:
     name = algorithm_name(config.algo_class)
     raise MecError(
         f"{RANDOMIZE} in env_config needs networks that fit any scenario, which those of {name} do "
-        "not here: leave it out, or train EMH-PPO with model_config {model: set}"
+        "not here: leave it out, or train EMH-PPO with model_config {model: set}, MAPPO or MAT"
     )

@@ -65,6 +65,8 @@ def evaluate(
     if algo is not None and names.algorithm_class(algo) is not info.algorithm:
         own = registry.algorithm_name(info.algorithm)
         raise MecError(f"the checkpoint is of algorithm {own!r}, not {algo!r}")
+    if "randomize" in (env_config or {}):
+        raise MecError("randomize in --env-config is for training: give one scenario's settings")
     env = env or info.config.env
     merged = {**(info.config.env_config or {}), **(env_config or {})}
     if not is_ours(env):

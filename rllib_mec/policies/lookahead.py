@@ -13,7 +13,7 @@ from rllib_mec.envs.actions import power_w
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.envs.observation import State
 from rllib_mec.errors import MecError
-from rllib_mec.network.checks import whole_number
+from rllib_mec.network.checks import positive_number, whole_number
 from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.library import by_kind
 from rllib_mec.policies.planner.plans import Plans
@@ -29,6 +29,8 @@ _FEW = 0.6  # share of the structured plans in which few MDs offload
 _INPUT = 0.8  # share in which they offload the input, not from some point on
 _BY_TASK = 0.3  # share in which resources are dealt to tasks, not to MDs
 _KNOWN = 8  # earlier finds of a world
+_RATE = 0.1  # of the running mean
+_LEVELS = (0.3, 0.45, 0.6)  # of an MD's most power, in half of the structured plans
 _MARGIN = 0.002  # what is better by less than this share of a window's cost is so by luck
 
 
@@ -36,12 +38,13 @@ class Lookahead(Policy):
     """Another policy, whose every decision is a candidate among others that are simulated.
 
     A plan of a window is judged as if it were repeated to the end of the episode, MDs of a kind
-    taking turns by their queues: by Σ (−r_k − c̄) over the windows to come, c̄ being the least mean
-    cost of a window that was found so far. So no critic is needed, and windows of any sizes are
-    compared, whatever decides otherwise: a checkpoint or a rule of thumb. Candidates are what the
-    world's earlier decisions were, structured plans (some MDs offload windows of one size and are
-    dealt to channels and servers, the others work locally, with windows of another size), and
-    changes of the best so far. It knows the model, like the planner, but not the shadowing to come.
+    taking turns by their queues: by Σ (−r_k − c̄) over the windows to come, c̄ being a running mean
+    of the least mean cost of a window that decisions found. So no critic is needed, and windows of
+    any sizes are compared, whatever decides otherwise: a checkpoint or a rule of thumb. Candidates
+    are what the world's earlier decisions were, structured plans (some MDs offload windows of one
+    size and are dealt to channels and servers, the others work locally, with windows of another
+    size), and changes of the best so far. It knows the model, like the planner, but not the
+    shadowing to come.
 
     Where MDs move, the windows to come are taken to be played from where they are now.
 
@@ -73,8 +76,8 @@ class Lookahead(Policy):
         mdp = policy.mdp if mdp is None else mdp
         super().__init__(mdp)
         check_searchable(mdp)
-        if budget_ms is not None and not budget_ms > 0.0:
-            raise MecError(f"budget_ms must be above 0, but is {budget_ms!r}")
+        if budget_ms is not None:
+            positive_number("budget_ms", budget_ms)
         self._policy = policy.on(mdp)
         self._rounds = -(-whole_number("candidates", candidates) // _A_ROUND)
         self._samples = whole_number("samples", samples)
@@ -99,7 +102,8 @@ class Lookahead(Policy):
         """Forget what was found, as other worlds are to be decided in."""
         self._rng = np.random.default_rng([self._seed, num_worlds])
         self._changes = WindowSearch(self.mdp, self._everyone, self._kinds + 1.0, self._rng)
-        self._mean_cost = np.full(num_worlds, np.inf)
+        self._is_new = True
+        self._mean_cost = np.zeros(num_worlds)
         self._known: list[Plans] = []
 
     def expect_distances(self, distance_m: float | Sequence[float] | None) -> None:
@@ -146,21 +150,24 @@ class Lookahead(Policy):
         plans = self._plans(queues, actions)
         order = self._order(queues)
         cost, count = self._rest(state, worlds, plans, seed)
+        least = cost / count
         for round_ in range(self._rounds):
             parents = np.repeat(worlds, _A_ROUND)
             tried = self._candidates(round_, plans.take(parents), queues[parents], order)
             costs, counts = self._rest(state, parents, tried, seed)
             costs, counts = costs.reshape(-1, _A_ROUND), counts.reshape(-1, _A_ROUND)
-            least = np.minimum((costs / counts).min(1), cost / count)
-            self._mean_cost = np.minimum(self._mean_cost, least)
-            totals = costs - self._mean_cost[:, None] * counts
+            least = np.minimum(least, np.minimum((costs / counts).min(1), cost / count))
+            known = np.where(self._is_new, least, self._mean_cost)
+            usual = known + _RATE * (least - known)
+            totals = costs - usual[:, None] * counts
             winner = totals.argmin(1)
-            own = cost - (count + _MARGIN) * self._mean_cost
+            own = cost - (count + _MARGIN) * usual
             better = np.flatnonzero(totals[worlds, winner] < own)
             plans.put(better, tried.take(better * _A_ROUND + winner[better]))
             cost[better], count[better] = (v[better, winner[better]] for v in (costs, counts))
             if self._budget_ms and (time.perf_counter() - asked_at) * 1e3 > self._budget_ms:
                 break
+        self._mean_cost, self._is_new = usual, False
         self._known = [plans.of_devices(order), *self._known[: _KNOWN - 1]]
         asked = plans._replace(sizes=plans.sizes.clip(1))
         return actions_of(asked, self._everyone, self.scenario)
@@ -254,7 +261,7 @@ class Lookahead(Policy):
         return plans._replace(sizes=np.minimum(plans.sizes.clip(1), queues))
 
     def _dealt(self, plans: Plans, queues: np.ndarray) -> Plans:
-        """Structured plans, with the powers of those there are."""
+        """Structured plans, half of them with the powers of those there are."""
         rng, scenario = self._rng, self.scenario
         count, _, slots = plans.partition.shape
         rank = np.argsort(np.argsort(-queues, axis=1, kind="stable"), axis=1)
@@ -270,7 +277,10 @@ class Lookahead(Policy):
         anywhere = rng.integers(scenario.num_points, size=count)
         point = np.where(rng.random(count) < _INPUT, 0, anywhere)[:, None]
         partition = np.where(sends, point, scenario.num_points - 1)[..., None]
+        level = rng.choice(_LEVELS, size=(count, 1)) * scenario.of_devices("max_power_dbm")
+        keeps = (rng.random(count) < 0.5)[:, None, None]
         return plans._replace(
+            power_dbm=np.where(keeps, plans.power_dbm, level[..., None]),
             sizes=sizes,
             partition=np.broadcast_to(partition, turn.shape).copy(),
             channel=turn % scenario.num_channels,
@@ -314,6 +324,6 @@ def check_searchable(mdp: MDP) -> None:
     """
     if not mdp.can_simulate:
         raise MecError(
-            "search tries decisions in the simulator, as task windows can be, "
-            f"not a {mdp.step_name}: leave it out for {mdp.env_id}"
+            "search tries steps by themselves in the simulator, "
+            f"which {mdp.env_id} has not: leave it out there"
         )

@@ -399,6 +399,7 @@ def test_evaluate_takes_the_same_flags(evaluated, capsys, flags, num_tasks, dist
     [
         ("mec_task_window_v0", "--draw --distance 3", "--draw draws queues and distances: give it"),
         ("mec_task_window_v0", "--distance near", "--distance must be a number"),
+        ("mec_task_window_v0", '--env-config {"randomize":{}}', "randomize in --env-config is for"),
         ("CartPole-v1", "--draw", "for this package's environments, not for 'CartPole-v1'"),
         ("CartPole-v1", "--num-tasks 3", "for this package's environments, not for 'CartPole-v1'"),
         ("CartPole-v1", "--distance 3", "for this package's environments, not for 'CartPole-v1'"),

@@ -57,7 +57,7 @@ def test_it_betters_what_is_bad(trained, capsys):
         (["--policies", "local-only", "--search", "0"], "--search"),
         (
             ["--policies", "local-only", "--env", TimeSlotMDP.env_id, "--search", "8"],
-            "leave it out for mec_time_slot_v0",
+            "which mec_time_slot_v0 has not: leave it out",
         ),
     ],
 )
