@@ -17,10 +17,12 @@ import numpy as np
 
 from rllib_mec.envs import networks
 from rllib_mec.envs.mdp import MDP
+from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.network.checks import whole_number
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import RANDOMIZE_STREAM
+from rllib_mec.policies import LocalOnly
 from rllib_mec.registry import RANDOMIZE, algorithm_name, make_mdp
 
 BETWEEN = "between"
@@ -39,7 +41,7 @@ class Pool:
 
     Rewards are divided by ``reward_scale`` times the cost of a task done locally, over that cost in
     the config's own scenario: a DNN of ten times the work has rewards ten times as large. The cost
-    is that of Eq. (8) where all MDs do all tasks locally, in windows of one size.
+    is that of Eq. (8) where every MD does one task locally.
 
     Attributes:
         base: The MDP of the config's own scenario, without ``randomize``.
@@ -243,9 +245,9 @@ def _draw(config: Any, base: MDP) -> list[dict[str, Any]]:
 
 
 def _local_cost(mdp: MDP) -> float:
-    """That of a task, Eq. (8), where all MDs do all tasks locally, in windows of one size."""
-    scenario = mdp.scenario
-    return float(scenario.local_ms.max() + scenario.energy_weight * scenario.local_j.mean())
+    """−r_k of Eq. (8) where every MD does a task locally."""
+    worlds = TaskWindowMDP(mdp.scenario).make(1, num_tasks=1)
+    return -float(worlds.step(LocalOnly(mdp.scenario).decide(worlds.observation())).reward[0])
 
 
 def refuse_randomize(config: Any) -> None:

@@ -118,6 +118,11 @@ class Lookahead(Policy):
 
     @report.setter
     def report(self, report: Callable[[str, float], None]) -> None:
+        """Set the policy's own.
+
+        Args:
+            report: Told what takes long.
+        """
         self._policy.report = report
 
     def decide(self, observation: np.ndarray) -> dict[str, np.ndarray]:

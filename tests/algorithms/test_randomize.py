@@ -234,7 +234,7 @@ def test_rivals_with_these_networks_train_on_them_too(config_class):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_env_runners", [0, 2])
+@pytest.mark.parametrize("num_env_runners", [0, 1])
 def test_a_restored_run_goes_on_exactly(num_env_runners, ray_session, tmp_path):
     own = config(TWO).training(average_reward=True)
     own.env_runners(num_env_runners=num_env_runners)
