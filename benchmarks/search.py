@@ -1,11 +1,12 @@
-"""Search at decision time, beside the planner, for few and many devices.
+r"""Search at decision time, beside the planner, for few and many devices.
 
-    python benchmarks/search.py [--devices 3 6 12 32 64] [--candidates 32 128] [--episodes 10]
+    python benchmarks/search.py [--devices 3 6 12 32 64] [--candidates 32 128] [--episodes 10] \
+        [--planner]
 
 A rule of thumb (shortest queue) is bettered by :class:`rllib_mec.policies.Lookahead`; for both
 profiles, M = C = 2, all MDs at 50 m with 50 tasks each, seed 0. It writes ``results/search.csv``,
-from which ``results/search.md`` has its first table. About 15 minutes on 2 cores, the planner's
-searches included.
+from which ``results/search.md`` has its first table. Some minutes on 2 cores; the planner's own
+searches take up to a minute more each, and beyond 4 minutes for 6 devices.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--devices", type=int, nargs="+", default=[3, 6, 12, 32, 64], metavar="N")
     parser.add_argument("--candidates", type=int, nargs="+", default=[32, 128], metavar="K")
     parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument("--planner", action="store_true", help="measure it too")
     options = parser.parse_args()
     print(f"{describe_machine()}; {options.episodes} episodes, seed 0")
     rows = []
@@ -46,7 +48,8 @@ def main() -> int:
                 if candidates:
                     policy = Lookahead(policy, candidates)
                 row |= measure(f"{candidates} others", policy, options.episodes)
-            row |= measure("planner", Planner(scenario, cache=False), options.episodes)
+            if options.planner:
+                row |= measure("planner", Planner(scenario, cache=False), options.episodes)
             row["bound"] = lower_bound(scenario, num_tasks=50, distance_m=DISTANCE_M).reward
             rows.append(row)
             cells = (f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values())
