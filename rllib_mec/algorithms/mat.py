@@ -164,16 +164,14 @@ class MATRLModule(MAPPORLModule):
     """
 
     model_config_cls = MATModelConfig
+    actor_cls = MATActor
     actor: MATActor
 
-    def make_actor(self, config: SetModelConfig) -> MATActor:
+    def make_actor(self, config: SetModelConfig) -> SetActor:
         """Encoder and decoder; see the base class."""
         assert isinstance(config, MATModelConfig)
         self._by_queues = config.order == "falling_queues"
-        num_of_point = self.seen.points.shape[-1]
-        return MATActor(
-            self._sizes, num_of_point, config.width, config.num_layers, config.num_heads
-        )
+        return super().make_actor(config)
 
     def make_critic(self, config: SetModelConfig) -> nn.Module:
         """The value of an MD's token; see the base class."""

@@ -16,7 +16,7 @@ from rllib_mec.errors import MecError
 from rllib_mec.network.checks import positive_number, whole_number
 from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.library import by_kind
-from rllib_mec.policies.planner.plans import Plans
+from rllib_mec.policies.planner.plans import POWER_LEVELS, Plans
 from rllib_mec.policies.planner.simulation import actions_of, simulated
 from rllib_mec.policies.planner.window_search import WindowSearch
 from rllib_mec.policies.policy import Policy
@@ -30,7 +30,6 @@ _INPUT = 0.8  # share in which they offload the input, not from some point on
 _BY_TASK = 0.3  # share in which resources are dealt to tasks, not to MDs
 _KNOWN = 8  # earlier finds of a world
 _RATE = 0.1  # of the running mean
-_LEVELS = (0.3, 0.45, 0.6)  # of an MD's most power, in half of the structured plans
 _MARGIN = 0.002  # what is better by less than this share of a window's cost is so by luck
 
 
@@ -75,7 +74,11 @@ class Lookahead(Policy):
         """Nothing is tried before a decision is asked for."""
         mdp = policy.mdp if mdp is None else mdp
         super().__init__(mdp)
-        check_searchable(mdp)
+        if not mdp.can_simulate:
+            raise MecError(
+                "search tries steps by themselves in the simulator, "
+                f"which {mdp.env_id} has not: leave it out there"
+            )
         if budget_ms is not None:
             positive_number("budget_ms", budget_ms)
         self._policy = policy.on(mdp)
@@ -282,7 +285,7 @@ class Lookahead(Policy):
         anywhere = rng.integers(scenario.num_points, size=count)
         point = np.where(rng.random(count) < _INPUT, 0, anywhere)[:, None]
         partition = np.where(sends, point, scenario.num_points - 1)[..., None]
-        level = rng.choice(_LEVELS, size=(count, 1)) * scenario.of_devices("max_power_dbm")
+        level = rng.choice(POWER_LEVELS, size=(count, 1)) * scenario.of_devices("max_power_dbm")
         keeps = (rng.random(count) < 0.5)[:, None, None]
         return plans._replace(
             power_dbm=np.where(keeps, plans.power_dbm, level[..., None]),
@@ -316,19 +319,3 @@ class Lookahead(Policy):
         rng, most = self._rng, self.scenario.max_window
         ends = np.where(rng.random(shape) < 0.5, 1, most)
         return np.where(rng.random(shape) < 0.5, ends, rng.integers(1, most + 1, size=shape))
-
-
-def check_searchable(mdp: MDP) -> None:
-    """Refuse what search cannot look ahead in.
-
-    Args:
-        mdp: Where decisions are to be searched.
-
-    Raises:
-        MecError: Its steps cannot be simulated.
-    """
-    if not mdp.can_simulate:
-        raise MecError(
-            "search tries steps by themselves in the simulator, "
-            f"which {mdp.env_id} has not: leave it out there"
-        )

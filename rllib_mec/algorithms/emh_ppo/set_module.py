@@ -72,6 +72,7 @@ class SetRLModule(JointRLModule):
 
     carries_over = True
     model_config_cls: type[SetModelConfig] = SetModelConfig
+    actor_cls: type[SetActor] = SetActor
 
     def setup(self) -> None:
         """Build the networks for an MDP."""
@@ -98,7 +99,7 @@ class SetRLModule(JointRLModule):
             config: Sizes of the networks.
         """
         num_of_point = self.seen.points.shape[-1]
-        return SetActor(
+        return self.actor_cls(
             self._sizes, num_of_point, config.width, config.num_layers, config.num_heads
         )
 

@@ -11,7 +11,7 @@ from rllib_mec.envs.episodes import usual_distance_m
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.network.streams import PLANNING_SEED
 from rllib_mec.policies.planner.library import by_kind, followed_to
-from rllib_mec.policies.planner.plans import Plans
+from rllib_mec.policies.planner.plans import POWER_LEVELS, Plans
 from rllib_mec.policies.planner.stored import Kept
 from rllib_mec.policies.planner.trials import cost_where
 from rllib_mec.policies.planner.window_search import PlannerBudget, WindowSearch
@@ -19,7 +19,6 @@ from rllib_mec.policies.planner.window_search import PlannerBudget, WindowSearch
 _SHARES = np.linspace(0.0, 1.0, 9)  # of the MDs, that offload at first
 _PER_RESOURCE = np.arange(1, 5)  # MDs on each channel, or server, if so many offload
 _LEVELS = 5  # window sizes tried at first
-_POWER_LEVELS = (0.3, 0.45, 0.6)  # of an MD's most
 _HEATS = ((4, 600), (16, 100), (96, 1))  # samples, and how many structured plans go on
 _PLANS = 6  # that are refined, of different window sizes at first
 _PROPOSALS = 8  # changed copies of each plan in a round
@@ -236,7 +235,7 @@ def _structured(search: WindowSearch) -> Plans:
             dealt = search.blank(shapes)
             search.deal(dealt, order, int(offloading), by_task)
             sends = (rank < offloading)[:, None]
-            for point, level in itertools.product(points, _POWER_LEVELS if offloading else (0.3,)):
+            for point, level in itertools.product(points, POWER_LEVELS if offloading else (0.3,)):
                 power = level * scenario.of_devices("max_power_dbm")[search.devices][:, None]
                 parts.append(
                     dealt._replace(

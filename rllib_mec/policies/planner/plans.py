@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike
 MAX_SHAPES = 700
 """Window sizes planned for a set of MDs; 6 equal MDs with W_max = 5 have 210, 4 unlike ones 625."""
 
+POWER_LEVELS = (0.3, 0.45, 0.6)
+"""Powers of structured plans for a whole network, as shares of an MD's most in dBm."""
+
 
 class Plans(NamedTuple):
     """L decisions of a window of k MDs.
