@@ -186,7 +186,13 @@ def _print_start(experiment: Experiment, folder: str, resume: bool) -> None:
     if resume:
         note("the config is the saved one; of the file or the flags only `stop` is read anew")
     elif windows := getattr(experiment.config, "demonstrations", 0):
-        note(f"first a planner searches and plays {windows:,} windows to imitate: a minute or more")
+        lessons = getattr(experiment.config, "lessons", 1)
+        who = "a planner searches and plays"
+        if getattr(experiment.config, "teacher", "") == "search":
+            who = "search plays"
+        when = "first" if lessons == 1 else f"in each of the first {lessons} iterations"
+        each = -(-windows // lessons)
+        note(f"{when} {who} {each:,} windows to imitate: a minute or more")
     if not experiment.stop and "time_budget_s" not in experiment.options:
         note("no stop criterion: training goes on until Ctrl-C (give `stop:` or --stop)")
 

@@ -39,7 +39,10 @@ class Lookahead(Policy):
     A plan of a window is judged as if it were repeated to the end of the episode, MDs of a kind
     taking turns by their queues: by Σ (−r_k − c̄) over the windows to come, c̄ being a running mean
     of the least mean cost of a window that decisions found. So no critic is needed, and windows of
-    any sizes are compared, whatever decides otherwise: a checkpoint or a rule of thumb. Candidates
+    any sizes are compared, whatever decides otherwise: a checkpoint or a rule of thumb. The
+    policy's own decision may also be followed by the policy's next ones, so that a good policy,
+    which repeats nothing, is not taken for a worse one; it is asked about windows to come and must
+    keep nothing between decisions. Candidates
     are what the world's earlier decisions were, structured plans (some MDs offload windows of one
     size and are dealt to channels and servers, the others work locally, with windows of another
     size), and changes of the best so far. It knows the model, like the planner, but not the
@@ -157,8 +160,19 @@ class Lookahead(Policy):
         seed = PLANNING_SEED + int(self._rng.integers(1 << 40))
         plans = self._plans(queues, actions)
         order = self._order(queues)
-        cost, count = self._rest(state, worlds, plans, seed)
-        least = cost / count
+        # What the policy decides is worth what the cheaper way to go on from it makes of it.
+        costs, counts = (
+            np.stack(values)
+            for values in zip(
+                self._rest(state, worlds, plans, seed),
+                self._rest_by_policy(state, actions, seed),
+                strict=True,
+            )
+        )
+        least = (costs / counts).min(0)
+        usual = np.where(self._is_new, least, self._mean_cost)
+        way = (costs - usual * counts).argmin(0)
+        cost, count = costs[way, worlds], counts[way, worlds]
         for round_ in range(self._rounds):
             parents = np.repeat(worlds, _A_ROUND)
             tried = self._candidates(round_, plans.take(parents), queues[parents], order)
@@ -241,6 +255,37 @@ class Lookahead(Policy):
             left[going_on] = following
             going_on = going_on[following.any(1)]
             seed += self._samples
+        return total, count
+
+    def _rest_by_policy(
+        self, state: State, actions: Mapping[str, np.ndarray], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Summed costs −r_k of the windows to come, and their number, if the policy goes on.
+
+        Args:
+            state: Of B worlds.
+            actions: Its decisions there.
+            seed: Of the shadowing samples.
+
+        Returns:
+            Both ``(B,)``.
+        """
+        left, distances_m = state.queues.copy(), state.distances_m
+        total, count = np.zeros(len(left)), np.zeros(len(left))
+        going_on = np.arange(len(left))
+        while len(going_on):
+            queues = left[going_on]
+            step = simulated(
+                self.mdp, dict(actions), queues, distances_m[going_on], self._samples, seed
+            )
+            total[going_on] -= step.reward.reshape(len(queues), -1).mean(1)
+            count[going_on] += 1
+            left[going_on] -= np.minimum(np.minimum(actions["window"] + 1, self._limits), queues)
+            going_on = going_on[left[going_on].any(1)]
+            seed += self._samples
+            if len(going_on):
+                to_come = State(left[going_on], distances_m[going_on])
+                actions = self._policy.decide(laws.observed(self.mdp, to_come))
         return total, count
 
     def _candidates(

@@ -16,9 +16,12 @@ from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
 from rllib_mec.algorithms.joint_ppo.connectors import PerTaskAdvantages
 from rllib_mec.envs.task_window import TaskWindowMDP
 from rllib_mec.errors import MecError
+from rllib_mec.evaluation import evaluate
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.network.streams import DEMONSTRATION_SEED
-from rllib_mec.policies import Planner, PlannerBudget
+from rllib_mec.policies import Lookahead, Planner, PlannerBudget, ShortestQueue
+from rllib_mec.policies.checkpoint import JointModulePolicy
+from rllib_mec.registry import make_mdp
 
 QUICK = PlannerBudget(refined=2, rounds=5, proposals=2, samples=16, final_samples=32)
 SCENARIO = {"num_devices": 2, "mean_tasks": 10}
@@ -157,7 +160,38 @@ def test_an_algorithm_imitates_once_before_its_first_iteration(monkeypatch, tmp_
         cold.stop()
 
 
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("model", ["paper", "set"])
+def test_search_teaches_what_it_betters_and_then_the_networks_themselves(monkeypatch, model):
+    bettered = []
+
+    def lookahead(policy, candidates, **kwargs):
+        bettered.append((policy.name, candidates))
+        return Lookahead(policy, candidates, **kwargs)
+
+    monkeypatch.setattr(algorithm, "Lookahead", lookahead)
+    taught = config(
+        demonstrations=3200, teacher="search", lessons=2, search_candidates=16, imitation_epochs=12
+    ).rl_module(model_config={"model": model})
+    algo = taught.training(lr=0.0).build_algo()
+    try:
+        for _ in range(3):
+            algo.train()
+        assert bettered == [("shortest queue", 16), ("EMH-PPO", 16)]
+        mdp = make_mdp("mec_task_window_v0", SCENARIO)
+        policy = JointModulePolicy("EMH-PPO", mdp, algo.get_module())
+        of = evaluate(policy, mdp, episodes=20)["reward"].mean
+        rule = evaluate(ShortestQueue(mdp), mdp, episodes=20)["reward"].mean
+        assert of > rule
+    finally:
+        algo.stop()
+
+
 def test_bad_values_are_told_in_one_line():
+    with pytest.raises(MecError, match="search_candidates are of teacher 'search'.* is 8"):
+        config(search_candidates=8).validate()
+    with pytest.raises(MecError, match="lessons are of teacher 'search'.* is 2"):
+        config(demonstrations=10, lessons=2).validate()
     with pytest.raises(MecError, match="demonstrations must be"):
         config(demonstrations=-1).validate()
     slots = config(demonstrations=10).environment("mec_time_slot_v0", env_config={"num_devices": 2})

@@ -24,6 +24,32 @@ def mean_reward(policy, episodes=4, num_tasks=12):
     return found.to_dict()["reward"]["mean"]
 
 
+def test_a_policys_decision_is_judged_by_what_the_policy_decides_next_too():
+    class Alternating(RoundRobin):
+        """Offloads where a queue is of an even length: no plan that is repeated does that."""
+
+        def decide(self, observation):
+            actions = super().decide(observation)
+            queues = np.rint(observation[:, :3] * self.scenario.mean_tasks).astype(int)
+            odd = (queues % 2 == 1)[..., None]
+            actions["partition"] = np.where(odd, self.scenario.full_local, actions["partition"])
+            actions["window"] = np.minimum(actions["window"], 2)
+            return actions
+
+    scenario = Scenario(num_devices=3, shadowing_std_db=0.0)
+    policy = Alternating(scenario)
+    worlds = policy.mdp.make(1, num_tasks=[10, 7, 2], distance_m=50.0)
+    observation, state, rewards = worlds.reset(), worlds.state, []
+    search = Lookahead(policy, 8, samples=1)
+    judged, count = search._rest_by_policy(state, policy.decide(observation), seed=5)
+    while not worlds.get_state()["counters"][0, 0]:
+        step = worlds.step(policy.decide(observation))
+        observation = step.observation
+        rewards.append(step.reward[0])
+    assert count[0] == len(rewards) == 4
+    np.testing.assert_allclose(judged[0], -sum(rewards), rtol=1e-9)
+
+
 @pytest.mark.parametrize("make", [ShortestQueue, RoundRobin, FullOffload])
 def test_a_few_candidates_better_a_rule_of_thumb(make):
     scenario = Scenario(num_devices=12)

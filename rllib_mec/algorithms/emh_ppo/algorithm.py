@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.utils.from_config import NotProvided
@@ -21,8 +21,18 @@ from rllib_mec.algorithms.randomize import Pool
 from rllib_mec.envs import laws
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import Count, Natural, Switch
-from rllib_mec.policies import Planner, PlannerBudget, check_plannable
-from rllib_mec.registry import ENVIRONMENTS, make_mdp
+from rllib_mec.policies import (
+    Lookahead,
+    Planner,
+    PlannerBudget,
+    Policy,
+    ShortestQueue,
+    check_plannable,
+)
+from rllib_mec.policies.checkpoint import JointModulePolicy
+from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
+
+SEARCH_CANDIDATES, _SEARCH_SAMPLES = 64, 4  # as good a teacher as 32 with 16, and cheaper
 
 
 class EMHPPOConfig(JointPPOConfig):
@@ -46,6 +56,9 @@ class EMHPPOConfig(JointPPOConfig):
         "per_task_advantages": Switch,
         "counterfactuals": Natural,
         "demonstrations": Natural,
+        "teacher": Literal["planner", "search"],
+        "lessons": Count,
+        "search_candidates": Count,
         "imitation_epochs": Count,
     }
 
@@ -57,6 +70,9 @@ class EMHPPOConfig(JointPPOConfig):
         self.env_runner_cls = EMHPPOEnvRunner
         self.counterfactuals = 0
         self.demonstrations = 0
+        self.teacher = "planner"
+        self.lessons = 1
+        self.search_candidates = SEARCH_CANDIDATES
         self.imitation_epochs = 2
 
     def training(
@@ -65,6 +81,9 @@ class EMHPPOConfig(JointPPOConfig):
         per_task_advantages: bool = NotProvided,  # type: ignore[assignment]
         counterfactuals: int = NotProvided,  # type: ignore[assignment]
         demonstrations: int = NotProvided,  # type: ignore[assignment]
+        teacher: str = NotProvided,  # type: ignore[assignment]
+        lessons: int = NotProvided,  # type: ignore[assignment]
+        search_candidates: int = NotProvided,  # type: ignore[assignment]
         imitation_epochs: int = NotProvided,  # type: ignore[assignment]
         **kwargs: Any,
     ) -> Self:
@@ -77,10 +96,17 @@ class EMHPPOConfig(JointPPOConfig):
                 anew and the window is simulated with them, for advantages of its own (see
                 :class:`~rllib_mec.algorithms.emh_ppo.env_runner.EMHPPOEnvRunner`) instead of those
                 above; 0 does without. These windows are not counted as env steps.
-            demonstrations: Task windows of a :class:`~rllib_mec.policies.Planner` that actor and
-                critic imitate before the first iteration; 0 starts from scratch, as the paper does.
-                They are not counted as env steps. Drawn scenarios have an equal share each.
-            imitation_epochs: Passes over the demonstrations.
+            demonstrations: Task windows of a teacher that actor and critic imitate before the first
+                iteration; 0 starts from scratch, as the paper does. They are not counted as env
+                steps. Drawn scenarios have an equal share each.
+            teacher: Who demonstrates: ``planner``, a :class:`~rllib_mec.policies.Planner`, which
+                searches for plans first; or ``search``, a :class:`~rllib_mec.policies.Lookahead`
+                that betters the joined shortest queue in the first lesson, and the networks
+                themselves in those that follow, so that they learn without a planner.
+            lessons: The demonstrations come in so many equal parts, before as many iterations, each
+                imitated by itself. A planner has nothing to add after one.
+            search_candidates: What ``search`` tries for each decision.
+            imitation_epochs: Passes over the demonstrations of a lesson.
             **kwargs: Those of :meth:`JointPPOConfig.training`.
 
         Returns:
@@ -91,6 +117,9 @@ class EMHPPOConfig(JointPPOConfig):
             per_task_advantages=per_task_advantages,
             counterfactuals=counterfactuals,
             demonstrations=demonstrations,
+            teacher=teacher,
+            lessons=lessons,
+            search_candidates=search_candidates,
             imitation_epochs=imitation_epochs,
         )
         return self
@@ -127,6 +156,17 @@ class EMHPPOConfig(JointPPOConfig):
                 raise MecError(
                     f"{name} need steps that can be simulated by themselves, as task windows can: "
                     f"expected 0 for {self.env}, but {name} is {value}"
+                )
+        self._check_teacher(mdp)
+
+    def _check_teacher(self, mdp: MDP) -> None:
+        """Refuse demonstrations that nobody can give, and settings of the teacher who does not."""
+        if self.teacher == "search":
+            return
+        for name, usual in (("lessons", 1), ("search_candidates", SEARCH_CANDIDATES)):
+            if (given := getattr(self, name)) != usual:
+                raise MecError(
+                    f"{name} are of teacher 'search': expected {usual} with 'planner', but is {given}"
                 )
         if self.demonstrations:
             try:
@@ -184,24 +224,35 @@ class EMHPPO(JointPPO):
     config: EMHPPOConfig
 
     def training_step(self) -> None:
-        """One iteration; before the first one, the warm start, if there is to be one."""
-        if self.config.demonstrations and not self.iteration:
-            self._imitate_planner()
+        """One iteration; a lesson before each of the first ones, if there are to be any."""
+        if self.config.demonstrations and self.iteration < self.config.lessons:
+            self._take_lesson()
         super().training_step()
 
-    def _imitate_planner(self) -> None:
+    def _take_lesson(self) -> None:
         config = self.config
         pool = Pool.of(config)
-        # Plans of one place, whose powers follow the distance: those of several are 7 % better in
-        # profile "si", but the networks do not learn which of them belongs where.
-        budget = PlannerBudget(places=1)
-        number = -(-config.demonstrations // len(pool))
+        number = -(-config.demonstrations // (len(pool) * config.lessons))
         batches = [
-            demonstrate(Planner(mdp, budget=budget), number, config, scale)
+            demonstrate(self._teacher(mdp), number, config, scale, lesson=self.iteration)
             for mdp, scale in zip(pool.mdps, pool.reward_scales, strict=True)
         ]
         self.learner_group.foreach_learner(lambda learner: learner.imitate(*batches))
         self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group)
+
+    def _teacher(self, mdp: MDP) -> Policy:
+        config = self.config
+        if config.teacher == "planner":
+            # Plans of one place, whose powers follow the distance: those of several are 7 % better
+            # in profile "si", but the networks do not learn which of them belongs where.
+            return Planner(mdp, budget=PlannerBudget(places=1))
+        policy: Policy = ShortestQueue(mdp)
+        if self.iteration:
+            module: Any = self.get_module()
+            module = module.on(mdp) if module.carries_over else module
+            policy = JointModulePolicy(algorithm_name(type(self)), mdp, module)
+        seed = (config.seed or 0) + self.iteration
+        return Lookahead(policy, config.search_candidates, samples=_SEARCH_SAMPLES, seed=seed)
 
     @classmethod
     def get_default_config(cls) -> EMHPPOConfig:

@@ -39,9 +39,15 @@ equal, but those of MDs that share the work well are, and so are those of the pa
 MOST_TASKS = 1.2
 """Longest of the equal queues, as a share of the mean number of tasks."""
 
+_SEEDS_A_LESSON = 1 << 32  # more than a config's seed can be
+
 
 def demonstrate(
-    teacher: Policy, num_windows: int, config: Any, reward_scale: float | None = None
+    teacher: Policy,
+    num_windows: int,
+    config: Any,
+    reward_scale: float | None = None,
+    lesson: int = 0,
 ) -> SampleBatch:
     """Let a policy decide, to learn from it.
 
@@ -50,6 +56,7 @@ def demonstrate(
         num_windows: Task windows, rounded up to whole steps of all worlds.
         config: The algorithm's config: number of worlds, seed, and how rewards are learned from.
         reward_scale: What rewards are divided by; the config's by default.
+        lesson: Each has episodes of its own.
 
     Returns:
         The windows with ``obs``, masks, the heads' actions, ``played`` and ``value_targets``.
@@ -58,7 +65,7 @@ def demonstrate(
     average = None if config.average_reward else 0.0
     parts = []
     for share in (1.0, SHORT_EPISODES):
-        columns, rewards, terminated = _play(teacher, num_steps, share, config)
+        columns, rewards, terminated = _play(teacher, num_steps, share, config, lesson)
         rewards = rewards / (reward_scale or config.reward_scale)
         average = rewards.mean() if average is None else average
         # Discounted returns: the critic knows nothing yet.
@@ -75,13 +82,13 @@ def demonstrate(
 
 
 def _play(
-    teacher: Policy, num_steps: int, share: float, config: Any
+    teacher: Policy, num_steps: int, share: float, config: Any, lesson: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Windows of episodes with a share of the mean number of tasks: columns, rewards, ends."""
     scenario = teacher.scenario
     shorter = scenario.replace(mean_tasks=share * scenario.mean_tasks)
     mdp = dataclasses.replace(teacher.mdp, scenario=shorter)
-    seed = config.seed or 0
+    seed = (config.seed or 0) + _SEEDS_A_LESSON * lesson
     worlds = mdp.make(config.num_envs_per_env_runner, DEMONSTRATION_SEED + seed)
     rng = np.random.default_rng(seed)
     most = max(1, int(MOST_TASKS * mdp.scenario.mean_tasks))
