@@ -188,9 +188,9 @@ def test_search_teaches_what_it_betters_and_then_the_networks_themselves(monkeyp
 
 
 def test_bad_values_are_told_in_one_line():
-    with pytest.raises(MecError, match="search_candidates are of teacher 'search'.* is 8"):
+    with pytest.raises(MecError, match="search_candidates is for teacher 'search', but is 8"):
         config(search_candidates=8).validate()
-    with pytest.raises(MecError, match="lessons are of teacher 'search'.* is 2"):
+    with pytest.raises(MecError, match="lessons is for teacher 'search', but is 2"):
         config(demonstrations=10, lessons=2).validate()
     with pytest.raises(MecError, match="demonstrations must be"):
         config(demonstrations=-1).validate()

@@ -19,6 +19,7 @@ from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
 from rllib_mec.algorithms.randomize import Pool
 from rllib_mec.envs import laws
+from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import Count, Natural, Switch
 from rllib_mec.policies import (
@@ -166,7 +167,8 @@ class EMHPPOConfig(JointPPOConfig):
         for name, usual in (("lessons", 1), ("search_candidates", SEARCH_CANDIDATES)):
             if (given := getattr(self, name)) != usual:
                 raise MecError(
-                    f"{name} are of teacher 'search': expected {usual} with 'planner', but is {given}"
+                    f"{name} is for teacher 'search', but is {given} with 'planner': "
+                    f"expected {usual}"
                 )
         if self.demonstrations:
             try:
