@@ -23,6 +23,9 @@ CLASS_FILE = "class_and_ctor_args.pkl"
 LEARNED = Path("learner_group", "learner", "rl_module")
 """The part of a checkpoint with the networks."""
 
+PRETRAINED = "pretrained"
+"""Stands for the checkpoint that comes with the package; pretrained/README.md is its model card."""
+
 _NUMBERED = re.compile(r"^checkpoint_\d+$")
 
 
@@ -46,7 +49,8 @@ def find_checkpoint(path: str | Path) -> Path:
 
     Args:
         path: A checkpoint, or a trial's or experiment's folder; of a trial the newest checkpoint is
-            taken, of an experiment the trial with the best last return.
+            taken, of an experiment the trial with the best last return. ``pretrained`` is the one
+            that comes with the package (a folder of that name is ``./pretrained``).
 
     Returns:
         The absolute path.
@@ -54,9 +58,11 @@ def find_checkpoint(path: str | Path) -> Path:
     Raises:
         MecError: There is none.
     """
+    if str(path) == PRETRAINED:
+        return Path(__file__).parent / PRETRAINED / "emh_ppo"
     folder = Path(path).expanduser().absolute()
     if not folder.exists():
-        raise MecError(f"no such checkpoint: {path}")
+        raise MecError(f"no such checkpoint: {path} ({PRETRAINED!r} is the package's own)")
     if folder.is_file():
         raise MecError(
             f"{path} is a file, expected the folder of a checkpoint, trial or experiment"

@@ -203,6 +203,20 @@ def _choices(name: str, given: Any, base: MDP) -> dict[str, Any]:
     return {f".{BETWEEN}[{i}]": end for i, end in enumerate(ends)}
 
 
+def is_among(value: Any, given: Any) -> bool:
+    """Whether a field's value is one of those that it was drawn from, or between their ends.
+
+    Args:
+        value: Of the field.
+        given: What ``randomize`` has for the field.
+    """
+    if isinstance(given, Mapping):
+        low, high = given[BETWEEN]
+        return low <= value <= high
+    choices = [tuple(choice) if isinstance(choice, list) else choice for choice in given]
+    return (tuple(value) if isinstance(value, list) else value) in choices
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

@@ -92,7 +92,7 @@ def evaluate(
 
     trained = load_policy(str(info.path))
     policy = trained.on(mdp)
-    scenarios.tell_changes(trained.mdp, mdp, checkpoint)
+    scenarios.tell_changes(trained, mdp, checkpoint)
     searched = [Lookahead(policy, search, mdp=mdp, seed=seed)] if search else []
     evaluations = [
         evaluation.evaluate(

@@ -220,25 +220,32 @@ def mdp_for(policy: Policy, scenario: Scenario, own: Mapping[str, Any], path: st
     mdp = dataclasses.replace(trained, scenario=scenario, **changes)
     if not policy.carries_over:
         check_shape(path, trained, mdp, policy.hint)
-    tell_changes(trained, mdp, path)
+    tell_changes(policy, mdp, path)
     return mdp
 
 
-def tell_changes(trained: MDP, mdp: MDP, path: str) -> None:
-    """Print in what an MDP differs from the one that a policy was trained on.
+def tell_changes(policy: Policy, mdp: MDP, path: str) -> None:
+    """Print in what an MDP differs from those that a policy was trained on.
 
     Args:
-        trained: What it was trained on.
+        policy: The policy.
         mdp: Where it is to decide.
         path: Its checkpoint, for the message.
     """
-    before, after = ({**m.scenario.to_dict(), **m.settings} for m in (trained, mdp))
-    members = trained.scenario.members, mdp.scenario.members
+    from rllib_mec.algorithms.randomize import is_among
+
+    drawn, wanted = policy.randomized, {**mdp.scenario.to_dict(), **mdp.settings}
+    known = {k: wanted[k] for k in drawn if k in wanted and is_among(wanted[k], drawn[k])}
+    # What follows from a drawn field, as the latency from the DNN, is as it was in training.
+    leads = {k: v for k, v in known.items() if k in ("profile", "dnn", "path_loss")}
+    trained = policy.mdp.scenario.replace(**leads)
+    before = {**trained.to_dict(), **policy.mdp.settings}
+    members = trained.members, mdp.scenario.members
     same = {name for name in members[0] if members[0][name] == members[1][name]}
     changed = [
-        f"{k}={v!r} (here {after[k]!r})"
+        f"{k}={drawn.get(k, v)!r} (here {wanted[k]!r})"
         for k, v in before.items()
-        if after[k] != v and k not in same
+        if k not in same and k not in known and (k in drawn or wanted[k] != v)
     ]
     if changed:
         note(f"the checkpoint {path} was trained with {', '.join(changed)}")

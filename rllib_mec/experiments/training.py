@@ -190,7 +190,7 @@ def _print_start(experiment: Experiment, folder: str, resume: bool) -> None:
         who = "a planner searches and plays"
         if getattr(experiment.config, "teacher", "") == "search":
             who = "search plays"
-        when = "first" if lessons == 1 else f"in each of the first {lessons} iterations"
+        when = "first" if lessons == 1 else f"{lessons} times"
         each = -(-windows // lessons)
         note(f"{when} {who} {each:,} windows to imitate: a minute or more")
     if not experiment.stop and "time_budget_s" not in experiment.options:

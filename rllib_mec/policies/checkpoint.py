@@ -18,7 +18,7 @@ from rllib_mec.envs.task_window import as_mdp
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies.policy import Policy
-from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
+from rllib_mec.registry import ENVIRONMENTS, RANDOMIZE, algorithm_name, make_mdp
 
 _HINT = "; EMH-PPO trained with model_config {model: set} carries over"
 
@@ -65,7 +65,9 @@ def _load_trained(path: str | pathlib.Path) -> Policy:
     module = modules[next(iter(modules.keys()))]
     name = algorithm_name(checkpoint.algorithm)
     if getattr(module, "decides_for_all", False):
-        return JointModulePolicy(name, mdp, module)
+        policy = JointModulePolicy(name, mdp, module)
+        policy.randomized = config.env_config.get(RANDOMIZE) or {}
+        return policy
     _check_agent_modules(checkpoint.path, modules)
     return AgentModulesPolicy(name, mdp, modules, config)
 

@@ -30,7 +30,7 @@ _INPUT = 0.8  # share in which they offload the input, not from some point on
 _BY_TASK = 0.3  # share in which resources are dealt to tasks, not to MDs
 _KNOWN = 8  # earlier finds of a world
 _RATE = 0.1  # of the running mean
-_MARGIN = 0.002  # what is better by less than this share of a window's cost is so by luck
+_MARGIN = 0.01  # what is better by less than this share of a window's cost is so by luck
 
 
 class Lookahead(Policy):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from typing_extensions import Self
@@ -25,11 +27,14 @@ class Policy(abc.ABC):
         mdp: The MDP.
         carries_over: Whether it decides in MDPs of any shape, not only of the one it was made for.
         hint: What an error adds that says it does not.
+        randomized: Fields of its MDP that were drawn in training, and what from, as under
+            ``randomize`` in ``env_config``.
     """
 
     name: str
     carries_over: bool = False
     hint: str = ""
+    randomized: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, where: MDP | Scenario):
         """Keep the MDP."""

@@ -15,6 +15,11 @@ MODELS = {
     "set": {"model": "set", "width": 8, "num_layers": 1, "num_heads": 2, "critic_hidden": 8},
     "paper": {"embedding_hiddens": [8], "agent_hiddens": [8], "critic_hiddens": [8]},
 }
+DRAWN = {
+    "num_devices": {"between": [1, 4]},
+    "distance_range_m": [[1, 100], [20, 80]],
+    "dnn": ["resnet50", "mobilenet_v2"],
+}
 OTHER = "num_devices=4 num_servers=3 num_channels=1 dnn=mobilenet_v2"
 NAMED = (
     "dnn='resnet50' (here 'mobilenet_v2')",
@@ -28,10 +33,14 @@ NAMED = (
 def checkpoints(ray_session, tmp_path_factory):
     """Untrained ones of both models."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    for name, model in MODELS.items():
+    alone = {"num_devices": 2, "mean_tasks": 4}
+    for name, model, env_config in (
+        *((name, model, alone) for name, model in MODELS.items()),
+        ("drawn", MODELS["set"], {**alone, "randomize": DRAWN}),
+    ):
         algorithm = (
             EMHPPOConfig()
-            .environment("mec_task_window_v0", env_config={"num_devices": 2, "mean_tasks": 4})
+            .environment("mec_task_window_v0", env_config=env_config)
             .env_runners(num_envs_per_env_runner=2)
             .rl_module(model_config=model)
             .build_algo()
@@ -81,6 +90,28 @@ def test_where_it_was_trained_there_is_no_note(run):
     ):
         code, _, err = run(program, command)
         assert code == 0 and "was trained with" not in err
+
+
+@pytest.mark.parametrize(
+    ("where", "noted"),
+    [
+        ("num_devices=3 distance_range_m=[20,80]", None),
+        ("num_devices=5", "num_devices={'between': [1, 4]} (here 5)"),
+        ("distance_range_m=[30,80]", "distance_range_m=[[1, 100], [20, 80]] (here (30.0, 80.0))"),
+        ("dnn=mobilenet_v2 num_devices=3", None),
+        (
+            "dnn=googlenet",
+            "dnn=['resnet50', 'mobilenet_v2'] (here 'googlenet'), "
+            "server_latency_ms=8.603 (here 5.11)",
+        ),
+    ],
+)
+def test_what_was_drawn_in_training_is_not_new_to_it(run, where, noted):
+    command = f"compare --policies local-only --checkpoint drawn --episodes 2 --scenario {where}"
+    code, _, err = run(main, command)
+    assert code == 0
+    expected = [f"rllib-mec: note: the checkpoint drawn was trained with {noted}"] if noted else []
+    assert [line for line in err.splitlines() if "was trained with" in line] == expected
 
 
 @pytest.mark.parametrize(

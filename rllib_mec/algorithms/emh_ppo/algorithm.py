@@ -33,7 +33,7 @@ from rllib_mec.policies import (
 from rllib_mec.policies.checkpoint import JointModulePolicy
 from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
 
-SEARCH_CANDIDATES, _SEARCH_SAMPLES = 64, 4  # as good a teacher as 32 with 16, and cheaper
+SEARCH_CANDIDATES = 64
 
 
 class EMHPPOConfig(JointPPOConfig):
@@ -59,6 +59,7 @@ class EMHPPOConfig(JointPPOConfig):
         "demonstrations": Natural,
         "teacher": Literal["planner", "search"],
         "lessons": Count,
+        "lesson_interval": Count,
         "search_candidates": Count,
         "imitation_epochs": Count,
     }
@@ -73,6 +74,7 @@ class EMHPPOConfig(JointPPOConfig):
         self.demonstrations = 0
         self.teacher = "planner"
         self.lessons = 1
+        self.lesson_interval = 1
         self.search_candidates = SEARCH_CANDIDATES
         self.imitation_epochs = 2
 
@@ -84,6 +86,7 @@ class EMHPPOConfig(JointPPOConfig):
         demonstrations: int = NotProvided,  # type: ignore[assignment]
         teacher: str = NotProvided,  # type: ignore[assignment]
         lessons: int = NotProvided,  # type: ignore[assignment]
+        lesson_interval: int = NotProvided,  # type: ignore[assignment]
         search_candidates: int = NotProvided,  # type: ignore[assignment]
         imitation_epochs: int = NotProvided,  # type: ignore[assignment]
         **kwargs: Any,
@@ -104,8 +107,10 @@ class EMHPPOConfig(JointPPOConfig):
                 searches for plans first; or ``search``, a :class:`~rllib_mec.policies.Lookahead`
                 that betters the joined shortest queue in the first lesson, and the networks
                 themselves in those that follow, so that they learn without a planner.
-            lessons: The demonstrations come in so many equal parts, before as many iterations, each
-                imitated by itself. A planner has nothing to add after one.
+            lessons: The demonstrations come in so many equal parts, each imitated by itself. A
+                planner has nothing to add after one.
+            lesson_interval: Iterations from one lesson to the next; the first comes before the
+                first iteration.
             search_candidates: What ``search`` tries for each decision.
             imitation_epochs: Passes over the demonstrations of a lesson.
             **kwargs: Those of :meth:`JointPPOConfig.training`.
@@ -120,6 +125,7 @@ class EMHPPOConfig(JointPPOConfig):
             demonstrations=demonstrations,
             teacher=teacher,
             lessons=lessons,
+            lesson_interval=lesson_interval,
             search_candidates=search_candidates,
             imitation_epochs=imitation_epochs,
         )
@@ -164,7 +170,8 @@ class EMHPPOConfig(JointPPOConfig):
         """Refuse demonstrations that nobody can give, and settings of the teacher who does not."""
         if self.teacher == "search":
             return
-        for name, usual in (("lessons", 1), ("search_candidates", SEARCH_CANDIDATES)):
+        usual_of = {"lessons": 1, "lesson_interval": 1, "search_candidates": SEARCH_CANDIDATES}
+        for name, usual in usual_of.items():
             if (given := getattr(self, name)) != usual:
                 raise MecError(
                     f"{name} is for teacher 'search', but is {given} with 'planner': "
@@ -226,35 +233,37 @@ class EMHPPO(JointPPO):
     config: EMHPPOConfig
 
     def training_step(self) -> None:
-        """One iteration; a lesson before each of the first ones, if there are to be any."""
-        if self.config.demonstrations and self.iteration < self.config.lessons:
-            self._take_lesson()
+        """One iteration; a lesson before it, if it is time for one."""
+        config = self.config
+        lesson, later = divmod(self.iteration, config.lesson_interval)
+        if config.demonstrations and lesson < config.lessons and not later:
+            self._take_lesson(lesson)
         super().training_step()
 
-    def _take_lesson(self) -> None:
+    def _take_lesson(self, lesson: int) -> None:
         config = self.config
         pool = Pool.of(config)
         number = -(-config.demonstrations // (len(pool) * config.lessons))
         batches = [
-            demonstrate(self._teacher(mdp), number, config, scale, lesson=self.iteration)
+            demonstrate(self._teacher(mdp, lesson), number, config, scale, lesson)
             for mdp, scale in zip(pool.mdps, pool.reward_scales, strict=True)
         ]
         self.learner_group.foreach_learner(lambda learner: learner.imitate(*batches))
         self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group)
 
-    def _teacher(self, mdp: MDP) -> Policy:
+    def _teacher(self, mdp: MDP, lesson: int) -> Policy:
         config = self.config
         if config.teacher == "planner":
             # Plans of one place, whose powers follow the distance: those of several are 7 % better
             # in profile "si", but the networks do not learn which of them belongs where.
             return Planner(mdp, budget=PlannerBudget(places=1))
         policy: Policy = ShortestQueue(mdp)
-        if self.iteration:
+        if lesson:
             module: Any = self.get_module()
             module = module.on(mdp) if module.carries_over else module
             policy = JointModulePolicy(algorithm_name(type(self)), mdp, module)
-        seed = (config.seed or 0) + self.iteration
-        return Lookahead(policy, config.search_candidates, samples=_SEARCH_SAMPLES, seed=seed)
+        seed = (config.seed or 0) + lesson
+        return Lookahead(policy, config.search_candidates, seed=seed)
 
     @classmethod
     def get_default_config(cls) -> EMHPPOConfig:
