@@ -31,8 +31,10 @@ def test_says_what_it_trains_and_keeps_a_checkpoint(path):
 def test_builds_and_trains_until_an_episode_has_ended(path, ray_session, monkeypatch):
     config = load(path).config
     config.training(train_batch_size_per_learner=256, minibatch_size=128, num_epochs=1)
-    if getattr(config, "demonstrations", 0):  # as it is, but for a planner that hardly searches
+    if getattr(config, "demonstrations", 0):  # as it is, but for a teacher that hardly searches
         config.training(demonstrations=512, imitation_epochs=1)
+        if config.teacher == "search":
+            config.training(search_candidates=8)
         quick = PlannerBudget(refined=1, rounds=1, proposals=1, samples=8, final_samples=8)
         planner = functools.partial(Planner, cache=False)
         monkeypatch.setattr("rllib_mec.algorithms.emh_ppo.algorithm.Planner", planner)
