@@ -31,6 +31,7 @@ def test_says_what_it_trains_and_keeps_a_checkpoint(path):
 def test_builds_and_trains_until_an_episode_has_ended(path, ray_session, monkeypatch):
     config = load(path).config
     config.training(train_batch_size_per_learner=256, minibatch_size=128, num_epochs=1)
+    config.env_runners(num_envs_per_env_runner=8)  # few steps until their episodes end
     if getattr(config, "demonstrations", 0):  # as it is, but for a teacher that hardly searches
         config.training(demonstrations=512, imitation_epochs=1)
         if config.teacher == "search":

@@ -171,12 +171,12 @@ def test_search_teaches_what_it_betters_and_then_the_networks_themselves(monkeyp
 
     monkeypatch.setattr(algorithm, "Lookahead", lookahead)
     taught = config(
-        demonstrations=3200,
+        demonstrations=1600,
         teacher="search",
         lessons=2,
         lesson_interval=2,
         search_candidates=16,
-        imitation_epochs=12,
+        imitation_epochs=16,
     ).rl_module(model_config={"model": model})
     algo = taught.training(lr=0.0).build_algo()
     try:
