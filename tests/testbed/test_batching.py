@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from rllib_mec.testbed.batching import KeyedBatcher
+from rllib_mec.testbed.batching import KeyedBatcher, QueueFull
 
 
 class Recorder:
@@ -91,3 +91,46 @@ def test_who_gave_up_is_not_run():
         assert await asyncio.gather(first, third) == [0, 4]
 
     assert [key for key, _ in run(main)] == ["a", "c"]
+
+
+async def queued(batcher, *owners):
+    """Tasks of items that wait behind one that runs, by their owners; item i is the i-th."""
+    tasks = []
+    for i, owner in enumerate(owners):
+        tasks.append(asyncio.ensure_future(batcher.submit("a", i, 1, owner)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    return tasks
+
+
+def order_of(*owners, most=100):
+    """Which items run, in their order, and which were turned away."""
+    recorder, turned = Recorder(), []
+
+    async def main():
+        batcher = KeyedBatcher(recorder, most)
+        tasks = await queued(batcher, "first", *owners)
+        recorder.go.set()
+        for i, result in enumerate(await asyncio.gather(*tasks, return_exceptions=True)):
+            if isinstance(result, QueueFull):
+                assert 0.02 <= result.retry_after_s <= 30.0
+                turned.append(i)
+
+    asyncio.run(main())
+    return [item for _, items in recorder.batches for item in items], turned
+
+
+def test_owners_take_turns_whoever_came_first():
+    assert order_of(*"AAAABC") == ([0, 1, 5, 6, 2, 3, 4], [])
+
+
+def test_a_full_queue_makes_room_for_who_has_less_in_it():
+    ran, turned = order_of(*"AAAAB", most=4)
+    assert turned == [4]  # the newest of A's
+    assert sorted(ran) == [0, 1, 2, 3, 5]
+
+
+def test_a_full_queue_refuses_who_has_as_much_in_it_as_others():
+    assert order_of(*"AAAA", most=3)[1] == [4]
+    assert order_of(*"AABBC", most=4)[1] == [2]
+    assert order_of(*"ABCDE", most=4)[1] == [5]
