@@ -5,12 +5,14 @@ Everything wrong with what the user gave is one line on stderr and exit code 2.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
+import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,6 +95,16 @@ class Command(click.Command):
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 command = functools.partial(click.command, cls=Command, context_settings=_CONTEXT)
 option = functools.partial(click.option, show_default=True)
+
+
+@contextlib.contextmanager
+def ended_in_order() -> Iterator[None]:
+    """While the block runs, SIGTERM is Ctrl-C: what was begun is ended, what was done is kept."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def verbosity_option(function: Any) -> Any:

@@ -3,25 +3,31 @@
 rllib-mec device --server 192.168.0.10:8600 --tasks 100
 rllib-mec device --server 127.0.0.1:8600 --decide 2 --codec int8 --slowdown 5 --bandwidth-mbps 50
 rllib-mec device --server 127.0.0.1:8600 --verify --csv tasks.csv
+rllib-mec device --server 192.168.0.10:8600 --token-file token --tls-ca c.pem
+
+Each task's row is in the files as soon as the task is done, whatever ends the device.
 """
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 
 import torch
 
-from rllib_mec.cli.command import COUNT, NEW_FILE, OK, POSITIVE, command, option
+from rllib_mec.cli.command import COUNT, NEW_FILE, OK, POSITIVE, command, ended_in_order, option
 from rllib_mec.cli.dnn_arguments import weight_options
 from rllib_mec.dnn.codecs import CODECS
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.experiments.messages import note
+from rllib_mec.testbed.access import Access, read_token, trusting
 from rllib_mec.testbed.client import ServerClient
 from rllib_mec.testbed.decisions import Fixed, Scheduled
 from rllib_mec.testbed.device import Device, load_from
 from rllib_mec.testbed.link import Link
-from rllib_mec.testbed.records import Summary, TaskRecord, write_csv, write_json
+from rllib_mec.testbed.records import Summary, TaskRecord
 from rllib_mec.testbed.split_model import SplitModel, task_input
+from rllib_mec.testbed.task_files import TaskFiles
 
 _REASONS_SHOWN = 3
 _DECISIONS = ("auto", "server", "local", "offload")
@@ -29,9 +35,15 @@ _DECISIONS = ("auto", "server", "local", "offload")
 
 @command(help=__doc__)
 @option("--server", "servers", required=True, metavar="HOST:PORT[,...]", help="the first decides")
-@option("--model", help="the DNN that the server is expected to have (default: whichever)")
+@option(
+    "--model",
+    help="the DNN that the server is expected to have; one of your own must be named"
+    " (default: whichever of torchvision's it has)",
+)
 @weight_options
-@option("--name", default="md_0", help="name of this device")
+@option("--name", default=socket.gethostname, show_default="the host's", help="of this device")
+@option("--token-file", metavar="FILE", help="the server's token (default: $RLLIB_MEC_TOKEN)")
+@option("--tls-ca", metavar="FILE", help="PEM certificate of the server, or whose signed it: TLS")
 @option("--tasks", type=COUNT, default=100, help="how many")
 @option("--task-seed", type=int, default=0, help="seed of the tasks' inputs")
 @option(
@@ -56,6 +68,8 @@ def device(
     seed: int,
     weights: str | None,
     name: str,
+    token_file: str | None,
+    tls_ca: str | None,
     tasks: int,
     task_seed: int,
     decide: str,
@@ -75,10 +89,16 @@ def device(
     if codec not in (None, *CODECS):
         raise unknown("codec", codec, CODECS)
     torch.set_num_threads(threads)
-    link = Link(bandwidth_mbps)
+    link, access = Link(bandwidth_mbps), Access(name, read_token(token_file), trusting(tls_ca))
     addresses, timeout_s = servers.split(","), timeout_ms / 1e3
     split, hello = load_from(
-        addresses[0], model=model, seed=seed, weights=weights, timeout_s=timeout_s, wait_s=wait_s
+        addresses[0],
+        model=model,
+        seed=seed,
+        weights=weights,
+        access=access,
+        timeout_s=timeout_s,
+        wait_s=wait_s,
     )
     if decide == "auto":
         decide = "server" if hello.scheduler else "offload"
@@ -89,7 +109,7 @@ def device(
             f"the server {addresses[0]} has no scheduler: it was started without a checkpoint"
         )
     else:
-        client = ServerClient(addresses[0])
+        client = ServerClient(addresses[0], access=access)
         decider = Scheduled(
             client, name, split, distance_m=distance_m, codec=codec, timeout_s=timeout_s, note=note
         )
@@ -99,23 +119,22 @@ def device(
         decider,
         name=name,
         link=link,
+        access=access,
         slowdown=slowdown,
         timeout_s=timeout_s,
         verify=verify,
         note=note,
     )
     inputs = (task_input(split.input_shape, task_seed, i) for i in range(tasks))
-    done: list[TaskRecord] = []
-    try:
-        with worker:
-            done = worker.run(inputs, tasks, lambda record, _: done.append(record))
-    finally:
-        if done:
-            _report(name, done)
-            if csv_file:
-                write_csv(done, csv_file)
-            if json_file:
-                write_json(done, json_file)
+    with ended_in_order(), TaskFiles(csv_file, json_file) as files:
+        try:
+            with worker:
+                done = worker.run(inputs, tasks, lambda record, _: files.add(record))
+            if verify:
+                files.verified(done)
+        finally:
+            if files.records:
+                _report(name, files.records)
     return OK
 
 

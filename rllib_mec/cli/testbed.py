@@ -11,12 +11,10 @@ and prints what the simulator predicted for each, from what one device alone mea
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from rllib_mec.cli.command import FAILED, NEW_FILE, OK, command, option
+from rllib_mec.cli.command import FAILED, NEW_FILE, OK, command, ended_in_order, option
 from rllib_mec.errors import MecError
 from rllib_mec.experiments import quiet
 from rllib_mec.experiments.messages import error, note
@@ -51,7 +49,7 @@ def testbed(
     from rllib_mec.testbed.emulation import Emulation
     from rllib_mec.testbed.emulation_run import EmulationOptions
     from rllib_mec.testbed.options import ServerOptions
-    from rllib_mec.testbed.records import write_csv
+    from rllib_mec.testbed.task_files import TaskFiles
 
     given = {"model": model, "devices": devices, "codec": codec}
     if checkpoint:
@@ -63,16 +61,14 @@ def testbed(
         given = {"model": server.model, "devices": server.devices, "codec": server.codec}
     given = {name: value for name, value in given.items() if value is not None}
     checked = EmulationOptions(**given, checkpoint=checkpoint, **options)
-    before = signal.signal(signal.SIGTERM, _interrupt)  # so that all processes are ended
-    try:
-        with Emulation(checked, note) as emulation:
-            runs = list(emulation.compare())
-            text = describe(emulation, runs)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with ended_in_order(), TaskFiles(csv_file) as files, Emulation(checked, note) as emulation:
+        runs = []
+        for each in emulation.compare():
+            runs.append(each)
+            for record in each.records:
+                files.add(record)
+        text = describe(emulation, runs)
     print(text)
-    if csv_file:
-        write_csv([record for each in runs for record in each.records], csv_file)
     if json_file:
         values = {"text": text.splitlines(), "runs": [each.to_dict() for each in runs]}
         Path(json_file).write_text(json.dumps(values, indent=1) + "\n")
@@ -121,7 +117,3 @@ def describe(emulation: Emulation, runs: list[Run]) -> str:
     count = sum(each.measured.tasks for each in runs)
     lines += ["", f"right answers: {count - sum(each.wrong for each in runs)} of {count}"]
     return "\n".join(lines)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import socket
+import ssl
 import time
-from dataclasses import dataclass
 from typing import Any, cast
 
 from rllib_mec.errors import MecError, one_line
+from rllib_mec.testbed.access import Access
 from rllib_mec.testbed.frames import ERROR, FrameError, decode
+from rllib_mec.testbed.hello import Hello
 from rllib_mec.testbed.link import Link, LinkSocket
 
 FRAME_TYPE, JSON_TYPE = "application/vnd.rllib-mec.frame", "application/json"
 _MAX_JSON_BYTES = 2**20
-BUSY = 503
+BUSY = {503: "the server's queue is full", 429: "the server has enough of this device's requests"}
+"""HTTP statuses of a server that may be asked again."""
 
 
 class ServerLost(Exception):
@@ -23,7 +27,17 @@ class ServerLost(Exception):
 
 
 class ServerBusy(Exception):
-    """The server's queue is full; it may be asked again."""
+    """The server's queue is full; it may be asked again.
+
+    Args:
+        message: What it said.
+        retry_after_s: When, if it said so.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None):
+        """Keep both."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ServerRefused(Exception):
@@ -38,66 +52,6 @@ class ServerRefused(Exception):
         """Keep both."""
         super().__init__(message)
         self.status = status
-
-
-@dataclass(frozen=True)
-class Hello:
-    """What a server says of itself.
-
-    Attributes:
-        model: Name of its DNN.
-        input_shape: Shape of an input without the batch dimension.
-        heads: Bit set of each partition point's head.
-        codec: What its points' sizes are counted in.
-        fingerprint: Of DNN, weights and points.
-        probe_digest: SHA-256 of its result for a fixed task (``SplitModel.probe_digest``).
-        max_frame_bytes: Longest frame that it takes.
-        exact: Whether float32 results are bit for bit those of a single run.
-        scheduler: Whether it decides, too.
-    """
-
-    model: str
-    input_shape: tuple[int, ...]
-    heads: tuple[int, ...]
-    codec: str
-    fingerprint: bytes
-    probe_digest: str
-    max_frame_bytes: int
-    exact: bool
-    scheduler: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values; bit sets and bytes in hexadecimal."""
-        return {
-            **self.__dict__,
-            "heads": [f"{head:x}" for head in self.heads],
-            "fingerprint": self.fingerprint.hex(),
-        }
-
-    @classmethod
-    def from_json(cls, values: Any) -> Hello:
-        """The inverse of :meth:`to_json`.
-
-        Args:
-            values: The server's JSON, as parsed.
-
-        Raises:
-            ServerLost: They are none.
-        """
-        try:
-            return cls(
-                model=str(values["model"]),
-                input_shape=tuple(int(size) for size in values["input_shape"]),
-                heads=tuple(int(head, 16) for head in values["heads"]),
-                codec=str(values["codec"]),
-                fingerprint=bytes.fromhex(values["fingerprint"]),
-                probe_digest=str(values["probe_digest"]),
-                max_frame_bytes=int(values["max_frame_bytes"]),
-                exact=bool(values["exact"]),
-                scheduler=bool(values["scheduler"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ServerLost(f"its hello is not one of a MEC server: {one_line(error)}") from None
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -121,14 +75,15 @@ class ServerClient:
     Args:
         address: ``HOST:PORT``.
         link: What requests go through.
+        access: How to show itself to the server.
 
     Raises:
         MecError: The address is none.
     """
 
-    def __init__(self, address: str, link: Link | None = None):
+    def __init__(self, address: str, link: Link | None = None, access: Access | None = None):
         """Connect at the first request."""
-        self.address = address
+        self.address, self._access = address, access or Access()
         self._host, self._port = parse_address(address)
         self._link = link or Link()
         self._connection: _Connection | None = None
@@ -144,7 +99,10 @@ class ServerClient:
             ServerBusy: As :meth:`request`.
             ServerRefused: As :meth:`request`.
         """
-        return Hello.from_json(self.get_json("/hello", timeout_s))
+        try:
+            return Hello.from_json(self.get_json("/hello", timeout_s))
+        except MecError as error:
+            raise ServerLost(str(error)) from None
 
     def get_json(self, path: str, timeout_s: float) -> Any:
         """GET a JSON document; raises what :meth:`request` does.
@@ -194,7 +152,7 @@ class ServerClient:
         reused = self._connection is not None
         try:
             try:
-                status, reply = self._exchange(
+                status, headers, reply = self._exchange(
                     method, path, body, content_type, deadline, max_bytes
                 )
             except (http.client.RemoteDisconnected, ConnectionError):
@@ -202,28 +160,30 @@ class ServerClient:
                     raise
                 # The server closes idle connections; asking again is safe for every route.
                 self.close()
-                status, reply = self._exchange(
+                status, headers, reply = self._exchange(
                     method, path, body, content_type, deadline, max_bytes
                 )
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             raise ServerLost(_reason(error)) from None
-        if status == BUSY:
-            raise ServerBusy("the server's queue is full")
+        if status in BUSY:
+            raise ServerBusy(BUSY[status], _retry_after_s(headers))
         if status >= 500:
             self.close()
-            raise ServerLost(f"it failed with HTTP status {status}")
+            raise ServerLost(f"it failed with HTTP status {status}{_because(reply)}")
         if status != 200:
             raise ServerRefused(status, _refusal(status, reply))
         return reply
 
     def _exchange(
         self, method: str, path: str, body: bytes, content_type: str, deadline: float, most: int
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
         if self._connection is None:
-            self._connection = _Connection(self._host, self._port, self._link)
+            tls = self._access.tls
+            self._connection = _Connection(self._host, self._port, self._link, tls)
         self._connection.deadline = deadline
-        self._connection.request(method, path, body or None, {"Content-Type": content_type})
+        headers = {"Content-Type": content_type, **self._access.headers()}
+        self._connection.request(method, path, body or None, headers)
         response = self._connection.getresponse()
         reply = response.read(most + 1)
         if len(reply) > most:
@@ -233,7 +193,7 @@ class ServerClient:
         response.close()
         if response.will_close:
             self.close()
-        return response.status, reply
+        return response.status, response.headers, reply
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -245,15 +205,17 @@ class ServerClient:
 class _Connection(http.client.HTTPConnection):
     """A connection whose socket goes through a link and has one deadline a request."""
 
-    def __init__(self, host: str, port: int, link: Link):
+    def __init__(self, host: str, port: int, link: Link, tls: ssl.SSLContext | None):
         super().__init__(host, port)
         self.deadline = 0.0
-        self._link = link
+        self._link, self._tls = link, tls
 
     def connect(self) -> None:
         left = max(self.deadline - time.monotonic(), 1e-3)
         sock = socket.create_connection((self.host, self.port), left)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            sock = self._tls.wrap_socket(sock, server_hostname=self.host)
         self.sock = cast(Any, LinkSocket(sock, self._link, self.deadline))
 
     def send(self, data: Any) -> None:
@@ -271,6 +233,10 @@ def _reason(error: Exception) -> str:
         return "it refuses connections"
     if isinstance(error, socket.gaierror):
         return f"its host is not known: {error.strerror}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"it does not speak TLS as this device does: {error.reason or error}"
     if isinstance(error, OSError) or isinstance(error, http.client.RemoteDisconnected):
         return f"the connection broke: {one_line(error)}"
     return f"it answered garbage: {type(error).__name__}: {one_line(error)}"
@@ -288,6 +254,24 @@ def _refusal(status: int, reply: bytes) -> str:
         return one_line(json.loads(reply)["detail"])
     except (ValueError, KeyError, TypeError):
         return f"HTTP status {status}"
+
+
+def _because(reply: bytes) -> str:
+    """The cause that a failing server gives, if it does."""
+    why = _refusal(0, reply)
+    return "" if why == "HTTP status 0" else f": {why}"
+
+
+def _retry_after_s(headers: http.client.HTTPMessage) -> float | None:
+    """When a busy server may be asked again, by the header in milliseconds or that in seconds."""
+    for name, unit_s in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit_s
+        except ValueError:
+            continue
+        if 0 <= seconds < math.inf:
+            return seconds
+    return None
 
 
 def _parsed(reply: bytes) -> Any:

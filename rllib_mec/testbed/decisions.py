@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -110,6 +111,7 @@ class Scheduled(Decider):
         self._distance_m, self._codec, self._timeout_s = distance_m, codec, timeout_s
         self._note = note
         self._breaker = CircuitBreaker()
+        self._identity = secrets.token_hex(16)
         self._sequence = 0
         self._deadline_s = 0.0
 
@@ -122,7 +124,7 @@ class Scheduled(Decider):
             ServerBusy: It cannot be asked now.
         """
         request = {
-            "device": self._device,
+            **self._who(),
             "model": self._model.name,
             "heads": [f"{point.head:x}" for point in self._model.points],
             "distance_m": self._distance_m,
@@ -155,7 +157,7 @@ class Scheduled(Decider):
     def _ask(self, remaining: int) -> list[TaskDecision]:
         self._sequence += 1
         request = {
-            "device": self._device,
+            **self._who(),
             "sequence": self._sequence,
             "remaining": remaining,
             "distance_m": self._distance_m,
@@ -192,6 +194,9 @@ class Scheduled(Decider):
             raise ServerLost("it answered garbage: not a decision")
         return tasks
 
+    def _who(self) -> dict[str, str]:
+        return {"device": self._device, "identity": self._identity}
+
     @staticmethod
     def _local(why: str) -> TaskDecision:
         return TaskDecision(None, fallback=why)
@@ -200,8 +205,7 @@ class Scheduled(Decider):
         """Give the place up."""
         if self._breaker.allows():
             try:
-                request = {"device": self._device}
-                self._client.post_json("/schedule/leave", request, self._timeout_s)
+                self._client.post_json("/schedule/leave", self._who(), self._timeout_s)
             except (ServerLost, ServerBusy, ServerRefused):
                 pass  # it will give this device up by itself
         self._client.close()

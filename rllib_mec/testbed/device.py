@@ -22,17 +22,14 @@ from typing import Any
 
 import torch
 
+from rllib_mec.dnn import model_names
 from rllib_mec.errors import MecError
 from rllib_mec.network.scenario import Scenario
-from rllib_mec.testbed.client import (
-    Hello,
-    ServerBusy,
-    ServerClient,
-    ServerLost,
-    ServerRefused,
-)
+from rllib_mec.testbed.access import Access
+from rllib_mec.testbed.client import ServerBusy, ServerClient, ServerLost, ServerRefused
 from rllib_mec.testbed.decisions import Decider, Scheduled, TaskDecision
 from rllib_mec.testbed.frames import FRAME_CODECS, FrameError
+from rllib_mec.testbed.hello import Hello
 from rllib_mec.testbed.link import Link
 from rllib_mec.testbed.records import TaskRecord
 from rllib_mec.testbed.remote import Remote, Unavailable, mismatch
@@ -49,6 +46,7 @@ def load_from(
     model: str | None = None,
     seed: int = 0,
     weights: str | Path | None = None,
+    access: Access | None = None,
     timeout_s: float = 1.0,
     wait_s: float = 0.0,
 ) -> tuple[SplitModel, Hello]:
@@ -56,9 +54,11 @@ def load_from(
 
     Args:
         address: ``HOST:PORT`` of the server.
-        model: The DNN that it is expected to serve; None: whichever it does.
+        model: The DNN that it is expected to serve; None: whichever of torchvision's it does. One
+            of your own must be named: a server cannot have this device run code by its name.
         seed: Seed of the random weights.
         weights: File of the weights instead.
+        access: How to show itself to the server.
         timeout_s: How long an answer may take.
         wait_s: How long to go on asking a server that is out of reach.
 
@@ -68,19 +68,26 @@ def load_from(
     Raises:
         MecError: The server is out of reach, or has another DNN or other weights.
     """
-    client = ServerClient(address)
+    client = ServerClient(address, access=access)
     give_up = time.monotonic() + wait_s
     while True:
         try:
             hello = client.hello(timeout_s)
             break
-        except (ServerLost, ServerBusy, ServerRefused) as error:
+        except ServerRefused as error:
+            raise MecError(f"the server {address}: {error}") from None
+        except (ServerLost, ServerBusy) as error:
             if time.monotonic() >= give_up:
                 raise MecError(f"the server {address}: {error}") from None
             time.sleep(0.1)
     client.close()
     if model is not None and model != hello.model:
         raise MecError(f"the server {address} has no DNN {model!r}: it serves {hello.model!r}")
+    if model is None and hello.model not in model_names():
+        raise MecError(
+            f"the server {address} serves {hello.model!r}, which is code of this machine that"
+            f" nobody named here: give the DNN's name if you mean it (--model {hello.model})"
+        )
     loaded = SplitModel.load(
         hello.model,
         hello.input_shape,
@@ -120,6 +127,7 @@ class Device:
         decider: Decides where tasks are cut.
         name: The device's name.
         link: The uplink.
+        access: How to show itself to the servers; default: by its name alone.
         slowdown: Compute takes this many times as long: what is missing is slept. The time is CPU
             time, so that a busy machine does not count twice.
         pace: What that CPU time is taken from; default: each measurement counts.
@@ -141,6 +149,7 @@ class Device:
         *,
         name: str = "md_0",
         link: Link | None = None,
+        access: Access | None = None,
         slowdown: float = 1.0,
         pace: Pace | None = None,
         timeout_s: float = 1.0,
@@ -160,6 +169,7 @@ class Device:
                 address,
                 model,
                 link=link,
+                access=access or Access(name),
                 timeout_s=timeout_s,
                 backoff_s=backoff_s,
                 note=note,

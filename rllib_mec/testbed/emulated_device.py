@@ -21,6 +21,7 @@ import torch
 
 from rllib_mec.dnn import codec, measure_latency
 from rllib_mec.errors import MecError, one_line
+from rllib_mec.testbed.access import Access, read_token
 from rllib_mec.testbed.client import ServerClient
 from rllib_mec.testbed.decisions import Decider, Fixed, Scheduled
 from rllib_mec.testbed.device import Device, load_from
@@ -78,10 +79,11 @@ class Worker:
 
     def __init__(self, settings: Settings):
         """Load the DNN that the server serves."""
-        self._settings = settings
+        self._settings, self._access = settings, Access(settings.name, read_token())
         self._model, self.hello = load_from(
             settings.server,
             seed=settings.model_seed,
+            access=self._access,
             timeout_s=_TIMEOUT_S,
             wait_s=_PATIENCE_S,
         )
@@ -129,6 +131,7 @@ class Worker:
             self._decider(decide),
             name=settings.name,
             link=Link(settings.bandwidth_mbps),
+            access=self._access,
             slowdown=settings.slowdown,
             pace=self._pace,
             timeout_s=_TIMEOUT_S,
@@ -148,7 +151,7 @@ class Worker:
         if decide != SCHEDULER:
             return Fixed(int(decide), self.hello.codec, settings.power_w)
         return Scheduled(
-            ServerClient(settings.server),
+            ServerClient(settings.server, access=self._access),
             settings.name,
             self._model,
             distance_m=settings.distance_m,

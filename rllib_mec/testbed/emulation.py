@@ -17,23 +17,24 @@ import dataclasses
 import json
 import math
 import os
+import secrets
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rllib_mec.dnn import LatencyProfile
 from rllib_mec.network.scenario import Scenario
+from rllib_mec.testbed.access import TOKEN_VARIABLE
 from rllib_mec.testbed.calibration import Calibration, Probe
-from rllib_mec.testbed.client import Hello
 from rllib_mec.testbed.emulated_device import SCHEDULER, Settings
 from rllib_mec.testbed.emulation_run import EmulationOptions, Run
+from rllib_mec.testbed.folders import own_folder
 from rllib_mec.testbed.haproxy import free_port
+from rllib_mec.testbed.hello import Hello
 from rllib_mec.testbed.prediction import (
     Prediction,
     alone_ms,
@@ -77,6 +78,7 @@ class Emulation:
         self.options, self._note = options, note
         self._stack = contextlib.ExitStack()
         self._devices: list[Child] = []
+        self._token = secrets.token_hex(32)
         self._rng = np.random.default_rng(options.seed)
 
     def __enter__(self) -> Emulation:
@@ -102,7 +104,7 @@ class Emulation:
 
     def _start(self) -> None:
         options, enter = self.options, self._stack.enter_context
-        self._folder = Path(enter(tempfile.TemporaryDirectory(prefix="rllib_mec_")))
+        self._folder = enter(own_folder())
         link = enter(shaping(options.link, options.devices, options.bandwidth_mbps))
         self.link = link.description
         self._note(f"links of {options.bandwidth_mbps:g} Mbit/s by {link.description}")
@@ -123,7 +125,7 @@ class Emulation:
         self.calibration = self._calibrate()
 
     def _child(self, name: str, argv: Sequence[str]) -> Child:
-        child = Child(name, argv, {"RAY_worker_niceness": "0"})
+        child = Child(name, argv, {"RAY_worker_niceness": "0", TOKEN_VARIABLE: self._token})
         self._stack.callback(child.stop)
         return child
 

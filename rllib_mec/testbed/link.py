@@ -89,6 +89,7 @@ class LinkSocket:
         """Wrap the socket."""
         self._sock, self._link = sock, link
         self.deadline = deadline
+        self._readers, self._is_closing = 0, False
 
     def sendall(self, data: bytes) -> None:
         """Send everything at the link's rate.
@@ -123,11 +124,20 @@ class LinkSocket:
         Args:
             mode: ``http.client``'s, which only ever reads bytes.
         """
+        self._readers += 1
         return io.BufferedReader(_Reader(self))
 
+    def reader_closed(self) -> None:
+        """Told by a reader that it reads no more."""
+        self._readers -= 1
+        if self._is_closing and not self._readers:
+            self._sock.close()
+
     def close(self) -> None:
-        """Close the socket."""
-        self._sock.close()
+        """Close the socket once no reader needs it: a last reply may still be in it."""
+        self._is_closing = True
+        if not self._readers:
+            self._sock.close()
 
 
 class _Reader(io.RawIOBase):
@@ -139,3 +149,8 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:
         return self._from.recv_into(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._from.reader_closed()

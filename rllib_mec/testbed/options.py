@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from rllib_mec.testbed.split_model import SplitModel
 
 
+ROW = ("finished_s", "request_id", "device", "version", "point", "codec", "bytes", "server_ms")
+"""Columns of the file with a row for each task that was finished on the server."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ServerOptions:
     """A MEC server's DNN, its scheduler, and how much of it there is.
@@ -32,10 +36,14 @@ class ServerOptions:
         replicas: Processes that run tails.
         max_batch: Most requests of a partition point that run together.
         batch_float32: Run float32 requests together too, which changes the last bits of results.
-        max_queue: Requests that may wait for a replica; beyond, the server is busy (status 503).
+        max_queue: Requests that may wait in a replica; beyond, the server is busy (status 503).
         threads: Threads of a replica. Results depend on it in the last bits: device alike.
         checkpoint: Of EMH-PPO or another algorithm, to decide with; None: no scheduler.
         devices: N that the checkpoint must have; None: any.
+        lease_s: A device that is not heard of for so long loses its place in the scheduler.
+        token_file: File of the token that every request must bring; None: that of the environment's
+            ``RLLIB_MEC_TOKEN``, or none.
+        csv: File to which a row is added for each task that was finished; None: none.
         deadline_s: How long the first device that asks for a window waits for the others.
         search: Other decisions that are tried in the simulator for each window; 0 does without.
         search_ms: Stop trying after so long; None: when all have been tried.
@@ -59,6 +67,9 @@ class ServerOptions:
     threads: int = 1
     checkpoint: str | None = None
     devices: int | None = None
+    lease_s: float = 60.0
+    token_file: str | None = None
+    csv: str | None = None
     deadline_s: float = 2.0
     search: int = 0
     search_ms: float | None = None
@@ -72,8 +83,9 @@ class ServerOptions:
             is_whole = isinstance(value, int) and not isinstance(value, bool)
             if value is not None and not (is_whole and value >= 1):
                 raise MecError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if not 0 < self.deadline_s < float("inf"):
-            raise MecError(f"deadline_s must be a positive number, got {self.deadline_s!r}")
+        for name in ("deadline_s", "lease_s"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise MecError(f"{name} must be a positive number, got {getattr(self, name)!r}")
         is_whole = isinstance(self.search, int) and not isinstance(self.search, bool)
         if not (is_whole and self.search >= 0):
             raise MecError(f"search must be a whole number of at least 0, got {self.search!r}")

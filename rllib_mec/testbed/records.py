@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -148,34 +149,32 @@ def _nearest_rank(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def write_csv(records: Iterable[TaskRecord], path: str | Path) -> None:
-    """Write records as CSV, one row a task, with the fields' names as header.
+def csv_text(records: Iterable[TaskRecord]) -> str:
+    """Records as CSV, one row a task, with the fields' names as header.
 
     Args:
         records: One of each task.
-        path: Of the file, which is overwritten.
     """
-    names = [field.name for field in dataclasses.fields(TaskRecord)]
-    with Path(path).open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(dataclasses.asdict(record) for record in records)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(TaskRecord)])
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(record) for record in records)
+    return text.getvalue()
 
 
-def write_json(records: Sequence[TaskRecord], path: str | Path) -> None:
-    """Write ``{"summary": ..., "tasks": [...]}``.
+def json_text(records: Sequence[TaskRecord]) -> str:
+    """``{"summary": ..., "tasks": [...]}``.
 
     Args:
         records: One of each task, at least one.
-        path: Of the file, which is overwritten.
     """
     tasks = [dataclasses.asdict(record) for record in records]
     document = {"summary": Summary.of(records).to_dict(), "tasks": tasks}
-    Path(path).write_text(json.dumps(document, indent=1) + "\n")
+    return json.dumps(document, indent=1) + "\n"
 
 
 def read_json(path: str | Path) -> list[TaskRecord]:
-    """Read the tasks that :func:`write_json` wrote.
+    """Read the tasks of a device's ``--json``, also of one that was killed.
 
     Args:
         path: Of the file.

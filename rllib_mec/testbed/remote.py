@@ -10,16 +10,17 @@ from dataclasses import dataclass
 import torch
 
 from rllib_mec.errors import MecError
+from rllib_mec.testbed.access import Access
 from rllib_mec.testbed.breaker import CircuitBreaker
 from rllib_mec.testbed.client import (
     FRAME_TYPE,
-    Hello,
     ServerBusy,
     ServerClient,
     ServerLost,
     ServerRefused,
 )
 from rllib_mec.testbed.frames import INFER, RESULT, Frame, FrameError, decode, encode
+from rllib_mec.testbed.hello import Hello
 from rllib_mec.testbed.link import Link
 from rllib_mec.testbed.split_model import SplitModel
 from rllib_mec.testbed.tensors import result_leaves, to_blobs
@@ -58,6 +59,7 @@ class Remote:
         address: ``HOST:PORT``.
         model: The DNN, with the server's partition points.
         link: What requests go through.
+        access: How to show itself to the server.
         timeout_s: For one task, beyond the time that its bytes take on the link.
         backoff_s: How long it is left alone after a first failure, and at most.
         note: Told, in one line, when the server is lost or back.
@@ -69,6 +71,7 @@ class Remote:
         model: SplitModel,
         *,
         link: Link,
+        access: Access,
         timeout_s: float,
         backoff_s: tuple[float, float],
         note: Callable[[str], None],
@@ -76,7 +79,7 @@ class Remote:
         """Ask nothing yet."""
         self.address = address
         self._model, self._link, self._timeout_s, self._note = model, link, timeout_s, note
-        self._client = ServerClient(address, link)
+        self._client = ServerClient(address, link, access)
         self._breaker = CircuitBreaker(*backoff_s)
         self._is_checked = False
         self._run_id, self._count = os.urandom(8), 0
@@ -95,6 +98,8 @@ class Remote:
             raise MecError(f"the server {self.address}: {error}") from None
         if not hello.exact:
             self._note(f"the server {self.address} batches float32 requests: last bits may differ")
+        elif hello.fingerprint != self._model.fingerprint:
+            self._note(f"the server {self.address} has newer weights: start anew to have them, too")
         elif hello.probe_digest != self._model.probe_digest():
             self._note(
                 f"the server {self.address} computes other last bits than this machine:"
@@ -147,8 +152,8 @@ class Remote:
                         self._most_bytes,
                     )
                     break
-                except ServerBusy:
-                    pause_s = _BUSY_PAUSE_S * 2**attempt
+                except ServerBusy as busy:
+                    pause_s = max(_BUSY_PAUSE_S * 2**attempt, busy.retry_after_s or 0.0)
                     if attempt + 1 == TRIES_IF_BUSY or time.monotonic() + pause_s > deadline:
                         raise
                     time.sleep(pause_s)
@@ -214,6 +219,6 @@ def mismatch(model: SplitModel, hello: Hello) -> str:
         return f"it takes inputs of shape {hello.input_shape}, not {model.input_shape}"
     if hello.heads != tuple(point.head for point in model.points):
         return "it has other partition points"
-    if hello.fingerprint != model.fingerprint:
+    if model.fingerprint not in (hello.fingerprint, *hello.older):
         return "it has other weights: give both sides the same --seed or --weights"
     return ""

@@ -3,12 +3,17 @@
 No Ray and no HTTP in here. A window is decided when every device that is at work has asked for its
 next one, which is the task-aware MDP's decision moment (Section IV-A), or when the deadline after
 the first of them has passed; then the absent ones are decided for with their last state. The next
-windows do not wait for them until they ask again, so a dead device holds up the others once.
+windows do not wait for them until they ask again, so a dead device holds up the others once. A
+place is a lease: who is not heard of for a while has none any more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,17 +29,26 @@ from rllib_mec.policies import Policy
 MAX_MISSED = 3
 """A device that missed this many windows in a row is given up: its queue counts as empty."""
 
+LEASE_S = 60.0
+"""A device that is not heard of for so long has no place any more."""
+
 
 class UnknownDeviceError(MecError):
     """A device asks that has not registered, or was given up."""
 
 
-@dataclass
+class NameInUseError(MecError):
+    """Another device has the name."""
+
+
+@dataclass(eq=False)
 class _Place:
     """One of the N devices that the policy decides for."""
 
     device: str
+    identity: str
     distance_m: float
+    heard_at: float
     remaining: int = 0
     missed: int = 0
     sequence: int = 0
@@ -49,72 +63,127 @@ class WindowScheduler:
     Args:
         policy: Decides; its scenario has N, λ and the largest distance.
         deadline_s: How long the first that asks waits for the others.
+        lease_s: A device that is not heard of for so long loses its place.
+        clock: Seconds that pass.
 
     Attributes:
         window: Windows decided so far.
         deadline_s: As given.
     """
 
-    def __init__(self, policy: Policy, deadline_s: float = 2.0):
+    def __init__(
+        self,
+        policy: Policy,
+        deadline_s: float = 2.0,
+        lease_s: float = LEASE_S,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         """Begin with all places free."""
         self.window = 0
         self._policy, self.deadline_s = policy, deadline_s
+        self._lease_s, self._clock = lease_s, clock
         self._places: list[_Place | None] = [None] * policy.scenario.num_devices
         self._deadline: asyncio.TimerHandle | None = None
 
     @property
     def devices(self) -> list[str]:
         """Names of the registered devices."""
+        self._free_dead_places()
         return [place.device for place in self._places if place is not None]
 
-    def register(self, device: str, distance_m: float) -> int:
+    def use(self, policy: Policy) -> None:
+        """Decide with another policy from the next window on.
+
+        Args:
+            policy: For as many devices, with the same partition points.
+        """
+        self._policy = policy
+
+    def register(self, device: str, identity: str, distance_m: float) -> int:
         """Give a device a place, the one it has if it has one.
 
         Args:
             device: Its name.
+            identity: What only it knows: who else gives its name is another device.
             distance_m: Its distance to the base station.
 
         Returns:
             Index of the place: it is MD n of the scenario.
 
         Raises:
+            NameInUseError: A device with another identity has the name.
             MecError: All places are taken by devices that are at work.
         """
+        self._free_dead_places()
+        new = _Place(device, identity, distance_m, self._clock())
         for index, place in enumerate(self._places):
             if place is not None and place.device == device:
-                if place.asking is not None:
-                    place.asking.cancel()
-                self._places[index] = _Place(device, distance_m)
+                if not self._is_of(place, identity):
+                    left = place.heard_at + self._lease_s - self._clock()
+                    raise NameInUseError(
+                        f"another device has the name {device!r}: give this one a name of its own"
+                        f" (it is free again in {left:.0f} s if the other is gone)"
+                    )
+                self._cancel(place)
+                self._places[index] = new
                 return index
         for index, place in enumerate(self._places):
             if place is None or place.missed >= MAX_MISSED:
-                self._places[index] = _Place(device, distance_m)
+                self._places[index] = new
                 return index
         raise MecError(
             f"the scheduler decides for {len(self._places)} devices and has no place for"
             f" {device!r}: registered are {', '.join(self.devices)}"
         )
 
-    def leave(self, device: str) -> None:
+    def leave(self, device: str, identity: str) -> None:
         """Free a device's place; the others wait for it no longer.
 
         Args:
             device: Its name; nothing happens if it has no place.
+            identity: That which it registered with.
+
+        Raises:
+            UnknownDeviceError: The name is another device's.
         """
-        for index, place in enumerate(self._places):
-            if place is not None and place.device == device:
-                if place.asking is not None:
-                    place.asking.cancel()
-                self._places[index] = None
-                self._decide_if_all_ask()
+        place = self._find(device)
+        if place is None:
+            return
+        if not self._is_of(place, identity):
+            raise UnknownDeviceError(f"another device has the name {device!r}")
+        self._free(place)
+
+    def _find(self, device: str) -> _Place | None:
+        return next((p for p in self._places if p is not None and p.device == device), None)
+
+    @staticmethod
+    def _is_of(place: _Place, identity: str) -> bool:
+        return hmac.compare_digest(place.identity.encode(), identity.encode())
+
+    @staticmethod
+    def _cancel(place: _Place) -> None:
+        if place.asking is not None:
+            place.asking.cancel()
+
+    def _free(self, place: _Place) -> None:
+        self._cancel(place)
+        self._places[self._places.index(place)] = None
+        self._decide_if_all_ask()
+
+    def _free_dead_places(self) -> None:
+        for place in [p for p in self._places if p is not None]:
+            if place.asking is None and self._clock() - place.heard_at >= self._lease_s:
+                self._free(place)
 
     async def ask(
-        self, device: str, sequence: int, remaining: int, distance_m: float
+        self, device: str, identity: str, sequence: int, remaining: int, distance_m: float
     ) -> dict[str, Any]:
         """A device's next window, when it is decided.
 
         Args:
             device: Its name.
+            identity: That which it registered with.
             sequence: Number of this question, growing; the same number gets the same answer again.
             remaining: X_n, its tasks left.
             distance_m: d_n.
@@ -124,19 +193,20 @@ class WindowScheduler:
             ``power_w``; ``absent``, the devices that were decided for without having asked.
 
         Raises:
-            UnknownDeviceError: It has no place.
+            UnknownDeviceError: It has no place, or the name is another device's.
             MecError: No tasks are left, or the question is older than the last one answered.
         """
-        place = next((p for p in self._places if p is not None and p.device == device), None)
-        if place is None or place.missed >= MAX_MISSED:
+        self._free_dead_places()
+        place = self._find(device)
+        if place is None or place.missed >= MAX_MISSED or not self._is_of(place, identity):
             raise UnknownDeviceError(f"the scheduler does not know {device!r}: register first")
-        if remaining < 1 or not distance_m > 0:
+        if remaining < 1 or not 0 < distance_m < math.inf:
             raise MecError(f"expected tasks left and a distance, got {remaining} and {distance_m}")
         if sequence < place.sequence:
             raise MecError(f"question {sequence} of {device!r} is older than {place.sequence}")
         if sequence == place.sequence and place.answer is not None:
             return place.answer
-        place.missed, place.sequence = 0, sequence
+        place.missed, place.sequence, place.heard_at = 0, sequence, self._clock()
         place.remaining, place.distance_m = remaining, distance_m
         if place.decided_without is not None:
             # It was late: it takes what was decided for it, while the others work on theirs.

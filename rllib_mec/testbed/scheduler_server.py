@@ -1,50 +1,80 @@
 """The scheduler on Ray Serve: the application that decides task windows with a trained policy.
 
 Routes: ``POST /schedule/register``, ``/schedule/window`` and ``/schedule/leave``, and ``GET
-/schedule/health``, all JSON; :mod:`rllib_mec.testbed.scheduler` says what they do.
+/schedule/health``, all JSON; :mod:`rllib_mec.testbed.scheduler` says what they do. ``GET
+/schedule/v2/health/live`` and ``/schedule/v2/health/ready`` are KServe's.
 """
 
 # No "from __future__ import annotations": FastAPI needs the types, and Serve moves the methods.
 
-from typing import Any
+import asyncio
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException
-from pydantic import BaseModel
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
-from ray.serve.metrics import Counter
+from ray.serve.metrics import Counter, Gauge
 
 from rllib_mec.errors import MecError
+from rllib_mec.testbed.access import MAX_DEVICE_NAME, check_token, read_token
+from rllib_mec.testbed.door import RULES, Door
+from rllib_mec.testbed.loopback import keep_replica_on_loopback
 from rllib_mec.testbed.options import ServerOptions
 from rllib_mec.testbed.scheduler import UnknownDeviceError, WindowScheduler
+from rllib_mec.testbed.server import MANY
 
-BAD_REQUEST, UNKNOWN_DEVICE, NO_PLACE = 400, 404, 409
+BAD_REQUEST, UNKNOWN_DEVICE, NO_PLACE, INVALID = 400, 404, 409, 422
 """HTTP statuses of what the scheduler refuses."""
 
-_routes = FastAPI()
+_MAX_BODY_BYTES = 2**20  # the heads of 10 000 points and 800 operators
+_MAX_DISTANCE_M, _MAX_TASKS, _MAX_SEQUENCE = 1e6, 10**9, 2**53
+
+_routes = FastAPI(openapi_url=None)
+_routes.add_middleware(Door)
+
+Name = Annotated[str, Field(max_length=MAX_DEVICE_NAME, pattern=r"^[\w.:@-]+$")]
+Identity = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]{16,}$")]
+Distance = Annotated[float, Field(gt=0, le=_MAX_DISTANCE_M, allow_inf_nan=False)]
+Head = Annotated[str, Field(max_length=16_384, pattern=r"^[0-9a-f]+$")]
 
 
-class Registration(BaseModel):
+class _Body(BaseModel):
+    """What all bodies have: who sends it, and nothing that is not asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    device: Name
+    identity: Identity
+
+
+class Registration(_Body):
     """Body of ``/schedule/register``; heads in hexadecimal."""
 
-    device: str
-    model: str
-    heads: list[str]
-    distance_m: float
+    model: Annotated[str, Field(max_length=256)]
+    heads: Annotated[list[Head], Field(max_length=10_000)]
+    distance_m: Distance
 
 
-class WindowRequest(BaseModel):
+class WindowRequest(_Body):
     """Body of ``/schedule/window``."""
 
-    device: str
-    sequence: int
-    remaining: int
-    distance_m: float
+    sequence: Annotated[int, Field(ge=0, le=_MAX_SEQUENCE, strict=True)]
+    remaining: Annotated[int, Field(ge=1, le=_MAX_TASKS, strict=True)]
+    distance_m: Distance
 
 
-class Leave(BaseModel):
+class Leave(_Body):
     """Body of ``/schedule/leave``."""
 
-    device: str
+
+@_routes.exception_handler(RequestValidationError)
+async def _say_what_is_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    """The first thing that is wrong, in a line; never what was sent, which may be long."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:]) or "the body"
+    return JSONResponse({"detail": f"{where:.80}: {first['msg']}"}, INVALID)
 
 
 @serve.deployment
@@ -58,9 +88,34 @@ class SchedulerServer:
 
     def __init__(self, options: ServerOptions):
         """Load the policy."""
-        self._options = options
-        self._scheduler = WindowScheduler(options.load_policy(), options.deadline_s)
+        keep_replica_on_loopback()
+        self._options, self._version = options, 1
+        RULES.token, RULES.max_bytes = read_token(options.token_file), _MAX_BODY_BYTES
+        policy = options.load_policy()
+        self._scheduler = WindowScheduler(policy, options.deadline_s, options.lease_s)
         self._windows = Counter("mec_windows", "Task windows handed out.", tag_keys=("absent",))
+        self._devices = Gauge("mec_devices", "Devices that have a place.")
+
+    async def reload(self, number: int) -> str:
+        """Load the checkpoint again, for the next window.
+
+        Args:
+            number: Of the new version.
+
+        Returns:
+            What went wrong, so that the old version goes on; empty if nothing.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            self._scheduler.use(await loop.run_in_executor(None, self._options.load_policy))
+        except MecError as error:
+            return str(error)
+        self._version = number
+        return ""
+
+    async def drain(self) -> None:
+        """Let nobody ask any more, and answer those who did."""
+        await RULES.drain()
 
     @_routes.post("/register")
     async def register(self, request: Registration) -> dict[str, Any]:
@@ -73,9 +128,10 @@ class SchedulerServer:
         if request.model != self._options.model or tuple(request.heads) != heads:
             raise HTTPException(NO_PLACE, f"it decides for {self._options.model!r} and its points")
         try:
-            index = self._scheduler.register(request.device, request.distance_m)
+            index = self._scheduler.register(request.device, request.identity, request.distance_m)
         except MecError as error:
             raise HTTPException(NO_PLACE, str(error)) from None
+        self._devices.set(len(self._scheduler.devices))
         return {
             "index": index,
             "num_devices": self._options.devices,
@@ -92,7 +148,11 @@ class SchedulerServer:
         """
         try:
             answer = await self._scheduler.ask(
-                request.device, request.sequence, request.remaining, request.distance_m
+                request.device,
+                request.identity,
+                request.sequence,
+                request.remaining,
+                request.distance_m,
             )
         except UnknownDeviceError as error:
             raise HTTPException(UNKNOWN_DEVICE, str(error)) from None
@@ -108,8 +168,22 @@ class SchedulerServer:
         Args:
             request: Who leaves.
         """
-        self._scheduler.leave(request.device)
+        try:
+            self._scheduler.leave(request.device, request.identity)
+        except UnknownDeviceError as error:
+            raise HTTPException(UNKNOWN_DEVICE, str(error)) from None
+        self._devices.set(len(self._scheduler.devices))
         return {}
+
+    @_routes.get("/v2/health/live")
+    def live(self) -> dict[str, bool]:
+        """Say that the process answers."""
+        return {"live": True}
+
+    @_routes.get("/v2/health/ready")
+    def ready(self) -> dict[str, bool]:
+        """Say that it decides."""
+        return {"ready": True}
 
     @_routes.get("/health")
     async def health(self) -> dict[str, Any]:
@@ -118,6 +192,7 @@ class SchedulerServer:
             "status": "ok",
             "devices": self._scheduler.devices,
             "windows": self._scheduler.window,
+            "version": self._version,
         }
 
 
@@ -128,9 +203,11 @@ def scheduler_application(args: dict[str, Any]) -> serve.Application:
         args: Fields of :class:`ServerOptions`, with a checkpoint.
 
     Raises:
-        MecError: Bad options.
+        MecError: Bad options, or no token: where Serve listens is not known here.
     """
-    return bind_scheduler(ServerOptions.from_dict(args).resolved())
+    options = ServerOptions.from_dict(args).resolved()
+    check_token(read_token(options.token_file), "where Serve's config file says")
+    return bind_scheduler(options)
 
 
 def bind_scheduler(options: ServerOptions) -> serve.Application:
@@ -141,6 +218,6 @@ def bind_scheduler(options: ServerOptions) -> serve.Application:
     """
     return SchedulerServer.options(
         num_replicas=1,
-        max_ongoing_requests=max(100, 4 * (options.devices or 1)),  # they wait for each other
+        max_ongoing_requests=MANY,  # devices wait for each other
         ray_actor_options={"num_cpus": 0},
     ).bind(options)

@@ -18,41 +18,75 @@ application::
       import_path: rllib_mec.testbed.scheduler_server:scheduler_application
       args: {checkpoint: /shared/emh-ppo}
 
-Routes: ``POST /infer`` takes and returns a binary frame (:mod:`rllib_mec.testbed.frames`);
-``GET /hello`` and ``GET /health`` return JSON. Status 503 means that the queue is full.
+Routes: ``POST /infer`` takes and returns a binary frame (:mod:`rllib_mec.testbed.frames`); ``GET
+/hello`` and ``GET /health`` return JSON. Status 503 means that the queue is full, and
+``Retry-After`` when to come again. ``GET /v2/health/live``, ``/v2/health/ready`` and
+``/v2/models/NAME/ready`` are those of KServe's protocol V2, which Triton has, too.
 """
 
-# No "from __future__ import annotations": FastAPI needs the types, and Serve moves the methods.
+# No "from __future__ import annotations": FastAPI needs the types, and Serve moves the methods; it
+# does so where the class stands, so that what they use must stand before it.
 
+import asyncio
+import logging
 import time
 from typing import Any
 
 import torch
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from ray import serve
 from ray.serve.metrics import Counter, Gauge, Histogram
 
-from rllib_mec.errors import MecError
-from rllib_mec.testbed.batching import KeyedBatcher
-from rllib_mec.testbed.client import FRAME_TYPE, Hello
-from rllib_mec.testbed.frames import ERROR, INFER, RAW, RESULT, Frame, FrameError, decode, encode
-from rllib_mec.testbed.options import ServerOptions
+from rllib_mec.errors import MecError, named, one_line
+from rllib_mec.testbed.access import check_token, read_token
+from rllib_mec.testbed.batching import KeyedBatcher, QueueFull
+from rllib_mec.testbed.client import FRAME_TYPE
+from rllib_mec.testbed.door import BUSY, RULES, Door, device_of, retry_after
+from rllib_mec.testbed.frames import (
+    ERROR,
+    INFER,
+    MAX_FRAME_BYTES,
+    RAW,
+    RESULT,
+    Frame,
+    FrameError,
+    decode,
+    encode,
+)
+from rllib_mec.testbed.hello import Hello
+from rllib_mec.testbed.loopback import keep_replica_on_loopback
+from rllib_mec.testbed.options import ROW, ServerOptions
+from rllib_mec.testbed.rows import SharedRows
 from rllib_mec.testbed.tensors import from_frame, result_blobs
+from rllib_mec.testbed.versions import Version, Versions
 
-BAD_FRAME, OTHER_WEIGHTS, TOO_LARGE = 400, 409, 413
-"""HTTP statuses of what the server refuses."""
+BAD_FRAME, NOT_FOUND, OTHER_WEIGHTS, FAILED = 400, 404, 409, 500
+"""HTTP statuses of what the server refuses, and of its own failures."""
+
+MANY = 10_000
+"""Requests that Serve lets into a replica, whose queue is bounded by ``max_queue`` instead."""
 
 _FRAME_MARGIN = 1024  # header of a frame, and of each of its tensors
 _EXACT_CODECS = (RAW, "float32")
 _MS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0]
 
-_routes = FastAPI()
+_routes = FastAPI(openapi_url=None)
+_routes.add_middleware(Door)
+_log = logging.getLogger("ray.serve")
 
 
 class _Refusal(Exception):
-    def __init__(self, status: int, message: str):
+    def __init__(self, status: int, message: str, retry_after_s: float | None = None):
         super().__init__(message)
-        self.status = status
+        self.status, self.retry_after_s = status, retry_after_s
+
+
+def _longest_frame(version: Version) -> int:
+    """What the DNN can need at any of its points."""
+    specs = [version.model.specs(point) for point in range(version.model.full_local)]
+    sizes = [sum(8 * spec.example().numel() for spec in each.values()) for each in specs]
+    longest = max(sizes, default=0) + _FRAME_MARGIN * (1 + max(map(len, specs), default=0))
+    return min(longest, MAX_FRAME_BYTES)
 
 
 @serve.deployment
@@ -66,32 +100,63 @@ class TailServer:
 
     def __init__(self, options: ServerOptions):
         """Load the DNN and run it once."""
+        keep_replica_on_loopback()
         torch.set_num_threads(options.threads)
         self._options = options
-        self._model = model = options.load_model()
-        model.warm_up()
-        points = range(model.full_local)
-        batches = options.max_batch > 1
-        self._limits = [options.max_batch if batches and model.can_batch(i) else 1 for i in points]
-        bytes_at = [sum(8 * s.example().numel() for s in model.specs(i).values()) for i in points]
-        margin = _FRAME_MARGIN * (1 + max((len(model.specs(i)) for i in points), default=0))
-        self._hello = Hello(
+        first = Version.of(1, options.load_model(), options.max_batch)
+        self._versions = Versions(first)
+        RULES.token, RULES.max_bytes = read_token(options.token_file), _longest_frame(first)
+        self._rows = SharedRows(options.csv, ROW) if options.csv else None
+        self._batcher = KeyedBatcher(self._run, options.max_queue)
+        self._served = self._refused = self._waiting = self._rows_lost = 0
+        self._requests = Counter("mec_requests", "Frames answered.", tag_keys=("outcome",))
+        self._server_ms = Histogram("mec_server_ms", "Arrival to reply.", boundaries=_MS)
+        self._batch_sizes = Histogram("mec_batch_size", "Requests run together.", [1, 2, 4, 8, 16])
+        self._queue = Gauge("mec_queue_length", "Frames in this replica.")
+        self._version = Gauge("mec_version", "Version of the weights.")
+        self._hello = self._make_hello()
+
+    def _make_hello(self) -> Hello:
+        version = self._versions.newest
+        self._version.set(version.number)
+        model, options = version.model, self._options
+        return Hello(
             model=model.name,
             input_shape=model.input_shape,
             heads=tuple(point.head for point in model.points),
             codec=options.codec,
             fingerprint=model.fingerprint,
             probe_digest=model.probe_digest(),
-            max_frame_bytes=max(bytes_at, default=0) + margin,
+            max_frame_bytes=RULES.max_bytes,
             exact=not options.batch_float32,
             scheduler=options.checkpoint is not None,
+            older=self._versions.older,
         )
-        self._batcher = KeyedBatcher(self._run)
-        self._served = self._refused = self._waiting = 0
-        self._requests = Counter("mec_requests", "Frames answered.", tag_keys=("outcome",))
-        self._server_ms = Histogram("mec_server_ms", "Arrival to reply.", boundaries=_MS)
-        self._batch_sizes = Histogram("mec_batch_size", "Requests run together.", [1, 2, 4, 8, 16])
-        self._queue = Gauge("mec_queue_length", "Frames in this replica.")
+
+    async def reload(self, number: int) -> str:
+        """Load the weights again; requests that came before finish on those that they began with.
+
+        Args:
+            number: Of the new version.
+
+        Returns:
+            What went wrong, so that the old version goes on; empty if nothing.
+        """
+
+        def load() -> Version:
+            return Version.of(number, self._options.load_model(), self._options.max_batch)
+
+        try:
+            version = await asyncio.get_running_loop().run_in_executor(None, load)
+        except MecError as error:
+            return str(error)
+        self._versions.add(version)
+        self._hello = self._make_hello()
+        return ""
+
+    async def drain(self) -> None:
+        """Take no more tasks, and finish those at hand."""
+        await RULES.drain()
 
     @_routes.get("/hello")
     def hello(self) -> dict[str, Any]:
@@ -103,11 +168,34 @@ class TailServer:
         """Say that the replica that happens to answer is alive, and what it did."""
         return {
             "status": "ok",
-            "model": self._model.name,
+            "model": self._hello.model,
+            "version": self._versions.newest.number,
             "served": self._served,
             "refused": self._refused,
             "waiting": self._waiting,
+            "rows_lost": self._rows_lost,
         }
+
+    @_routes.get("/v2/health/live")
+    def live(self) -> dict[str, bool]:
+        """Say that the process answers."""
+        return {"live": True}
+
+    @_routes.get("/v2/health/ready")
+    def ready(self) -> dict[str, bool]:
+        """Say that tasks can be sent: the DNN has been loaded before Serve lets anybody in."""
+        return {"ready": True}
+
+    @_routes.get("/v2/models/{name}/ready")
+    def model_ready(self, name: str) -> dict[str, Any]:
+        """Say whether a DNN is served.
+
+        Args:
+            name: The DNN's.
+        """
+        if name != self._hello.model:
+            raise HTTPException(NOT_FOUND, f"it serves {self._hello.model!r}")
+        return {"name": name, "ready": True}
 
     @_routes.post("/infer")
     async def infer(self, request: Request) -> Response:
@@ -116,73 +204,81 @@ class TailServer:
         Args:
             request: Its body is a frame with the tensors at the cut.
         """
-        ids = bytes(16), self._model.fingerprint
+        ids = bytes(16), self._hello.fingerprint
+        device = device_of(request.headers)
+        body = await request.body()
+        arrived = time.perf_counter()  # a slow link is not the server's time
         self._waiting += 1
         self._queue.set(self._waiting)
         try:
-            body = await self._body(request)
-            arrived = time.perf_counter()  # a slow link is not the server's time
-            frame = decode(body, self._hello.max_frame_bytes)
+            frame = decode(body, RULES.max_bytes)
             ids = frame.request_id, frame.fingerprint
-            leaves = await self._finish(frame)
-            took = time.perf_counter() - arrived
-            reply = Frame(
-                RESULT,
-                *ids,
-                frame.point,
-                tensors=result_blobs(leaves),
-                server_us=round(1e6 * took),
-            )
+            version, leaves = await self._finish(frame, device)
         except (FrameError, MecError) as error:
-            return self._refuse(BAD_FRAME, ids, str(error))
-        except _Refusal as error:
-            return self._refuse(error.status, ids, str(error))
+            return self._refuse(_Refusal(BAD_FRAME, str(error)), ids)
+        except QueueFull as full:
+            return self._refuse(_Refusal(BUSY, str(full), full.retry_after_s), ids)
+        except _Refusal as refusal:
+            return self._refuse(refusal, ids)
+        except Exception as error:  # of the user's DNN; who sent the task must hear of it
+            _log.exception("a task failed")
+            return self._refuse(_Refusal(FAILED, one_line(named(error))), ids)
         finally:
             self._waiting -= 1
             self._queue.set(self._waiting)
-        self._served += 1
-        self._requests.inc(tags={"outcome": "ok"})
-        self._server_ms.observe(1e3 * took)
+        took = time.perf_counter() - arrived
+        reply = Frame(
+            RESULT, *ids, frame.point, tensors=result_blobs(leaves), server_us=round(1e6 * took)
+        )
+        self._count(frame, device, version, len(body), 1e3 * took)
         return Response(encode(reply), media_type=FRAME_TYPE)
 
-    async def _body(self, request: Request) -> bytes:
-        """The request's body, given up as soon as it is too long."""
-        limit = self._hello.max_frame_bytes
-        announced = request.headers.get("content-length", "0")
-        size, chunks = 0, []
-        if not announced.isdigit() or int(announced) > limit:
-            raise _Refusal(TOO_LARGE, f"{announced} bytes, at most {limit} are taken")
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise _Refusal(TOO_LARGE, f"more than the {limit} bytes that are taken")
-            chunks.append(chunk)
-        return b"".join(chunks)
-
-    async def _finish(self, frame: Frame) -> list[torch.Tensor]:
+    async def _finish(self, frame: Frame, device: str) -> tuple[Version, list[torch.Tensor]]:
         if frame.kind != INFER:
             raise FrameError(f"expected a frame of kind {INFER}, got {frame.kind}")
-        if frame.fingerprint != self._model.fingerprint:
+        version = self._versions.of(frame.fingerprint)
+        if version is None:
             raise _Refusal(OTHER_WEIGHTS, "the server has another DNN, other weights or points")
-        if frame.point >= self._model.full_local:
-            raise FrameError(f"point {frame.point}, the server has 0 to {len(self._limits) - 1}")
-        tensors = from_frame(frame, self._model.specs(frame.point))
+        if frame.point >= version.model.full_local:
+            raise FrameError(f"point {frame.point}, the server has 0 to {len(version.limits) - 1}")
+        tensors = from_frame(frame, version.model.specs(frame.point))
         exact = frame.codec in _EXACT_CODECS and not self._options.batch_float32
-        limit = 1 if exact else self._limits[frame.point]
-        return await self._batcher.submit((frame.point, limit > 1), tensors, limit)
+        limit = 1 if exact else version.limits[frame.point]
+        key = version, frame.point, limit > 1
+        return version, await self._batcher.submit(key, tensors, limit, device)
 
-    def _run(self, key: tuple[int, bool], batch: list[Any]) -> list[list[torch.Tensor]]:
+    def _run(self, key: tuple[Version, int, bool], batch: list[Any]) -> list[list[torch.Tensor]]:
         """Run the tails of a batch, in the worker thread."""
         self._batch_sizes.observe(len(batch))
+        model, point = key[0].model, key[1]
         if len(batch) > 1:
-            return self._model.tail_of_batch(key[0], batch)
-        return [self._model.leaves(self._model.tail(key[0], tensors)) for tensors in batch]
+            return model.tail_of_batch(point, batch)
+        return [model.leaves(model.tail(point, tensors)) for tensors in batch]
 
-    def _refuse(self, status: int, ids: tuple[bytes, bytes], message: str) -> Response:
+    def _count(
+        self, frame: Frame, device: str, version: Version, num_bytes: int, took_ms: float
+    ) -> None:
+        self._served += 1
+        self._requests.inc(tags={"outcome": "ok"})
+        self._server_ms.observe(took_ms)
+        if self._rows is None:
+            return
+        request_id, finished_s = frame.request_id.hex(), f"{time.time():.6f}"
+        values = (finished_s, request_id, device, version.number, frame.point, frame.codec)
+        try:
+            self._rows.add(dict(zip(ROW, (*values, num_bytes, round(took_ms, 3)), strict=True)))
+        except MecError as error:
+            if not self._rows_lost:
+                _log.error("%s; tasks are finished all the same", error)
+            self._rows_lost += 1
+
+    def _refuse(self, refusal: _Refusal, ids: tuple[bytes, bytes]) -> Response:
         self._refused += 1
-        self._requests.inc(tags={"outcome": "refused"})
-        frame = Frame(ERROR, *ids, message=message)
-        return Response(encode(frame), status_code=status, media_type=FRAME_TYPE)
+        outcome = {BUSY: "busy", FAILED: "failed"}.get(refusal.status, "refused")
+        self._requests.inc(tags={"outcome": outcome})
+        frame = encode(Frame(ERROR, *ids, message=str(refusal)))
+        headers = retry_after(refusal.retry_after_s)
+        return Response(frame, refusal.status, headers, media_type=FRAME_TYPE)
 
 
 def tail_application(args: dict[str, Any]) -> serve.Application:
@@ -192,9 +288,11 @@ def tail_application(args: dict[str, Any]) -> serve.Application:
         args: Fields of :class:`ServerOptions`.
 
     Raises:
-        MecError: Bad options.
+        MecError: Bad options, or no token: where Serve listens is not known here.
     """
-    return bind_tails(ServerOptions.from_dict(args).resolved())
+    options = ServerOptions.from_dict(args).resolved()
+    check_token(read_token(options.token_file), "where Serve's config file says")
+    return bind_tails(options)
 
 
 def bind_tails(options: ServerOptions) -> serve.Application:
@@ -205,7 +303,6 @@ def bind_tails(options: ServerOptions) -> serve.Application:
     """
     return TailServer.options(
         num_replicas=options.replicas,
-        max_ongoing_requests=2 * options.max_batch,
-        max_queued_requests=options.max_queue,
+        max_ongoing_requests=MANY,
         ray_actor_options={"num_cpus": options.threads},
     ).bind(options)

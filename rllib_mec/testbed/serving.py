@@ -5,64 +5,114 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rllib_mec.errors import MecError, one_line
+from rllib_mec.testbed.access import Access, check_certificate, check_token, own_front, read_token
 from rllib_mec.testbed.client import ServerBusy, ServerClient, ServerLost, ServerRefused
-from rllib_mec.testbed.haproxy import free_port, haproxy_front
-from rllib_mec.testbed.options import ServerOptions
+from rllib_mec.testbed.folders import own_folder
+from rllib_mec.testbed.haproxy import LOOPBACK, Front, can_use_haproxy, free_port, haproxy_front
+from rllib_mec.testbed.loopback import is_on_loopback, ray_on_loopback
+from rllib_mec.testbed.options import ROW, ServerOptions
+from rllib_mec.testbed.rows import SharedRows
 
 TAIL, SCHEDULER = "tail", "scheduler"
 """Names of the two Serve applications."""
 
-_REQUEST_TIMEOUT_S = 30.0  # a request that is still not whole by then is dropped
+_DEPLOYMENTS = {TAIL: "TailServer", SCHEDULER: "SchedulerServer"}
+_REQUEST_TIMEOUT_S = 60.0  # twice what a body may take
 _KEEP_ALIVE_S = 65
 _ROUTES_S = 30.0
+_CONTROL_S = 300.0  # for all replicas to load a DNN, or to finish what they have
+_ERROR_LINE = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception)): (.*)$", re.MULTILINE)
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunningServer:
     """A server that is ready.
 
     Attributes:
-        host: Where it listens.
-        port: Where it listens.
-        metrics_port: Where Ray exports its metrics, in Prometheus' format, at ``/metrics``; None:
-            where the cluster does.
+        options: What it was started with, as given.
+        resolved: The same with what the checkpoint says.
+        front: Where it listens.
         model: Name of its DNN.
         num_points: Partition points on offer.
-        devices: How many devices it decides for; None: it has no scheduler.
+        has_token: Whether it asks for one.
+        version: Of weights and checkpoint; counts from 1.
     """
 
-    host: str
-    port: int
-    metrics_port: int | None
+    options: ServerOptions
+    resolved: ServerOptions
+    front: Front
     model: str
     num_points: int
-    devices: int | None
+    has_token: bool
+    version: int = 1
 
     @property
     def address(self) -> str:
         """``HOST:PORT``."""
-        return f"{self.host}:{self.port}"
+        return f"{self.front.host}:{self.front.port}"
+
+    def listens(self) -> list[str]:
+        """All addresses that it listens on, and for what."""
+        front, ray_port = self.front, self.front.metrics_port
+        how = [*(["TLS"] if front.certificate else []), *(["token"] if self.has_token else [])]
+        lines = [f"{self.address} ({', '.join(['tasks', *how])})"]
+        if front.metrics:
+            lines.append(f"{front.metrics[0]}:{front.metrics[1]}/metrics")
+        if ray_port:
+            where = LOOPBACK if is_on_loopback() else "0.0.0.0"
+            lines.append(f"{where}:{ray_port}/metrics")
+            lines.append(f"{where} (ports of Ray's own processes)")
+        return lines
 
     def __str__(self) -> str:
         """One line for people."""
-        decides = f", scheduler for {self.devices} devices" if self.devices else ""
-        metrics = f", metrics at {self.host}:{self.metrics_port}" if self.metrics_port else ""
-        return f"{self.model} at {self.address}, {self.num_points} points{decides}{metrics}"
+        devices = self.resolved.devices
+        decides = f", scheduler for {devices} devices" if devices else ""
+        listens = "; ".join(self.listens())
+        points = f"{self.model} at {self.address}, {self.num_points} points{decides}"
+        return f"{points}; it listens on {listens}"
+
+    def reload(self) -> None:
+        """Load weights and checkpoint again, from the same paths; requests at hand finish first.
+
+        Raises:
+            MecError: They are of another network: the old ones go on.
+        """
+        resolved = self.options.resolved()
+        if resolved != self.resolved:
+            raise MecError(
+                f"the checkpoint {self.options.checkpoint} is of another network than the one"
+                f" that is served: expected {self.resolved.model!r} with the same partition points"
+            )
+        model = resolved.load_model()
+        if (model.name, model.num_points) != (self.model, self.num_points):
+            raise MecError(f"{model.name!r} with {model.num_points} points is another DNN")
+        version = self.version + 1
+        problems = [text for text in _broadcast(self.options, "reload", version) if text]
+        if problems:
+            raise MecError(problems[0])
+        self.version = version
 
 
 @contextlib.contextmanager
 def serving(
     options: ServerOptions,
     *,
-    host: str = "127.0.0.1",
+    host: str = LOOPBACK,
     port: int = 0,
+    certificate: str | None = None,
+    key: str | None = None,
     ray_address: str | None = None,
+    metrics_host: str = LOOPBACK,
     metrics_port: int | None = None,
     verbose: bool = False,
 ) -> Iterator[RunningServer]:
@@ -72,7 +122,10 @@ def serving(
         options: What to serve.
         host: Address to listen on; ``0.0.0.0`` for all.
         port: Port to listen on; 0: a free one.
+        certificate: PEM file of a certificate, for TLS; None: plain HTTP.
+        key: PEM file of its private key.
         ray_address: Cluster to run on; None: a Ray of our own on this machine.
+        metrics_host: Address to export metrics at.
         metrics_port: Where to export metrics; None: a free port.
         verbose: Show what Ray and the replicas log.
 
@@ -80,58 +133,75 @@ def serving(
         The server, ready for requests.
 
     Raises:
-        MecError: The port is in use, Ray cannot start, or the options are bad.
+        MecError: The port is in use, Ray cannot start, the token or the certificate is missing or
+            none, or the options are bad.
     """
+    token = read_token(options.token_file)
+    check_token(token, host)
+    if (certificate is None) != (key is None):
+        raise MecError("TLS needs a certificate and its key: give both")
+    if certificate and key:
+        check_certificate(certificate, key)
     port = _checked_port(host, port)
-    options = options.resolved()
-    model = options.load_model()  # here, so that what is wrong with it is said before Ray starts
-    metrics_port = None if ray_address else metrics_port or free_port(host)
     with contextlib.ExitStack() as stack:
         if ray_address is None:
-            stack.enter_context(haproxy_front(host))
+            stack.enter_context(ray_on_loopback())
+        resolved = options.resolved()
+        # Here, so that what is wrong with it is said before Ray starts.
+        model = resolved.load_model()
+        if options.csv:
+            SharedRows(options.csv, ROW)
+        uses_haproxy = ray_address is None and can_use_haproxy()
+        front = _front(host, port, certificate, key, ray_address, metrics_host, metrics_port)
+        if front.metrics and not uses_haproxy:
+            raise MecError(f"metrics at {metrics_host} need HAProxy, which is not used here")
+        folder = stack.enter_context(own_folder())
+        if uses_haproxy:
+            stack.enter_context(haproxy_front(front, folder))
+        level = logging.INFO if verbose else logging.ERROR
         try:
-            from ray import serve
-            from ray.serve.config import HTTPOptions
-            from ray.serve.schema import LoggingConfig
-
-            from rllib_mec.testbed.scheduler_server import bind_scheduler
-            from rllib_mec.testbed.server import bind_tails
+            stack.enter_context(_ray(ray_address, resolved, front.metrics_port, folder, level))
+            _deploy(resolved, front, uses_haproxy, level)
         except ImportError as error:
             raise MecError(f"{error}: pip install 'rllib_mec[testbed]'") from None
-        level = logging.INFO if verbose else logging.ERROR
-        logging.getLogger("ray.serve").setLevel(level)
-        quiet = LoggingConfig(log_level=level, enable_access_log=False)
-        http = HTTPOptions(
-            host=host,
-            port=port,
-            request_timeout_s=_REQUEST_TIMEOUT_S + options.deadline_s,
-            keep_alive_timeout_s=_KEEP_ALIVE_S,
-        )
-        applications = [(TAIL, "/", bind_tails(options))]
-        if options.checkpoint:
-            applications.append((SCHEDULER, "/schedule", bind_scheduler(options)))
-        try:
-            stack.enter_context(_ray(ray_address, options, metrics_port, level))
-            serve.start(http_options=http, logging_config=quiet)
-            for name, prefix, application in applications:
-                serve.run(application, name=name, route_prefix=prefix, logging_config=quiet)
-                if ray_address:  # a Ray of our own takes them with it
-                    stack.callback(serve.delete, name, _blocking=False)
         except Exception as error:
-            raise MecError(f"the server cannot start: {one_line(error)}") from None
-        paths = ["/hello", "/schedule/health"] if options.checkpoint else ["/hello"]
-        _wait_until_answered("127.0.0.1" if host == "0.0.0.0" else host, port, paths)
-        yield RunningServer(host, port, metrics_port, model.name, model.num_points, options.devices)
+            raise MecError(f"the server cannot start: {_cause(error)}") from None
+        stack.callback(_end, resolved, ray_address)
+        _wait_until_answered(resolved, front)
+        has_token = token is not None
+        yield RunningServer(options, resolved, front, model.name, model.num_points, has_token)
+
+
+def _front(
+    host: str,
+    port: int,
+    certificate: str | None,
+    key: str | None,
+    ray_address: str | None,
+    metrics_host: str,
+    metrics_port: int | None,
+) -> Front:
+    if ray_address is not None:
+        return Front(host, port, certificate, key)
+    if metrics_host == LOOPBACK:
+        own = metrics_port or free_port(LOOPBACK)
+        return Front(host, port, certificate, key, metrics_port=own)
+    elsewhere = metrics_host, _checked_port(metrics_host, metrics_port or 0)
+    return Front(host, port, certificate, key, elsewhere, free_port(LOOPBACK))
 
 
 @contextlib.contextmanager
 def _ray(
-    address: str | None, options: ServerOptions, metrics_port: int | None, level: int
+    address: str | None,
+    options: ServerOptions,
+    metrics_port: int | None,
+    folder: Path,
+    level: int,
 ) -> Iterator[None]:
-    """Connect to a cluster, or run a Ray of our own."""
+    """Connect to a cluster, or run a Ray of our own, on the loopback interface."""
     import ray
 
-    log = {"log_to_driver": level < logging.ERROR, "logging_level": level}
+    log: dict[str, Any] = {"log_to_driver": level < logging.ERROR, "logging_level": level}
     try:
         if address:
             ray.init(address=address, **log)
@@ -144,6 +214,7 @@ def _ray(
                 num_cpus=max(options.replicas * options.threads, os.cpu_count() or 1),
                 include_dashboard=False,
                 _metrics_export_port=metrics_port,
+                _temp_dir=str(folder / "ray"),  # which Ray opens to everybody
                 **log,
             )
         yield
@@ -151,24 +222,93 @@ def _ray(
         ray.shutdown()
 
 
-def _wait_until_answered(host: str, port: int, paths: Sequence[str]) -> None:
+def _deploy(options: ServerOptions, front: Front, uses_haproxy: bool, level: int) -> None:
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import LoggingConfig
+
+    from rllib_mec.testbed.scheduler_server import bind_scheduler
+    from rllib_mec.testbed.server import bind_tails
+
+    logging.getLogger("ray.serve").setLevel(level)
+    quiet = LoggingConfig(log_level=level, enable_access_log=False)
+    http = HTTPOptions(
+        host=LOOPBACK if uses_haproxy else front.host,
+        port=front.port,
+        request_timeout_s=_REQUEST_TIMEOUT_S + options.deadline_s,
+        keep_alive_timeout_s=_KEEP_ALIVE_S,
+        ssl_keyfile=None if uses_haproxy else front.key,
+        ssl_certfile=None if uses_haproxy else front.certificate,
+    )
+    serve.start(http_options=http, logging_config=quiet)
+    applications = [(TAIL, "/", bind_tails(options))]
+    if options.checkpoint:
+        applications.append((SCHEDULER, "/schedule", bind_scheduler(options)))
+    for name, prefix, application in applications:
+        serve.run(application, name=name, route_prefix=prefix, logging_config=quiet)
+
+
+def _names(options: ServerOptions) -> list[str]:
+    return [TAIL, SCHEDULER] if options.checkpoint else [TAIL]
+
+
+def _broadcast(options: ServerOptions, method: str, *arguments: Any) -> list[Any]:
+    """Call a method of all replicas; returns what they say."""
+    from ray import serve
+
+    asked = [
+        serve.get_deployment_handle(_DEPLOYMENTS[name], name).broadcast(method, *arguments)
+        for name in _names(options)
+    ]
+    return [text for each in asked for text in each.results(timeout_s=_CONTROL_S)]
+
+
+def _end(options: ServerOptions, ray_address: str | None) -> None:
+    """Finish the requests at hand."""
+    from ray import serve
+
+    with contextlib.suppress(Exception):  # what is broken has none
+        _broadcast(options, "drain")
+    if ray_address:  # a Ray of our own takes them with it
+        for name in _names(options):
+            serve.delete(name, _blocking=False)
+
+
+def _wait_until_answered(options: ServerOptions, front: Front) -> None:
     """Wait for the front to know the routes, which takes it a moment after they are deployed.
 
     Raises:
         MecError: It does not, as on a cluster whose Serve was started for another address.
     """
-    client = ServerClient(f"{host}:{port}")
+    host = LOOPBACK if front.host == "0.0.0.0" else front.host
+    client = ServerClient(f"{host}:{front.port}", access=Access(tls=own_front(front.certificate)))
     give_up = time.monotonic() + _ROUTES_S
-    for path in paths:
+    for path in ("", "/schedule")[: len(_names(options))]:
         while True:
             try:
-                client.get_json(path, 1.0)
+                client.get_json(f"{path}/v2/health/ready", 1.0)
                 break
             except (ServerLost, ServerBusy, ServerRefused) as error:
                 if time.monotonic() > give_up:
-                    raise MecError(f"Serve runs, but not at {host}:{port}: {error}") from None
+                    where = f"{host}:{front.port}"
+                    raise MecError(f"Serve runs, but not at {where}: {error}") from None
                 time.sleep(0.05)
     client.close()
+
+
+def _cause(error: Exception) -> str:
+    """The last error that Serve's messages name; they are whole traces of a replica's."""
+    text = str(error)
+    with contextlib.suppress(Exception):  # it may not run at all
+        from ray import serve
+
+        for application in serve.status().applications.values():
+            text += "".join(f"\n{each.message}" for each in application.deployments.values())
+    found = _ERROR_LINE.findall(text)
+    if not found:
+        return one_line(error)
+    name, text = found[-1]
+    return one_line(text if name == "MecError" else f"{name}: {text}")
 
 
 def _checked_port(host: str, port: int) -> int:

@@ -9,8 +9,8 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from rllib_mec.testbed.client import Hello
 from rllib_mec.testbed.frames import RESULT, Frame, decode, encode
+from rllib_mec.testbed.hello import Hello
 from rllib_mec.testbed.tensors import from_frame, result_blobs
 
 
@@ -33,7 +33,7 @@ class FakeServer:
 
     def __init__(self, model):
         self.model = model
-        self.hello = hello_of(model)
+        self.hello, self.hello_status = hello_of(model), 200
         self.misbehave = None
         self.request_ids = []
         self.answered = 0
@@ -44,7 +44,9 @@ class FakeServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self):
-                self.reply(200, json.dumps(fake.hello.to_json()).encode())
+                if fake.hello_status != 200:
+                    return self.reply(fake.hello_status, b'{"detail": "and got no token"}')
+                return self.reply(200, json.dumps(fake.hello.to_json()).encode())
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))

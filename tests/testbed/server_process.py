@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -68,16 +69,37 @@ class ServerProcess:
 
     def resident_bytes(self):
         """Memory of the server's process and all its children."""
-        group = [self.process.pid]
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError, ValueError):
-                if int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[3]) == group[0]:
-                    group.append(int(pid))
         pages = 0
-        for pid in set(group):
+        for pid in [pid for pid in filter(str.isdigit, os.listdir("/proc")) if self._is_ours(pid)]:
             with contextlib.suppress(OSError):
                 pages += int(open(f"/proc/{pid}/statm").read().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def listening(self):
+        """Addresses that the server's process and its children listen on."""
+        pids = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if self._is_ours(pid)]
+        sockets = set()
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                for number in os.listdir(f"/proc/{pid}/fd"):
+                    with contextlib.suppress(OSError):
+                        sockets.add(os.readlink(f"/proc/{pid}/fd/{number}"))
+        found = set()
+        for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+            for row in open(f"/proc/net/{table}").read().splitlines()[1:]:
+                local, state, inode = (row.split()[i] for i in (1, 3, 9))
+                if state == "0A" and f"socket:[{inode}]" in sockets:
+                    words = re.findall("." * 8, local.partition(":")[0])
+                    ip = b"".join(bytes.fromhex(word)[::-1] for word in words)
+                    found.add(socket.inet_ntop(family, ip))
+        return found
+
+    def _is_ours(self, pid):
+        """Whether a process is of the session that the server began."""
+        with contextlib.suppress(OSError, ValueError):
+            stat = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+            return int(stat[3]) == self.process.pid
+        return False
 
     def stop(self):
         self.process.terminate()

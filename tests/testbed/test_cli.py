@@ -21,6 +21,9 @@ FORBIDDEN = ("ray", "pettingzoo", "gymnasium", "numba", "scipy", "networkx", "fa
 """What a small board need not have."""
 
 
+NAMED = ["--model", tiny_model.PATH]
+"""A device runs no code that only the server names."""
+
 PATIENT = ["--timeout-ms", "60000"]
 """So that no task falls back just because the machine is busy."""
 
@@ -51,7 +54,17 @@ def run_without(modules, arguments, environment):
 
 def test_a_device_works_where_only_torch_and_numpy_are(server, server_environment, tmp_path):
     table = str(tmp_path / "tasks.json")
-    arguments = ["device", "--server", server.address, "--tasks", "7", "--verify", "--json", table]
+    arguments = [
+        "device",
+        "--server",
+        server.address,
+        *NAMED,
+        "--tasks",
+        "7",
+        "--verify",
+        "--json",
+        table,
+    ]
     done = run_without(FORBIDDEN, [*arguments, *PATIENT], server_environment)
     assert done.returncode == 0, done.stderr
     assert "7 of 7 results equal the whole DNN's" in done.stdout
@@ -61,7 +74,7 @@ def test_a_device_works_where_only_torch_and_numpy_are(server, server_environmen
 
 def test_the_summary_says_why_tasks_fell_back(server, capsys):
     server.misbehave = fails
-    assert main(["device", "--server", server.address, "--tasks", "3", *PATIENT]) == 0
+    assert main(["device", "--server", server.address, *NAMED, "--tasks", "3", *PATIENT]) == 0
     captured = capsys.readouterr()
     assert "100% local (100% fell back)" in captured.out
     assert "1 fell back: the server: it failed with HTTP status 500" in captured.out
@@ -70,7 +83,17 @@ def test_the_summary_says_why_tasks_fell_back(server, capsys):
 
 def test_a_fixed_point_and_codec_are_used(server, capsys, tmp_path):
     table = str(tmp_path / "tasks.json")
-    command = ["device", "--server", server.address, "--tasks", "2", "--json", table, *PATIENT]
+    command = [
+        "device",
+        "--server",
+        server.address,
+        *NAMED,
+        "--tasks",
+        "2",
+        "--json",
+        table,
+        *PATIENT,
+    ]
     assert (
         main([*command, "--decide", "1", "--codec", "int8", "--csv", str(tmp_path / "x.csv")]) == 0
     )
@@ -101,10 +124,10 @@ def test_an_interrupted_device_reports_what_it_did(server, capsys, tmp_path):
 
     server.misbehave = interrupts_instead_of_the_third
     table = str(tmp_path / "tasks.json")
-    command = ["device", "--server", server.address, "--tasks", "5", "--json", table]
+    command = ["device", "--server", server.address, *NAMED, "--tasks", "5", "--json", table]
     assert main([*command, *PATIENT]) == 130
     assert len(read_json(table)) == 2
-    assert "md_0: 2 tasks" in capsys.readouterr().out
+    assert f"{socket.gethostname()}: 2 tasks" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -116,6 +139,9 @@ def test_an_interrupted_device_reports_what_it_did(server, capsys, tmp_path):
         (["--decide", "99"], "--decide 99: the server has points 0 to"),
         (["--decide", "server"], "has no scheduler: it was started without a checkpoint"),
         (["--codec", "int9"], "unknown codec 'int9': did you mean 'int8'?"),
+        (["--name", "a b"], "a device's name has 1 to 64 letters, digits and . : @ _ -, got 'a b'"),
+        (["--token-file", "/no/token"], "cannot read the token of '/no/token': No such file"),
+        (["--tls-ca", "/no/c.pem"], "cannot trust '/no/c.pem': No such file"),
         (["--model", "resnet50"], "has no DNN 'resnet50': it serves 'tiny_model:TinyNet'"),
         (["--seed", "5"], "other weights: give both sides the same --seed or --weights"),
         (["--weights", "/nowhere.pt"], "cannot read the weights '/nowhere.pt'"),
@@ -131,7 +157,10 @@ def test_an_interrupted_device_reports_what_it_did(server, capsys, tmp_path):
     ],
 )
 def test_a_device_refuses_bad_input_in_one_line(server, capsys, arguments, message):
-    assert main(["device", "--server", server.address, "--tasks", "1", *PATIENT, *arguments]) == 2
+    assert (
+        main(["device", "--server", server.address, *NAMED, "--tasks", "1", *PATIENT, *arguments])
+        == 2
+    )
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1
@@ -157,15 +186,29 @@ TINY = ["--model", tiny_model.PATH, "--input", "3,16,16"]
         ([*TINY, "--deadline-ms", "0"], "deadline_s must be a positive number"),
         ([*TINY, "--port", "99999"], "cannot listen on 127.0.0.1:99999"),
         ([*TINY, "--host", "203.0.113.1"], "cannot listen on 203.0.113.1:"),
+        ([*TINY, "--lease-s", "nan"], "lease_s must be a positive number"),
+        ([*TINY, "--tls-cert", "c.pem"], "TLS needs a certificate and its key: give both"),
+        ([*TINY, "--tls-cert", "/no/c.pem", "--tls-key", "k.pem"], "cannot read '/no/c.pem'"),
+        ([*TINY, "--token-file", "/no/token"], "cannot read the token of '/no/token': No such"),
+        ([*TINY, "--csv", "/no/rows.csv"], "--csv: there is no folder '/no'"),
         (["--checkpoint", "/nowhere"], "no such checkpoint: /nowhere"),
     ],
 )
-def test_a_server_refuses_bad_input_in_one_line(capsys, arguments, message):
+def test_a_server_refuses_bad_input_in_one_line(capsys, monkeypatch, arguments, message):
+    monkeypatch.setenv("RLLIB_MEC_TOKEN", "0" * 32)
     assert main(["server", "--port", "0", *arguments]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+def test_a_server_that_others_can_reach_needs_a_token(capsys, monkeypatch):
+    monkeypatch.delenv("RLLIB_MEC_TOKEN", raising=False)
+    assert main(["server", "--port", "0", *TINY, "--host", "0.0.0.0"]) == 2
+    error = capsys.readouterr().err
+    assert "0.0.0.0 can be reached from other machines: it needs a token, a file of" in error
+    assert error.count("\n") == 1
 
 
 def test_a_port_in_use_is_said_in_one_line(capsys):
@@ -181,7 +224,19 @@ def test_threads_are_set(server, capsys):
     before = torch.get_num_threads()
     try:
         assert (
-            main(["device", "--server", server.address, "--tasks", "1", "--threads", "2", *PATIENT])
+            main(
+                [
+                    "device",
+                    "--server",
+                    server.address,
+                    *NAMED,
+                    "--tasks",
+                    "1",
+                    "--threads",
+                    "2",
+                    *PATIENT,
+                ]
+            )
             == 0
         )
         assert torch.get_num_threads() == 2

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+import types
 
 import pytest
+import tiny_model
 import torch
 from fake_server import FAULTS, answers_too_late, drips, fails, fake_server, hangs_up, hello_of
 
@@ -171,6 +174,60 @@ def test_a_connection_that_the_server_closed_meanwhile_is_opened_again(
     records = run(device_of(tiny, server), inputs[:10], results)
     assert_all_right(tiny, inputs[:10], records, results)
     assert not any(record.fell_back for record in records)
+
+
+def test_a_server_that_closes_every_connection_is_asked_on_new_ones(tiny, server, inputs, results):
+    def closes(handler, reply):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(reply)))
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(reply[:50])
+        handler.wfile.flush()
+        time.sleep(0.01)  # the rest comes when the client has seen the header
+        handler.wfile.write(reply[50:])
+
+    server.misbehave = closes
+    records = run(device_of(tiny, server), inputs[:5], results)
+    assert_all_right(tiny, inputs[:5], records, results)
+    assert not any(record.fell_back for record in records)
+
+
+def test_a_busy_server_is_asked_when_it_said(tiny, server, inputs, results, monkeypatch):
+    slept = []
+    monkeypatch.setattr("rllib_mec.testbed.remote.time.sleep", slept.append)
+
+    def busy_once(handler, reply):
+        if len(server.request_ids) > 1:
+            return handler.reply(200, reply)
+        handler.send_response(503)
+        for name, value in (
+            ("Content-Length", "0"),
+            ("Retry-After", "1"),
+            ("Retry-After-Ms", "70"),
+        ):
+            handler.send_header(name, value)
+        return handler.end_headers()
+
+    server.misbehave = busy_once
+    [record] = run(device_of(tiny, server), inputs[:1], results)
+    assert (slept, record.attempts, record.fell_back) == ([0.07], 2, False)
+
+
+def test_a_server_with_newer_weights_still_takes_tasks_of_older_ones(tiny, server, inputs, results):
+    notes = []
+    server.hello = dataclasses.replace(
+        hello_of(tiny), fingerprint=b"newer...", older=(tiny.fingerprint,)
+    )
+    records = run(device_of(tiny, server, note=notes.append), inputs[:3], results)
+    assert not any(record.fell_back for record in records)
+    assert "has newer weights: start anew" in notes[0]
+
+
+def test_the_cause_that_a_failing_server_gives_is_in_the_record(tiny, server, inputs, results):
+    server.misbehave = lambda handler, reply: handler.reply(500, b'{"detail": "out of memory"}')
+    records = run(device_of(tiny, server), inputs[:1], results)
+    assert records[0].reason == "the server: it failed with HTTP status 500: out of memory"
 
 
 def test_a_server_that_comes_back_with_other_weights_gets_no_tasks(tiny, server, inputs, results):
@@ -372,9 +429,44 @@ class TestLoading:
     """Loading the DNN that a server serves."""
 
     def test_the_servers_points_are_taken(self, tiny, server):
-        model, hello = load_from(server.address)
+        model, hello = load_from(server.address, model=tiny_model.PATH)
         assert model.fingerprint == tiny.fingerprint == hello.fingerprint
         assert model.points[SKIP].operators == tiny.points[SKIP].operators
+
+    def test_code_that_only_the_server_names_is_not_run(self, server, monkeypatch):
+        ran = []
+        monkeypatch.setattr(
+            "rllib_mec.testbed.device.SplitModel.load", lambda *a, **k: ran.append(a)
+        )
+        for name in (tiny_model.PATH, "os:system", "my_dnn"):
+            server.hello = dataclasses.replace(server.hello, model=name)
+            with pytest.raises(
+                MecError, match=f"serves '{name}', which is code of this machine that"
+            ):
+                load_from(server.address)
+            with pytest.raises(MecError, match="has no DNN 'resnet18'"):
+                load_from(server.address, model="resnet18")
+        assert ran == []
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"input_shape": [3, 10**6, 10**6]}, {"input_shape": []}, {"input_shape": [0]},
+            {"heads": []}, {"heads": ["0"] * 10_001}, {"heads": ["f" * 20_000]}, {"heads": ["-1"]},
+            {"codec": "int9"}, {"model": "x" * 300}, {"model": None}, {"max_frame_bytes": 2**40},
+            {"older": 3}, {"fingerprint": "xyz"},
+        ],
+    )  # fmt: skip
+    def test_a_hello_that_could_harm_is_none(self, tiny, server, change):
+        values = {**hello_of(tiny).to_json(), **change}
+        server.hello = types.SimpleNamespace(to_json=lambda: values)
+        with pytest.raises(MecError, match="its hello is not one of a MEC server"):
+            load_from(server.address, model=tiny_model.PATH)
+
+    def test_a_server_that_refuses_is_not_asked_again(self, server):
+        server.hello_status = 401
+        with pytest.raises(MecError, match="got no token"):
+            load_from(server.address, wait_s=60.0)
 
     def test_another_model_is_refused(self, server):
         with pytest.raises(
@@ -384,7 +476,7 @@ class TestLoading:
 
     def test_other_weights_are_refused(self, server):
         with pytest.raises(MecError, match="other weights: give both sides the same"):
-            load_from(server.address, seed=3)
+            load_from(server.address, model=tiny_model.PATH, seed=3)
 
     def test_a_server_out_of_reach_is_one_line(self):
         with pytest.raises(MecError, match=r"the server 127.0.0.1:1: it refuses connections"):
@@ -402,4 +494,4 @@ class TestLoading:
 
         server.hello = Other()
         with pytest.raises(MecError, match="not one of a MEC server"):
-            load_from(server.address)
+            load_from(server.address, model=tiny_model.PATH)

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from rllib_mec.errors import MecError
-from rllib_mec.testbed.records import Summary, TaskRecord, read_json, write_csv, write_json
+from rllib_mec.testbed.records import Summary, TaskRecord, csv_text, json_text, read_json
 
 
 def record(task=0, total_ms=10.0, **changes):
@@ -69,14 +69,14 @@ def test_nothing_cannot_be_summarised():
 
 def test_json_holds_what_was_written(tmp_path):
     records = [record(0, reason='it said "no", twice'), record(1, max_abs_error=0.0)]
-    write_json(records, tmp_path / "tasks.json")
+    (tmp_path / "tasks.json").write_text(json_text(records))
     assert read_json(tmp_path / "tasks.json") == records
     document = json.loads((tmp_path / "tasks.json").read_text())
     assert document["summary"] == Summary.of(records).to_dict()
 
 
 def test_csv_has_a_row_for_each_task(tmp_path):
-    write_csv([record(0), record(1, reason="a, b")], tmp_path / "tasks.csv")
+    (tmp_path / "tasks.csv").write_text(csv_text([record(0), record(1, reason="a, b")]))
     with (tmp_path / "tasks.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["task"] for row in rows] == ["0", "1"]

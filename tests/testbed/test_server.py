@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
+import json
+import math
 import os
 import random
+import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -23,6 +28,9 @@ from server_process import (
 )
 
 from rllib_mec.cli.mec import main
+from rllib_mec.dnn import build_model
+from rllib_mec.errors import MecError
+from rllib_mec.testbed.access import Access
 from rllib_mec.testbed.client import (
     FRAME_TYPE,
     ServerBusy,
@@ -61,17 +69,44 @@ def checkpoint(ray_session, tmp_path_factory):
     return path
 
 
+TOKEN = "0123456789abcdef" * 2
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+
+
 @pytest.fixture(scope="module")
-def server(checkpoint, server_environment):
-    server = ServerProcess(["--checkpoint", checkpoint, "--max-queue", "8"], server_environment)
+def files(tmp_path_factory):
+    """The server's weights, its token, and its rows."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "token").write_text(TOKEN)
+    save_weights(folder / "weights.pt", seed=0)
+    return folder
+
+
+def save_weights(path, seed):
+    torch.manual_seed(seed)
+    torch.save(build_model("mobilenet_v2").state_dict(), path)
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint, files, server_environment):
+    arguments = ["--weights", str(files / "weights.pt"), "--token-file", str(files / "token")]
+    arguments += ["--csv", str(files / "rows.csv"), "--max-queue", "8", "--lease-s", "600"]
+    server = ServerProcess([*arguments, "--checkpoint", checkpoint], server_environment)
     server.start()
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="module")
-def model(server):
-    return load_from(server.address, timeout_s=PATIENT_S)[0]
+def model(server, files):
+    return loaded(server, files)
+
+
+def loaded(server, files):
+    weights = files / "weights.pt"
+    return load_from(
+        server.address, weights=weights, access=Access("", TOKEN), timeout_s=PATIENT_S
+    )[0]
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +121,19 @@ def whole(model, tasks):
 
 @pytest.fixture
 def client(server):
-    client = ServerClient(server.address)
+    client = client_of(server)
     yield client
     client.close()
 
 
-def device_of(model, address, decider=None, **options):
-    return Device(model, [address], decider or Fixed(LATE), **{"timeout_s": PATIENT_S, **options})
+def client_of(server, name=""):
+    return ServerClient(server.address, access=Access(name, TOKEN))
+
+
+def device_of(model, address, decider=None, name="md_0", **options):
+    options = {"timeout_s": PATIENT_S, **options}
+    access = Access(name, TOKEN)
+    return Device(model, [address], decider or Fixed(LATE), name=name, access=access, **options)
 
 
 def infer(client, data):
@@ -154,6 +195,66 @@ def test_the_same_request_may_be_repeated(client, model, tasks, whole):
         assert torch.equal(result_leaves(reply, [whole[0]])[0], whole[0])
 
 
+def test_it_listens_for_this_machine_alone_and_says_where(server):
+    found = server.listening()
+    assert found and all(address.startswith(("127.", "::ffff:127.")) for address in found)
+    said = server.ready.partition("it listens on ")[2]
+    assert f"{server.address} (tasks, token); 127.0.0.1:" in said
+    assert "127.0.0.1 (ports of Ray's own processes)" in said
+
+
+def test_without_the_token_there_is_only_health(server):
+    stranger = ServerClient(server.address)
+    for path in ("/v2/health/live", "/v2/health/ready"):
+        assert all(stranger.get_json(path, PATIENT_S).values())
+        assert all(stranger.get_json(f"/schedule{path}", PATIENT_S).values())
+    for path in ("/hello", "/health", "/schedule/health", "/v2/models/mobilenet_v2/ready"):
+        with pytest.raises(ServerRefused, match="asks for its token, and got no token") as caught:
+            stranger.get_json(path, PATIENT_S)
+        assert caught.value.status == 401
+    for path in ("/infer", "/schedule/register", "/schedule/window", "/schedule/leave"):
+        with pytest.raises(ServerRefused, match="got another token"):
+            ServerClient(server.address, access=Access("a", "b" * 32)).post_json(
+                path, {}, PATIENT_S
+            )
+    stranger.close()
+
+
+def test_it_answers_as_kserve_and_triton_do(client):
+    path = "/v2/models/mobilenet_v2/ready"
+    assert client.get_json(path, PATIENT_S) == {"name": "mobilenet_v2", "ready": True}
+    with pytest.raises(ServerRefused, match="it serves 'mobilenet_v2'"):
+        client.get_json("/v2/models/resnet50/ready", PATIENT_S)
+
+
+def test_uploads_that_do_not_end_hold_up_nobody(server, client, model, tasks, whole):
+    start = "POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: 600000\r\n"
+    start += f"Authorization: {HEADERS['Authorization']}\r\n\r\naaaaaaaaaa"
+    slow = [socket.create_connection(parse_address(server.address)) for _ in range(16)]
+    for each in slow:
+        each.sendall(start.encode())
+    wait_until(lambda: "429" in status_of_one_more(server, start))  # all have come that far
+    client = client_of(server, "fast")
+    assert client.get_json("/health", PATIENT_S)["waiting"] == 0
+    assert client.get_json("/v2/health/ready", PATIENT_S) == {"ready": True}
+    for x, expected in zip(tasks[:3], whole, strict=False):
+        reply = decode(infer(client, encode(frame_of(model, x, point=0))))
+        assert torch.equal(result_leaves(reply, [expected])[0], expected)
+    client.close()
+    for each in slow:
+        each.close()
+
+
+def status_of_one_more(server, start):
+    with socket.create_connection(parse_address(server.address)) as one:
+        one.settimeout(0.2)
+        one.sendall(start.encode())
+        try:
+            return one.recv(100).partition(b"\r\n")[0].decode()
+        except TimeoutError:
+            return ""
+
+
 class TestRefusals:
     """What the server answers to frames that are none."""
 
@@ -200,7 +301,7 @@ class TestRefusals:
         host, port = parse_address(server.address)
         connection = http.client.HTTPConnection(host, port, timeout=PATIENT_S)
         frame = Frame(INFER, b"0123456789abcdef", model.fingerprint, 9999)
-        connection.request("POST", "/infer", encode(frame))
+        connection.request("POST", "/infer", encode(frame), HEADERS)
         reply = decode(connection.getresponse().read())
         connection.close()
         assert (reply.kind, reply.request_id) == (ERROR, b"0123456789abcdef")
@@ -211,19 +312,20 @@ class TestRefusals:
         host, port = parse_address(server.address)
         connection = http.client.HTTPConnection(host, port, timeout=PATIENT_S)
         connection.putrequest("POST", "/infer")
+        connection.putheader("Authorization", HEADERS["Authorization"])
         connection.putheader("Content-Length", str(10**12))
         connection.endheaders()
         connection.send(bytes(1000))
         response = connection.getresponse()
         assert response.status == 413
-        assert "at most" in decode(response.read()).message
+        assert "at most" in json.loads(response.read())["detail"]
         connection.close()
 
     def test_an_oversized_frame_of_unknown_length_is_refused(self, server):
         host, port = parse_address(server.address)
         connection = http.client.HTTPConnection(host, port, timeout=PATIENT_S)
         chunks = (bytes(2**18) for _ in range(16))
-        connection.request("POST", "/infer", chunks, encode_chunked=True)
+        connection.request("POST", "/infer", chunks, HEADERS, encode_chunked=True)
         assert connection.getresponse().status == 413
         connection.close()
 
@@ -243,7 +345,7 @@ def fuzzed(rng, valid):
     return bytes(changed)
 
 
-def test_ten_thousand_fuzzed_frames_leave_it_up_with_bounded_memory(
+def test_thousands_of_fuzzed_frames_leave_it_up_with_bounded_memory(
     server, client, model, tasks, whole
 ):
     valid = encode(frame_of(model, tasks[0]))
@@ -254,7 +356,7 @@ def test_ten_thousand_fuzzed_frames_leave_it_up_with_bounded_memory(
         rng = random.Random(seed)
         connection = http.client.HTTPConnection(host, port, timeout=PATIENT_S)
         for _ in range(count):
-            connection.request("POST", "/infer", fuzzed(rng, valid))
+            connection.request("POST", "/infer", fuzzed(rng, valid), HEADERS)
             response = connection.getresponse()
             response.read()
             statuses.append(response.status)
@@ -269,20 +371,23 @@ def test_ten_thousand_fuzzed_frames_leave_it_up_with_bounded_memory(
 
     fuzz_from_four_connections(1000)
     before = server.resident_bytes()
-    fuzz_from_four_connections(9000)
-    assert len(statuses) == 10_000
+    fuzz_from_four_connections(3000)
+    assert len(statuses) == 4000
     assert set(statuses) <= {400, 409, 413, 503}
-    assert statuses.count(400) > 9000
+    assert statuses.count(400) > 3600
     assert server.resident_bytes() < before + 64 * 2**20
     reply = decode(infer(client, valid))
     assert torch.equal(result_leaves(reply, [whole[0]])[0], whole[0])
+
+
+A = {"device": "a", "identity": "0" * 16}
 
 
 class TestScheduler:
     """The scheduling deployment with a real policy."""
 
     def scheduled(self, server, model, name, **options):
-        client = ServerClient(server.address)
+        client = client_of(server, name)
         return Scheduled(client, name, model, **{"timeout_s": PATIENT_S, **options})
 
     def test_devices_play_the_windows_of_the_policy(self, server, checkpoint, model, tasks, whole):
@@ -309,15 +414,16 @@ class TestScheduler:
             assert [r.channel for r in window] == first["channel"][0, n, : len(window)].tolist()
 
     def test_a_device_killed_in_a_window_does_not_stop_the_others(
-        self, server, server_environment, model, tasks, whole
+        self, server, server_environment, files, model, tasks, whole
     ):
         command = ["device", "--server", server.address, "--name", "victim", "--tasks", "100000"]
+        command += ["--weights", str(files / "weights.pt"), "--token-file", str(files / "token")]
         victim = subprocess.Popen(
             [*RLLIB_MEC, *command, "--timeout-ms", "60000"],
             env=server_environment,
             stdout=subprocess.DEVNULL,
         )
-        health = ServerClient(server.address)
+        health = client_of(server)
         seen = lambda: health.get_json("/schedule/health", PATIENT_S)  # noqa: E731
         wait_until(lambda: "victim" in seen()["devices"])
         windows = seen()["windows"]
@@ -337,7 +443,10 @@ class TestScheduler:
         device.close()
         assert_all_right(whole, records, results)
         assert not any(record.fell_back for record in records)
-        ServerClient(server.address).post_json("/schedule/leave", {"device": "victim"}, PATIENT_S)
+        # Its place is another's, as it missed too much.
+        decider = self.scheduled(server, model, "another")
+        decider.register()
+        decider.close()
 
     def test_one_device_too_many_is_refused(self, server, model):
         deciders = [self.scheduled(server, model, name) for name in "abc"]
@@ -351,22 +460,47 @@ class TestScheduler:
     @pytest.mark.parametrize(
         ("route", "body", "status"),
         [
-            ("register", {"device": "a"}, 422),
-            ("register", {"device": "a", "model": "x", "heads": [], "distance_m": 1.0}, 409),
-            ("window", {"device": "?", "sequence": 1, "remaining": 1, "distance_m": 1.0}, 404),
-            ("window", {"device": "?", "sequence": "x"}, 422),
+            ("register", {**A, "model": "x", "heads": [], "distance_m": 1.0}, 409),
+            ("register", A, 422),
+            ("register", {**A, "model": "x", "heads": [], "distance_m": math.nan}, 422),
+            ("register", {**A, "model": "x", "heads": [], "distance_m": math.inf}, 422),
+            ("register", {**A, "model": "x", "heads": [], "distance_m": -1.0}, 422),
+            ("register", {**A, "model": "x" * 300, "heads": [], "distance_m": 1.0}, 422),
+            ("register", {**A, "model": "x", "heads": ["0"] * 10_001, "distance_m": 1.0}, 422),
+            ("window", {**A, "sequence": 1, "remaining": 1, "distance_m": 1.0}, 404),
+            ("window", {**A, "sequence": "x", "remaining": 1, "distance_m": 1.0}, 422),
+            ("window", {**A, "sequence": 2**62, "remaining": 1, "distance_m": 1.0}, 422),
+            ("window", {**A, "sequence": 1.5, "remaining": 1, "distance_m": 1.0}, 422),
+            ("window", {**A, "sequence": 1, "remaining": 0, "distance_m": 1.0}, 422),
             ("leave", [], 422),
+            ("leave", {**A, "more": 1}, 422),
+            ("leave", {**A, "device": "x" * 65}, 422),
+            ("leave", {**A, "device": ""}, 422),
+            ("leave", {**A, "device": "a\nb"}, 422),
+            ("leave", {**A, "identity": "?"}, 422),
+            ("leave", {**A, "device": "x" * 2**21}, 413),
         ],
     )
     def test_bad_requests_are_refused(self, client, route, body, status):
         with pytest.raises(ServerRefused) as caught:
             client.post_json(f"/schedule/{route}", body, PATIENT_S)
         assert caught.value.status == status
+        assert len(str(caught.value)) < 200
+
+    def test_a_name_is_one_devices(self, server, model):
+        first, second = (self.scheduled(server, model, "a") for _ in range(2))
+        first.register()
+        first.register()  # its own
+        with pytest.raises(MecError, match="another device has the name 'a'"):
+            second.register()
+        second.close()  # which frees nobody's place
+        assert "a" in client_of(server).get_json("/schedule/health", PATIENT_S)["devices"]
+        first.close()
 
 
 def test_metrics_count_what_was_answered(server, client, model, tasks):
     infer(client, encode(frame_of(model, tasks[0])))
-    port = server.ready.rpartition(":")[2].strip()
+    port = re.search(r"127\.0\.0\.1:(\d+)/metrics", server.ready)[1]
 
     def total(name, *labels):
         """Of all lines of a metric that have these labels."""
@@ -405,7 +539,7 @@ def test_an_overloaded_server_pushes_back_and_every_task_is_answered_right(
     data = encode(frame_of(model, tasks[0], point=0))
 
     def flood():
-        client = ServerClient(server.address)
+        client = client_of(server, "flood")
         while not stop.is_set():
             try:
                 infer(client, data)
@@ -430,8 +564,15 @@ def test_an_overloaded_server_pushes_back_and_every_task_is_answered_right(
             thread.join()
     for records, results in runs:
         assert_all_right(whole[:2], records, results)
-    reasons = {r.reason for records, _ in runs for r in records if r.fell_back}
-    assert "the server: the server's queue is full" in reasons
+    assert refused
+    # 24 devices do not all fit into a queue of 8, but none waits behind the flood's.
+    assert not all(record.fell_back for records, _ in runs for record in records)
+    assert all(
+        record.reason == "the server: the server's queue is full"
+        for records, _ in runs
+        for record in records
+        if record.fell_back
+    )
 
 
 def test_a_link_that_is_cut_for_a_while_costs_no_task(server, model, tasks, whole):
@@ -461,8 +602,33 @@ def test_a_link_that_is_cut_for_a_while_costs_no_task(server, model, tasks, whol
     assert "is back" in notes[-1]
 
 
-def test_a_server_that_is_killed_and_started_again_costs_no_task(server, model, tasks, whole):
+def test_new_weights_are_served_without_a_restart_and_old_ones_still(
+    server, files, model, tasks, whole
+):
+    client = client_of(server)
+    old = encode(frame_of(model, tasks[0]))
+    save_weights(files / "weights.pt", seed=1)
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: client.get_json("/health", PATIENT_S)["version"] == 2)
+    newer = loaded(server, files)
+    assert newer.fingerprint != model.fingerprint
+    for each in (newer, model):
+        expected = each.whole(tasks[0])
+        frame = old if each is model else encode(frame_of(each, tasks[0]))
+        reply = decode(infer(client, frame))
+        assert torch.equal(result_leaves(reply, [expected])[0], expected)
+    with device_of(model, server.address) as device:  # which has the old ones
+        assert not any(record.fell_back for record in device.run(tasks, 2))
+    client.close()
+    save_weights(files / "weights.pt", seed=0)
+
+
+def test_a_server_that_is_killed_and_started_again_costs_no_task(
+    server, files, model, tasks, whole
+):
     results, notes = [], []
+    again = ["--weights", str(files / "weights.pt"), "--token-file", str(files / "token")]
+    again += ["--csv", str(files / "rows.csv")]
     device = device_of(
         model, server.address, timeout_s=5.0, backoff_s=(0.0, 0.0), note=notes.append
     )
@@ -473,7 +639,7 @@ def test_a_server_that_is_killed_and_started_again_costs_no_task(server, model, 
             if i == 5:
                 server.kill()
             if i == 10:
-                server.start(["--model", "mobilenet_v2"])  # the same weights and points
+                server.start(["--model", "mobilenet_v2", *again])  # the same weights and points
             yield tasks[i]
 
     records = device.run(source(), NUM_TASKS, lambda record, result: results.append(result))
@@ -481,5 +647,37 @@ def test_a_server_that_is_killed_and_started_again_costs_no_task(server, model, 
     assert_all_right(whole, records, results)
     assert [record.task for record in records if record.fell_back][:5] == [5, 6, 7, 8, 9]
     assert not any(record.fell_back for record in records[11:])
-    assert "going on locally" in notes[0]
+    assert "going on locally" in notes[-2]
     assert "is back" in notes[-1]
+
+
+def test_a_server_that_is_told_to_end_answers_what_it_has(server, files, model, tasks):
+    data = frame_of(model, tasks[0], point=0)
+    answered, lost = set(), []
+    before = len((files / "rows.csv").read_text().splitlines())
+
+    def ask():
+        client = client_of(server)
+        while True:
+            frame = dataclasses.replace(data, request_id=os.urandom(16))
+            try:
+                infer(client, encode(frame))
+                answered.add(frame.request_id.hex())
+            except ServerBusy:
+                return  # it said that it ends
+            except Exception as error:
+                lost.append(error)
+                return
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(answered) >= 8)
+    server.process.terminate()
+    for thread in threads:
+        thread.join()
+    server.process.wait(60)
+    rows = (files / "rows.csv").read_text().splitlines()[before:]
+    assert lost == []
+    assert {row.split(",")[1] for row in rows} == answered
+    assert server.process.returncode == 0
