@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-_MAX_LINE = 400
+_MAX_LINE, _LEFT_OUT = 400, " ... "
 
 _NOT_THE_USERS = (
     str(Path(__file__).parent),
@@ -67,7 +67,7 @@ def unknown(kind: str, name: object, choices: Iterable[str], show: int | None = 
 
 
 def one_line(error: object) -> str:
-    """The message of an exception on one line, without RLlib's trailing advice.
+    """The message of an exception on one line, without RLlib's trailing advice, or the middle.
 
     Args:
         error: The exception, or a text.
@@ -77,7 +77,10 @@ def one_line(error: object) -> str:
         text = text or type(error).__name__
         if isinstance(error, KeyError | AttributeError | TypeError | ImportError):
             text = f"{type(error).__name__}: {text}"
-    return text if len(text) <= _MAX_LINE else text[: _MAX_LINE - 3] + "..."
+    if len(text) <= _MAX_LINE:
+        return text
+    half = (_MAX_LINE - len(_LEFT_OUT)) // 2
+    return text[:half] + _LEFT_OUT + text[-half:]  # what failed first, and why at the end
 
 
 def named(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from rllib_mec.experiments.messages import error, note
 from rllib_mec.testbed.options import ServerOptions
 
 if TYPE_CHECKING:
-    from rllib_mec.testbed.serving import RunningServer
+    from rllib_mec.testbed.running import RunningServer
 
 _DEFAULT = ServerOptions(model="")
 

@@ -9,7 +9,6 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,89 +17,15 @@ from rllib_mec.testbed.access import Access, check_certificate, check_token, own
 from rllib_mec.testbed.client import ServerBusy, ServerClient, ServerLost, ServerRefused
 from rllib_mec.testbed.folders import own_folder
 from rllib_mec.testbed.haproxy import LOOPBACK, Front, can_use_haproxy, free_port, haproxy_front
-from rllib_mec.testbed.loopback import is_on_loopback, ray_on_loopback
+from rllib_mec.testbed.loopback import ray_on_loopback
 from rllib_mec.testbed.options import ROW, ServerOptions
 from rllib_mec.testbed.rows import SharedRows
+from rllib_mec.testbed.running import SCHEDULER, TAIL, RunningServer, applications, finish
 
-TAIL, SCHEDULER = "tail", "scheduler"
-"""Names of the two Serve applications."""
-
-_DEPLOYMENTS = {TAIL: "TailServer", SCHEDULER: "SchedulerServer"}
 _REQUEST_TIMEOUT_S = 60.0  # twice what a body may take
 _KEEP_ALIVE_S = 65
 _ROUTES_S = 30.0
-_CONTROL_S = 300.0  # for all replicas to load a DNN, or to finish what they have
 _ERROR_LINE = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception)): (.*)$", re.MULTILINE)
-
-
-@dataclass
-class RunningServer:
-    """A server that is ready.
-
-    Attributes:
-        options: What it was started with, as given.
-        resolved: The same with what the checkpoint says.
-        front: Where it listens.
-        model: Name of its DNN.
-        num_points: Partition points on offer.
-        has_token: Whether it asks for one.
-        version: Of weights and checkpoint; counts from 1.
-    """
-
-    options: ServerOptions
-    resolved: ServerOptions
-    front: Front
-    model: str
-    num_points: int
-    has_token: bool
-    version: int = 1
-
-    @property
-    def address(self) -> str:
-        """``HOST:PORT``."""
-        return f"{self.front.host}:{self.front.port}"
-
-    def listens(self) -> list[str]:
-        """All addresses that it listens on, and for what."""
-        front, ray_port = self.front, self.front.metrics_port
-        how = [*(["TLS"] if front.certificate else []), *(["token"] if self.has_token else [])]
-        lines = [f"{self.address} ({', '.join(['tasks', *how])})"]
-        if front.metrics:
-            lines.append(f"{front.metrics[0]}:{front.metrics[1]}/metrics")
-        if ray_port:
-            where = LOOPBACK if is_on_loopback() else "0.0.0.0"
-            lines.append(f"{where}:{ray_port}/metrics")
-            lines.append(f"{where} (ports of Ray's own processes)")
-        return lines
-
-    def __str__(self) -> str:
-        """One line for people."""
-        devices = self.resolved.devices
-        decides = f", scheduler for {devices} devices" if devices else ""
-        listens = "; ".join(self.listens())
-        points = f"{self.model} at {self.address}, {self.num_points} points{decides}"
-        return f"{points}; it listens on {listens}"
-
-    def reload(self) -> None:
-        """Load weights and checkpoint again, from the same paths; requests at hand finish first.
-
-        Raises:
-            MecError: They are of another network: the old ones go on.
-        """
-        resolved = self.options.resolved()
-        if resolved != self.resolved:
-            raise MecError(
-                f"the checkpoint {self.options.checkpoint} is of another network than the one"
-                f" that is served: expected {self.resolved.model!r} with the same partition points"
-            )
-        model = resolved.load_model()
-        if (model.name, model.num_points) != (self.model, self.num_points):
-            raise MecError(f"{model.name!r} with {model.num_points} points is another DNN")
-        version = self.version + 1
-        problems = [text for text in _broadcast(self.options, "reload", version) if text]
-        if problems:
-            raise MecError(problems[0])
-        self.version = version
 
 
 @contextlib.contextmanager
@@ -241,36 +166,20 @@ def _deploy(options: ServerOptions, front: Front, uses_haproxy: bool, level: int
         ssl_certfile=None if uses_haproxy else front.certificate,
     )
     serve.start(http_options=http, logging_config=quiet)
-    applications = [(TAIL, "/", bind_tails(options))]
+    served = [(TAIL, "/", bind_tails(options))]
     if options.checkpoint:
-        applications.append((SCHEDULER, "/schedule", bind_scheduler(options)))
-    for name, prefix, application in applications:
+        served.append((SCHEDULER, "/schedule", bind_scheduler(options)))
+    for name, prefix, application in served:
         serve.run(application, name=name, route_prefix=prefix, logging_config=quiet)
 
 
-def _names(options: ServerOptions) -> list[str]:
-    return [TAIL, SCHEDULER] if options.checkpoint else [TAIL]
-
-
-def _broadcast(options: ServerOptions, method: str, *arguments: Any) -> list[Any]:
-    """Call a method of all replicas; returns what they say."""
-    from ray import serve
-
-    asked = [
-        serve.get_deployment_handle(_DEPLOYMENTS[name], name).broadcast(method, *arguments)
-        for name in _names(options)
-    ]
-    return [text for each in asked for text in each.results(timeout_s=_CONTROL_S)]
-
-
 def _end(options: ServerOptions, ray_address: str | None) -> None:
-    """Finish the requests at hand."""
+    """Finish the requests at hand, and leave a cluster as it was."""
     from ray import serve
 
-    with contextlib.suppress(Exception):  # what is broken has none
-        _broadcast(options, "drain")
+    finish(options)
     if ray_address:  # a Ray of our own takes them with it
-        for name in _names(options):
+        for name in applications(options):
             serve.delete(name, _blocking=False)
 
 
@@ -283,7 +192,7 @@ def _wait_until_answered(options: ServerOptions, front: Front) -> None:
     host = LOOPBACK if front.host == "0.0.0.0" else front.host
     client = ServerClient(f"{host}:{front.port}", access=Access(tls=own_front(front.certificate)))
     give_up = time.monotonic() + _ROUTES_S
-    for path in ("", "/schedule")[: len(_names(options))]:
+    for path in ("", "/schedule")[: len(applications(options))]:
         while True:
             try:
                 client.get_json(f"{path}/v2/health/ready", 1.0)

@@ -41,6 +41,12 @@ OF_OBJECTS = {
 
 OF_MODULES = {
     "ray._common.deprecation": {"DEPRECATED_VALUE": "what a deprecated argument has by default"},
+    "ray._private.ray_constants": {
+        "ENABLE_RAY_CLUSTER": "whether the testbed's Ray stays on the loopback"
+    },
+    "ray.serve._private.replica": {
+        "add_port_to_grpc_server": "the testbed's replicas open no port for other machines"
+    },
     "ray.tune.registry": {"_global_registry": "all names, for any process of Ray's"},
     "ray.tune.search.variant_generator": {
         "_has_unresolved_values": "whether a config still has something to be drawn"

@@ -37,6 +37,7 @@ def test_ray_is_told_to_use_it_for_the_block_only(tmp_path):
 def test_every_server_has_folders_and_ports_of_its_own(tmp_path):
     with haproxy_front(FRONT, tmp_path):
         settings = serve_settings()
+    assert settings["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"] == "60"  # of half-open connections
     ports = [value for name, value in settings.items() if name.endswith("_PORT")]
     assert len(set(ports)) == 4  # metrics, statistics, and the fallback proxy's two
     names = ("CONFIG_FILE_LOC", "SOCKET_PATH", "METRICS_SOCKET_PATH", "SERVER_STATE_FILE")
@@ -153,6 +154,7 @@ def test_only_devices_reach_it_from_elsewhere_and_only_by_tls(running, certifica
     }  # fmt: skip
     assert stat.S_IMODE(os.stat(folder / "a.sock").st_mode) == 0o600
     assert stat.S_IMODE(os.stat(folder / "front.pem").st_mode) == 0o600
+    assert "    timeout http-request 10s\n" in (folder / "haproxy.cfg").read_text()
     trust = ssl.create_default_context(cafile=certificate[0])
     secure = http.client.HTTPSConnection("127.0.0.1", front.port, context=trust, timeout=20)
     secure.request("GET", "/hello")
