@@ -9,14 +9,14 @@ application::
     - name: tail
       route_prefix: /
       import_path: rllib_mec.testbed.server:tail_application
-      args: {checkpoint: /shared/emh-ppo, max_queue: 64}  # or {model: mobilenet_v2}
+      args: {checkpoint: /shared/emh-ppo, token_file: /shared/token}  # or model: NAME
       deployments:
       - name: TailServer
         autoscaling_config: {min_replicas: 1, max_replicas: 16}
     - name: scheduler
       route_prefix: /schedule
       import_path: rllib_mec.testbed.scheduler_server:scheduler_application
-      args: {checkpoint: /shared/emh-ppo}
+      args: {checkpoint: /shared/emh-ppo, token_file: /shared/token}
 
 Routes: ``POST /infer`` takes and returns a binary frame (:mod:`rllib_mec.testbed.frames`); ``GET
 /hello`` and ``GET /health`` return JSON. Status 503 means that the queue is full, and
