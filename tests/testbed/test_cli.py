@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -165,6 +166,51 @@ def test_a_device_refuses_bad_input_in_one_line(server, capsys, arguments, messa
     assert message in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+def refused(server, capsys, *arguments):
+    """The line that a device ends with."""
+    command = ["device", "--server", server.address, *arguments, "--tasks", "1", *PATIENT]
+    assert main(command) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_code_that_the_user_did_not_name_is_refused(server, capsys):
+    line = refused(server, capsys)
+    assert "serves 'tiny_model:TinyNet', which is code of this machine that nobody named" in line
+
+
+def test_a_token_that_the_server_refuses_is_said(server, capsys):
+    server.hello_status = 401
+    assert "and got no token" in refused(server, capsys, *NAMED)
+
+
+def test_a_name_in_use_is_said(server, capsys):
+    server.hello = dataclasses.replace(server.hello, scheduler=True)
+    why = {"detail": "another device has the name 'a': give this one a name of its own"}
+    server.schedule = {
+        "/schedule/register": lambda request: (409, why),
+        "/schedule/leave": lambda request: (404, {"detail": "another device has the name"}),
+    }
+    assert "another device has the name 'a'" in refused(server, capsys, *NAMED, "--name", "a")
+
+
+def test_a_device_that_is_told_to_end_leaves_its_rows(server, capsys, tmp_path):
+    def ends_instead_of_the_third(handler, reply):
+        if len(server.request_ids) < 3:
+            return handler.reply(200, reply)
+        os.kill(os.getpid(), signal.SIGTERM)
+        handler.rfile.read(1)  # until the device hangs up
+        handler.close_connection = True
+
+    server.misbehave = ends_instead_of_the_third
+    table = tmp_path / "tasks.csv"
+    command = ["device", "--server", server.address, *NAMED, "--tasks", "5", "--csv", str(table)]
+    assert main([*command, *PATIENT]) == 130
+    assert len(table.read_text().splitlines()) == 3  # with the header
+    assert capsys.readouterr().err.strip() == "rllib-mec: error: interrupted"
 
 
 TINY = ["--model", tiny_model.PATH, "--input", "3,16,16"]
