@@ -167,12 +167,13 @@ class ServerClient:
             self.close()
             raise ServerLost(_reason(error)) from None
         if status in BUSY:
-            raise ServerBusy(BUSY[status], _retry_after_s(headers))
+            raise ServerBusy(_reason_given(reply) or BUSY[status], _retry_after_s(headers))
         if status >= 500:
             self.close()
-            raise ServerLost(f"it failed with HTTP status {status}{_because(reply)}")
+            why = _reason_given(reply)
+            raise ServerLost(f"it failed with HTTP status {status}{why and f': {why}'}")
         if status != 200:
-            raise ServerRefused(status, _refusal(status, reply))
+            raise ServerRefused(status, _reason_given(reply) or f"HTTP status {status}")
         return reply
 
     def _exchange(
@@ -242,8 +243,8 @@ def _reason(error: Exception) -> str:
     return f"it answered garbage: {type(error).__name__}: {one_line(error)}"
 
 
-def _refusal(status: int, reply: bytes) -> str:
-    """The reason in an error frame or a JSON reply; else the status."""
+def _reason_given(reply: bytes) -> str:
+    """The reason in an error frame or a JSON reply; empty if there is none."""
     try:
         frame = decode(reply)
         if frame.kind == ERROR:
@@ -253,13 +254,7 @@ def _refusal(status: int, reply: bytes) -> str:
     try:
         return one_line(json.loads(reply)["detail"])
     except (ValueError, KeyError, TypeError):
-        return f"HTTP status {status}"
-
-
-def _because(reply: bytes) -> str:
-    """The cause that a failing server gives, if it does."""
-    why = _refusal(0, reply)
-    return "" if why == "HTTP status 0" else f": {why}"
+        return ""
 
 
 def _retry_after_s(headers: http.client.HTTPMessage) -> float | None:
