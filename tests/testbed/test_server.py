@@ -560,12 +560,8 @@ def test_an_overloaded_server_pushes_back_and_every_task_is_answered_right(
     assert refused
     # 24 devices do not all fit into a queue of 8, but none waits behind the flood's.
     assert not all(record.fell_back for records, _ in runs for record in records)
-    assert all(
-        record.reason == "the server: the server's queue is full"
-        for records, _ in runs
-        for record in records
-        if record.fell_back
-    )
+    reasons = {record.reason for records, _ in runs for record in records if record.fell_back}
+    assert reasons <= {"the server: the server's queue is full", "the server is out of reach"}
 
 
 def test_a_link_that_is_cut_for_a_while_costs_no_task(server, model, tasks, whole):
