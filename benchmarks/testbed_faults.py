@@ -407,7 +407,7 @@ def report(rows: list[Row], machine: str, load: float) -> str:
     lines = [
         "# What the testbed survives",
         "",
-        "`python benchmarks/testbed_faults.py`",
+        f"`{' '.join(['python', 'benchmarks/testbed_faults.py', *sys.argv[1:]])}`",
         "",
         f"{machine}, load average {load:.1f} before it began. {MODEL}; each task's result is"
         " compared with the whole DNN's, bit for bit, and each row on disk is counted. A task that"

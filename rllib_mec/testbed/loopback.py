@@ -37,7 +37,8 @@ def is_on_loopback() -> bool:
 def keep_replica_on_loopback() -> None:
     """In a replica of such a Ray, before Serve opens its port for calls between deployments.
 
-    Serve opens it on all addresses, and takes pickles there, which may hold any code.
+    Serve opens it on all addresses, and takes pickles there, which may hold any code, from whoever
+    has Ray's own token.
     """
     from ray.serve._private import replica
 

@@ -159,6 +159,7 @@ class SchedulerServer:
         except MecError as error:
             raise HTTPException(BAD_REQUEST, str(error)) from None
         self._windows.inc(tags={"absent": str(len(answer["absent"]))})
+        self._devices.set(len(self._scheduler.devices))
         return answer
 
     @_routes.post("/leave")

@@ -117,9 +117,7 @@ class TailServer:
         self._hello = self._make_hello()
 
     def _make_hello(self) -> Hello:
-        version = self._versions.newest
-        self._version.set(version.number)
-        model, options = version.model, self._options
+        model, options = self._versions.newest.model, self._options
         return Hello(
             model=model.name,
             input_shape=model.input_shape,
@@ -261,6 +259,7 @@ class TailServer:
         self._served += 1
         self._requests.inc(tags={"outcome": "ok"})
         self._server_ms.observe(took_ms)
+        self._version.set(self._versions.newest.number)
         if self._rows is None:
             return
         request_id, finished_s = frame.request_id.hex(), f"{time.time():.6f}"

@@ -1,0 +1,31 @@
+"""``benchmarks/testbed_faults.py``: its page, and how it counts rows."""
+
+import pathlib
+import sys
+
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.delitem(sys.modules, "testbed_faults", raising=False)
+    import testbed_faults
+
+    return testbed_faults
+
+
+def test_the_page_adds_up_what_was_lost(benchmark):
+    rows = [benchmark.Row("a full disk", 74, 73, 1, "x"), benchmark.Row("fuzz", 9, 9, 2, "y")]
+    text = benchmark.report(rows, "a machine", 0.5)
+    assert "| a full disk | 74 | 73 | 1 | x |" in text
+    assert text.endswith("**Lost: 3.**\n")
+
+
+def test_only_whole_rows_count(benchmark, tmp_path):
+    table, tasks = tmp_path / "x.csv", tmp_path / "x.json"
+    table.write_text("a,b\n1,2\n3,4\n5")
+    tasks.write_text('{"tasks": [\n{},\n{}\n]}\n')
+    assert (benchmark.tasks_in(table), benchmark.tasks_in(tasks)) == (2, 2)
