@@ -47,8 +47,8 @@ def keep_replica_on_loopback() -> None:
         return
     add_port = private.add_port_to_grpc_server
 
-    def on_loopback(server: Any, address: str) -> int:
+    def _on_loopback(server: Any, address: str) -> int:
         return add_port(server, address.replace("[::]", "127.0.0.1"))
 
-    on_loopback.is_ours = True  # pyright: ignore[reportFunctionMemberAccess]
-    private.add_port_to_grpc_server = on_loopback
+    _on_loopback.is_ours = True  # pyright: ignore[reportFunctionMemberAccess]
+    private.add_port_to_grpc_server = _on_loopback
