@@ -92,9 +92,12 @@ def fold(program: Program, found: Probe, module: nn.Module, name: str) -> Operat
         for n in program.module.graph.nodes
         if n in views or (n not in data and n.op not in ("placeholder", "output"))
     )
-    return _build(
-        replace(program, replicated=replicated), groups, group_of, found, module, name, returned
+    written = set[int]().union(*found.mutated.values())
+    touched = frozenset(
+        n.name for n in data if any(storage_of(t) in written for t in tensors_in(found.values[n]))
     )
+    program = replace(program, replicated=replicated, written=touched)
+    return _build(program, groups, group_of, found, module, name, returned)
 
 
 def _unpack_result(graph: fx.Graph, found: Probe) -> None:

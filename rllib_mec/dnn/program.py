@@ -25,19 +25,29 @@ Value = Any
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Shape and dtype of a tensor that some node yields."""
+    """Shape, dtype and memory layout of a tensor that some node yields.
+
+    Attributes:
+        shape: Its sizes.
+        dtype: Its type.
+        order: Its dimensions from the outermost in memory to the innermost; ``()``: as they stand.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    order: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, tensor: torch.Tensor) -> TensorSpec:
         """The spec of a tensor.
 
         Args:
-            tensor: Whose shape and type to take.
+            tensor: Whose shape, type and layout to take.
         """
-        return cls(tuple(tensor.shape), tensor.dtype)
+        strides = tensor.stride()
+        order = tuple(sorted(range(tensor.dim()), key=lambda d: -strides[d]))
+        is_plain = tensor.is_contiguous() or order == tuple(range(tensor.dim()))
+        return cls(tuple(tensor.shape), tensor.dtype, () if is_plain else order)
 
     def example(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """A tensor of this spec: random numbers, or zeros where they are no floats.
@@ -63,6 +73,7 @@ class Program:
         results: For each operator or input, the fx nodes whose values are sent when it crosses.
         specs: The spec of each of those nodes.
         replicated: Nodes that run wherever they are needed (parameters, constants, tuple views).
+        written: Nodes whose memory some operator writes to, so that a half works on a copy.
         shape_bound: The program holds sizes of the traced batch as constants, so that another
             batch size is an error rather than a wrong result.
     """
@@ -74,6 +85,7 @@ class Program:
     results: dict[str, tuple[str, ...]] = field(default_factory=dict)
     specs: dict[str, TensorSpec] = field(default_factory=dict)
     replicated: frozenset[str] = frozenset()
+    written: frozenset[str] = frozenset()
     shape_bound: bool = False
 
 
@@ -116,6 +128,12 @@ def storage_of(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is all of its memory, in row-major order."""
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return whole and tensor.is_contiguous()
+
+
 class _ProbingInterpreter(fx.Interpreter):
     def __init__(self, module: fx.GraphModule, flops: FlopCounterMode) -> None:
         super().__init__(module, garbage_collect_values=False)
@@ -127,6 +145,11 @@ class _ProbingInterpreter(fx.Interpreter):
         read = [t for a in n.all_input_nodes for t in tensors_in(self.env[a])]
         versions = [t._version for t in read]
         before = self._flops.get_total_flops()
+        if operation(n) == "as_strided" and not all(_is_dense(t) for t in read):
+            raise MecError(
+                f"operator {operator_path(n)!r} reads memory beyond its tensor, which is not sent:"
+                " use views that keep to the tensor's elements"
+            )
         try:
             value = super().run_node(n)
         except Exception as error:

@@ -128,8 +128,10 @@ def _head_graph(program: Program, inside: set[str], names: Mapping[str, str]) ->
     """Inputs in, the named tensors out."""
     half = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    for node in program.module.graph.find_nodes(op="placeholder"):
-        copies[node] = half.node_copy(node)
+    placeholders = list(program.module.graph.find_nodes(op="placeholder"))
+    taken = [half.node_copy(node) for node in placeholders]
+    for node, copy in zip(placeholders, taken, strict=True):
+        copies[node] = _laid_out(program, node, copy, half)
     _copy(program, inside, half, copies, wanted=set(names))
     by_name = {node.name: copy for node, copy in copies.items()}
     half.output(half.call_function(_pack, (tuple(names.values()), *map(by_name.get, names))))
@@ -143,12 +145,38 @@ def _tail_graph(program: Program, inside: set[str], names: Mapping[str, str]) ->
     tensors = half.placeholder("tensors", type_expr=dict[str, torch.Tensor])
     for node in program.module.graph.nodes:
         if node.name in names:
-            copies[node] = half.call_function(_take, (tensors, names[node.name]))
+            taken = half.call_function(_take, (tensors, names[node.name]))
+            copies[node] = _laid_out(program, node, taken, half)
     output = next(iter(program.module.graph.find_nodes(op="output")))
     outside = set(program.groups) - inside
     _copy(program, outside, half, copies, wanted={n.name for n in output.all_input_nodes})
     half.output(fx.map_arg(output.args[0], lambda node: copies[node]))
     return half
+
+
+def _laid_out(program: Program, node: fx.Node, taken: fx.Node, half: fx.Graph) -> fx.Node:
+    """What came from outside as the program's operators saw it when they were traced."""
+    order = program.specs[node.name].order
+    return half.call_function(lay_out, (taken, order, node.name in program.written))
+
+
+def lay_out(tensor: torch.Tensor, order: tuple[int, ...], copy: bool = False) -> torch.Tensor:
+    """The same elements with their dimensions in a given order in memory.
+
+    Operators rely on it: a ``view`` is one only in the layout that it was traced for, and what came
+    over a link, or from a caller, has any.
+
+    Args:
+        tensor: In any strides.
+        order: Dimensions from the outermost to the innermost; ``()``: as they stand.
+        copy: Give a copy in any case.
+    """
+    # An exported program is fixed to the strides of its example, unless it copies.
+    copy = copy or torch.compiler.is_exporting()
+    laid = tensor.permute(order) if order else tensor
+    if copy or not laid.is_contiguous():
+        laid = laid.clone(memory_format=torch.contiguous_format)
+    return laid.permute(sorted(range(len(order)), key=order.__getitem__)) if order else laid
 
 
 def _pack(names: tuple[str, ...], *tensors: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from rllib_mec.dnn.folding import fold
 from rllib_mec.dnn.graph import OperatorGraph
 from rllib_mec.dnn.program import (
+    Probe,
     Program,
     TensorSpec,
     Value,
@@ -180,21 +181,24 @@ def _placeholder_names(placeholders: list[fx.Node], arguments: dict[str, Value])
     return [names[i] if i < len(names) else str(p.target) for i, p in enumerate(placeholders)]
 
 
-def _order_matters(found: Any) -> bool:
-    """Whether some operation writes in place on what an independent one also reads."""
+def _order_matters(found: Probe) -> bool:
+    """Whether some operation writes in place what others read by another way than from it."""
+    reads: dict[int, list[tuple[fx.Node, fx.Node]]] = {}
+    for reader in found.values:
+        for source in reader.all_input_nodes:
+            for storage in {storage_of(t) for t in tensors_in(found.values[source])}:
+                reads.setdefault(storage, []).append((reader, source))
     for writer, storages in found.mutated.items():
-        downstream = _reachable(writer, _users)
-        upstream = _reachable(writer, lambda n: n.all_input_nodes)
-        for reader in found.values:
-            if reader is writer or reader in downstream or reader in upstream:
-                continue
-            if reader.op == "output":
-                continue
-            if any(
-                storage_of(t) in storages
-                for source in reader.all_input_nodes
-                for t in tensors_in(found.values[source])
-            ):
+        beside = [
+            (reader, source)
+            for storage in storages
+            for reader, source in reads[storage]
+            if reader is not writer and source is not writer
+        ]
+        if beside:
+            before = _reachable(writer, lambda n: n.all_input_nodes)
+            after = _reachable(writer, _users)
+            if any(r not in before and source not in after for r, source in beside):
                 return True
     return False
 
