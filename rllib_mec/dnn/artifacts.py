@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
+from torch import fx
 
+from rllib_mec.dnn.nesting import plain, put_together, slot_names
 from rllib_mec.dnn.splitting import Head, Tail
 from rllib_mec.errors import MecError, unknown
 
@@ -19,8 +20,10 @@ TORCH, ONNX = ".pt2", ".onnx"
 def save_half(half: Head | Tail, path: str | Path) -> None:
     """Write a half, with its weights, to a file that needs no Python code of the DNN.
 
-    Shapes are fixed to the traced ones. An ONNX file's inputs and outputs carry the tensors' names;
-    a tail's outputs are the result's leaves in order, ``result_0``, ``result_1``, ...
+    Shapes are fixed to the traced ones. A head in a file takes its tensors one by one, in the order
+    of ``half.inputs``; a tail gives dataclasses and the like as dicts, named tuples as tuples. An
+    ONNX file's inputs and outputs carry the tensors' names; a tail's outputs are the result's
+    tensors in order, ``result_0``, ``result_1``, ...
 
     Args:
         half: A half from :func:`rllib_mec.dnn.split`.
@@ -32,12 +35,18 @@ def save_half(half: Head | Tail, path: str | Path) -> None:
     path = Path(path)
     _check_suffix(path)
     device = next((p.device for p in half.parameters()), torch.device("cpu"))
+    graph = fx.Graph()
+    results: Any = graph.graph_copy(half.graph, {})
     if isinstance(half, Head):
         arguments: tuple[Any, ...] = tuple(s.example(device) for s in half.inputs.values())
     else:
         arguments = ({name: s.example(device) for name, s in half.tensors.items()},)
+        if path.suffix == TORCH:
+            results = put_together(plain(half.result), results)
+    graph.output(results)
+    bare = fx.GraphModule(half, graph).eval()  # without the checks of a call
     with torch.no_grad():
-        program = torch.export.export(half, arguments, strict=False)
+        program = torch.export.export(bare, arguments, strict=False)
         if path.suffix == TORCH:
             torch.export.save(program, path)
             return
@@ -45,8 +54,7 @@ def save_half(half: Head | Tail, path: str | Path) -> None:
         if isinstance(half, Head):
             results = list(half.tensors)
         else:
-            leaves = pytree.tree_leaves(half(*arguments))
-            results = [f"result_{i}" for i in range(len(leaves))]
+            results = [f"result_{i}" for i in range(len(slot_names(half.result)))]
         try:
             torch.onnx.export(
                 program,

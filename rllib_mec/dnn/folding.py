@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from rllib_mec.dnn.graph import INPUT, Operator, OperatorGraph
+from rllib_mec.dnn.nesting import Branch, Constant, Nest, Slot, graft, take_apart
 from rllib_mec.dnn.program import (
     Probe,
     Program,
@@ -54,7 +55,7 @@ def fold(program: Program, found: Probe, module: nn.Module, name: str) -> Operat
     Raises:
         MecError: Nothing in the program depends on its inputs.
     """
-    _unpack_result(program.module.graph, found)
+    _unpack_result(program, found)
     program.shape_bound = _bake_in_sizes(program.module.graph, found)
     data = _data_nodes(program.module.graph, found)
     views = {n for n in data if _is_tuple_view(n, data, found)}
@@ -100,24 +101,30 @@ def fold(program: Program, found: Probe, module: nn.Module, name: str) -> Operat
     return _build(program, groups, group_of, found, module, name, returned)
 
 
-def _unpack_result(graph: fx.Graph, found: Probe) -> None:
+def _unpack_result(program: Program, found: Probe) -> None:
     """Where a tuple is returned as it is (an LSTM's), return its items: tensors have names."""
+    graph = program.module.graph
     output = next(iter(graph.find_nodes(op="output")))
+    results: list[fx.Node] = []
 
-    def unpacked(node: fx.Node) -> Any:
+    def unpacked(node: fx.Node) -> Nest:
         value = found.values[node]
-        if type(value) not in (tuple, list):
-            return node
-        items = []
+        nest, tensors = take_apart(value, lambda v: isinstance(v, torch.Tensor), "a result")
+        if isinstance(nest, Slot):
+            results.append(node)
+        if not isinstance(nest, Branch) or not tensors:
+            return nest
+        parts: list[Nest] = []
         for i, item in enumerate(value):
             with graph.inserting_before(output):
                 part = graph.call_function(operator.getitem, (node, i))
             part.meta.update(node.meta)
             found.values[part], found.macs[part] = item, 0
-            items.append(unpacked(part) if tensors_in(item) else item)
-        return type(value)(items)
+            parts.append(unpacked(part) if tensors_in(item) else Constant(item))
+        return replace(nest, children=tuple(parts))
 
-    output.args = fx.map_arg(output.args, unpacked)
+    program.result = graft(program.result, map(unpacked, output.args[0]))
+    output.args = (tuple(results),)
 
 
 def _bake_in_sizes(graph: fx.Graph, found: Probe) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch._subclasses.fake_tensor import (
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
+from rllib_mec.dnn.calls import Call
+from rllib_mec.dnn.nesting import Nest
 from rllib_mec.errors import MecError
 
 Value = Any
@@ -67,6 +70,9 @@ class Program:
     Attributes:
         module: The fx module; its parameters are the traced module's own.
         source: The module that was traced, if it still exists.
+        made_of: What :func:`.shadow.fingerprint` said of it then.
+        call: How its forward was called.
+        result: What it returns, with a slot for each of the program's results.
         inputs: For each tensor the forward takes, in order, its name and spec. Arguments that are
             no tensors were baked in.
         groups: For each operator, its fx nodes' names in execution order.
@@ -80,6 +86,9 @@ class Program:
 
     module: fx.GraphModule
     source: weakref.ref[nn.Module]
+    made_of: tuple[Any, ...]
+    call: Call
+    result: Nest
     inputs: dict[str, TensorSpec]
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     results: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -135,11 +144,18 @@ def _is_dense(tensor: torch.Tensor) -> bool:
 
 
 class _ProbingInterpreter(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule, flops: FlopCounterMode) -> None:
+    def __init__(
+        self, module: fx.GraphModule, flops: FlopCounterMode, stand_in: Callable[..., torch.Tensor]
+    ) -> None:
         super().__init__(module, garbage_collect_values=False)
+        self._stand_in = stand_in
         self.extra_traceback = False  # it would make many lines of our one-line errors
         self.probe = Probe()
         self._flops = flops
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Value:
+        value = super().get_attr(target, args, kwargs)  # written to, it would not tell
+        return self._stand_in(value) if isinstance(value, torch.Tensor) else value
 
     def run_node(self, n: fx.Node) -> Value:
         read = [t for a in n.all_input_nodes for t in tensors_in(self.env[a])]
@@ -152,6 +168,8 @@ class _ProbingInterpreter(fx.Interpreter):
             )
         try:
             value = super().run_node(n)
+        except MecError:
+            raise
         except Exception as error:
             if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
                 why = "depends on the data of a tensor, so it cannot be traced"
@@ -183,10 +201,10 @@ def probe(module: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> Probe:
     fake = None if on_meta else FakeTensorMode(allow_non_fake_inputs=True)
     stand_in = fake.from_tensor if fake else (lambda t: torch.empty_like(t, device="meta"))
     flops = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
-    interpreter = _ProbingInterpreter(module, flops)
+    interpreter = _ProbingInterpreter(module, flops, fake.from_tensor if fake else _as_it_is)
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(_without_fused_attention())
+        stack.enter_context(without_fused_attention())
         if on_meta:
             stack.enter_context(torch.device("meta"))
         if fake is not None:
@@ -194,6 +212,10 @@ def probe(module: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> Probe:
         stack.enter_context(flops)
         interpreter.run(*(stand_in(tensor) for tensor in inputs))
     return interpreter.probe
+
+
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def _rnn_flops(
@@ -253,7 +275,7 @@ def first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _without_fused_attention():
+def without_fused_attention() -> Iterator[None]:
     """Let attention run operation by operation, so that its MACs are counted."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

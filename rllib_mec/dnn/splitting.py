@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
 
+from rllib_mec.dnn.calls import Call
 from rllib_mec.dnn.graph import OperatorGraph
+from rllib_mec.dnn.nesting import Nest, put_together
 from rllib_mec.dnn.partition import partition_table
 from rllib_mec.dnn.points import PartitionPoint
-from rllib_mec.dnn.program import Program, TensorSpec
+from rllib_mec.dnn.program import Program, TensorSpec, example_tensors
+from rllib_mec.dnn.shadow import fingerprint, twin
 from rllib_mec.dnn.tracing import trace
-from rllib_mec.errors import MecError
+from rllib_mec.errors import MecError, unknown
 
 _traced: weakref.WeakKeyDictionary[nn.Module, OperatorGraph] = weakref.WeakKeyDictionary()
 """Graphs of modules that were split at points of another graph, e.g. of one without weights."""
 
 
 class Head(fx.GraphModule):
-    """The half on the device: takes the DNN's inputs, returns the tensors to send by name.
+    """The half on the device: takes the DNN's arguments, returns the tensors to send by name.
 
     Attributes:
-        inputs: Name and spec of each input.
+        inputs: Name and spec of each tensor in the arguments.
         tensors: Name and spec of each tensor returned. Full local inference returns the results.
     """
 
@@ -37,9 +41,14 @@ class Tail(fx.GraphModule):
 
     Attributes:
         tensors: Name and spec of each tensor taken.
+        result: What the module returns, with a slot for each tensor.
     """
 
     tensors: dict[str, TensorSpec]
+    result: Nest
+
+
+Half = TypeVar("Half", Head, Tail)
 
 
 def split(
@@ -51,9 +60,13 @@ def split(
 ) -> tuple[Head, Tail]:
     """Cut a module in two: ``tail(head(x))`` is ``module(x)``, bit for bit.
 
-    The halves call the same operations on the same parameters, which are shared with the module and
-    not copied. At the first point (the input) the head returns its inputs; at the last one (full
-    local) it returns the results, and nothing needs to be sent.
+    Where PyTorch itself fuses a module into another kernel (``nn.TransformerEncoderLayer`` without
+    gradients, a mask found to be causal), results differ in the last bits. The halves call the same
+    operations on the same parameters, which are shared with the module and not copied; a later
+    ``train()``, a replaced submodule or another setting of one changes not the other.
+
+    At the first point (the input) the head returns its inputs; at the last one (full local) it
+    returns the results, and nothing needs to be sent.
 
     Args:
         module: The DNN, in eval mode.
@@ -87,41 +100,60 @@ def split(
         for i, node in enumerate(program.results[operator])
     }
     tensors = {name: program.specs[node] for node, name in names.items()}
-    head = Head(program.module, _head_graph(program, inside, names), f"{point.graph.name}_head")
-    tail = Tail(program.module, _tail_graph(program, inside, names), f"{point.graph.name}_tail")
+    name, bound = point.graph.name, program.shape_bound
+    head = _half(Head, program, _head_graph(program, inside, names), f"{name}_head")
+    tail = _half(Tail, program, _tail_graph(program, inside, names), f"{name}_tail")
     head.inputs, head.tensors, tail.tensors = dict(program.inputs), tensors, tensors
-    head.register_forward_pre_hook(_CheckInputs(head.inputs, program.shape_bound))
-    tail.register_forward_pre_hook(_CheckTensors(tensors, program.shape_bound))
-    return head.eval(), tail.eval()
+    tail.result = program.result
+    head.register_forward_pre_hook(_TakesACall(program.call, head.inputs, bound), with_kwargs=True)
+    tail.register_forward_pre_hook(_TakesTensors(tensors, bound), with_kwargs=True)
+    tail.register_forward_hook(_Rebuilds(program.result))
+    return head, tail
 
 
 def _program_of(module: nn.Module, graph: OperatorGraph) -> Program:
     """The module's own program with the operators of ``graph``; traced now if need be."""
     program: Program | None = graph.program
-    if program is not None and program.source() is module:
+    now = fingerprint(module)
+    if program is not None and program.source() is module and program.made_of == now:
         return program
     own = _traced.get(module)
-    if own is None or not _same_shapes(own, graph):
-        own = _traced[module] = trace(module, _examples(graph), name=graph.name)
+    if own is None or own.program.made_of != now or not _same_call(own, graph):
+        own = _traced[module] = trace(module, _example(graph, module), name=graph.name)
     if [n.name for n in own.nodes] != [n.name for n in graph.nodes]:
         raise MecError(
             f"the partition point is of {graph.name!r}, whose operators are not those of this"
-            f" {type(module).__name__}"
+            f" {type(module).__name__}: trace it again"
         )
     return own.program
 
 
-def _same_shapes(a: OperatorGraph, b: OperatorGraph) -> bool:
-    return [node.shapes for node in a.inputs] == [node.shapes for node in b.inputs]
+def _same_call(own: OperatorGraph, graph: OperatorGraph) -> bool:
+    if graph.program is None:
+        return [node.shapes for node in own.inputs] == [node.shapes for node in graph.inputs]
+    a, b = own.program, graph.program
+    return a.inputs == b.inputs and a.call.fixed == b.call.fixed
 
 
-def _examples(graph: OperatorGraph) -> tuple[torch.Tensor, ...]:
+def _example(graph: OperatorGraph, module: nn.Module) -> Any:
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
     program: Program | None = graph.program
     if program is not None:
-        return tuple(torch.empty(s.shape, dtype=s.dtype) for s in program.inputs.values())
+        return program.call.example(example_tensors(program, device))
     if not all(node.shapes for node in graph.inputs):
         raise MecError(f"the graph {graph.name!r} was made by hand: split a point of a traced one")
-    return tuple(torch.empty(node.shapes[0]) for node in graph.inputs)
+    return tuple(torch.empty(node.shapes[0], device=device) for node in graph.inputs)
+
+
+def _half(kind: Callable[..., Half], program: Program, graph: fx.Graph, name: str) -> Half:
+    """A half with modules of its own: a ``train()`` of it is none of another."""
+    parts: dict[str, Any] = {}
+    for node in graph.nodes:
+        if node.op in ("call_module", "get_attr"):
+            path = str(node.target)
+            part = functools.reduce(getattr, path.split("."), program.module)
+            parts[path] = twin(part) if node.op == "call_module" else part
+    return kind(parts, graph, name).eval()
 
 
 def _head_graph(program: Program, inside: set[str], names: Mapping[str, str]) -> fx.Graph:
@@ -150,7 +182,7 @@ def _tail_graph(program: Program, inside: set[str], names: Mapping[str, str]) ->
     output = next(iter(program.module.graph.find_nodes(op="output")))
     outside = set(program.groups) - inside
     _copy(program, outside, half, copies, wanted={n.name for n in output.all_input_nodes})
-    half.output(fx.map_arg(output.args[0], lambda node: copies[node]))
+    half.output(fx.map_arg(output.args[0], copies.__getitem__))
     return half
 
 
@@ -212,31 +244,56 @@ def _copy(
             copies[node] = half.node_copy(node, lambda old: copies[old])
 
 
-class _CheckInputs:
-    """Compares the shapes of a head's inputs with the traced ones, before it runs."""
+def _check(tensors: Mapping[str, Any], specs: Mapping[str, TensorSpec], bound: bool) -> None:
+    """Compare tensors with the traced ones."""
+    for name, spec in specs.items():
+        if name not in tensors:
+            raise MecError(f"the tensor {name!r} is missing: expected {', '.join(specs)}")
+        tensor = tensors[name]
+        if not isinstance(tensor, torch.Tensor):
+            raise MecError(f"{name!r} must be a tensor, but is a {type(tensor).__name__}")
+        shape = tuple(tensor.shape)
+        skip = 0 if bound else 1  # only a program without baked-in sizes takes any batch
+        if len(shape) != len(spec.shape) or shape[skip:] != spec.shape[skip:]:
+            free = "" if bound else " (any batch size)"
+            raise MecError(f"{name!r} has shape {shape}, the DNN was traced for {spec.shape}{free}")
+        if tensor.dtype != spec.dtype:
+            raise MecError(f"{name!r} is of {tensor.dtype}, the DNN was traced for {spec.dtype}")
+    for name in tensors:
+        if name not in specs:
+            raise unknown("tensor", name, specs, show=12)
+
+
+class _TakesACall:
+    """Takes a head's arguments apart, as its module has them, and checks the tensors in them."""
+
+    def __init__(self, call: Call, specs: dict[str, TensorSpec], bound: bool) -> None:
+        self._call, self._specs, self._bound = call, specs, bound
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        tensors = self._call.tensors(args, kwargs)
+        _check(dict(zip(self._specs, tensors, strict=True)), self._specs, self._bound)
+        return tuple(tensors), {}
+
+
+class _TakesTensors:
+    """Checks a tail's tensors."""
 
     def __init__(self, specs: dict[str, TensorSpec], bound: bool) -> None:
-        self._specs = specs
-        self._bound = bound
+        self._specs, self._bound = specs, bound
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        self.check(dict(zip(self._specs, args, strict=False)))
-
-    def check(self, tensors: Mapping[str, Any]) -> None:
-        for name, spec in self._specs.items():
-            if name not in tensors:
-                raise MecError(f"the tensor {name!r} is missing: expected {', '.join(self._specs)}")
-            shape = tuple(tensors[name].shape)
-            skip = 0 if self._bound else 1  # only a program without baked-in sizes takes any batch
-            if len(shape) != len(spec.shape) or shape[skip:] != spec.shape[skip:]:
-                free = "" if self._bound else " (any batch size)"
-                raise MecError(
-                    f"{name!r} has shape {shape}, the DNN was traced for {spec.shape}{free}"
-                )
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        if kwargs or len(args) != 1 or not isinstance(args[0], Mapping):
+            raise MecError("a tail takes one mapping of tensors by name, as its head returns it")
+        _check(args[0], self._specs, self._bound)
+        return args, {}
 
 
-class _CheckTensors(_CheckInputs):
-    """The same for a tail's tensors."""
+class _Rebuilds:
+    """Makes of a tail's tensors what its module returns."""
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        self.check(args[0])
+    def __init__(self, result: Nest) -> None:
+        self._result = result
+
+    def __call__(self, module: nn.Module, args: Any, results: Any) -> Any:
+        return put_together(self._result, results)

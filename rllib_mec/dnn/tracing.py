@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import io
-import logging
-import traceback
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.fx.graph import CodeGen, _PyTreeCodeGen
-from torch.utils import _pytree as pytree
 
+from rllib_mec.dnn.calls import Call
+from rllib_mec.dnn.capture import Captured, capture_export, capture_fx, silence, writes_input
 from rllib_mec.dnn.folding import fold
 from rllib_mec.dnn.graph import OperatorGraph
-from rllib_mec.dnn.program import (
-    Probe,
-    Program,
-    TensorSpec,
-    Value,
-    first_line,
-    probe,
-    storage_of,
-    tensors_in,
-)
+from rllib_mec.dnn.program import Probe, Program, TensorSpec, probe, storage_of, tensors_in
+from rllib_mec.dnn.shadow import KeepsState, fingerprint, keeps_state, shadow
 from rllib_mec.errors import MecError
 
 
@@ -66,119 +52,48 @@ def trace(
             raise MecError(
                 f"{where} is in training mode, where batch norm would update: call .eval()"
             )
-    arguments = _bind(module, example_input)
-    tensors = {name: v for name, v in arguments.items() if isinstance(v, torch.Tensor)}
-    inputs = {name: TensorSpec.of(tensor) for name, tensor in tensors.items()}
+    call, tensors = Call.of(module, example_input)
     problem: MecError | None = None
-    for capture in (_capture_fx, _capture_export):
-        captured = False
+    for capture in (capture_fx, capture_export):
+        found: Probe | None = None
+        captured: Captured | None = None
+        copy = shadow(module)
         try:
-            with _silence():
-                traced = capture(module, arguments)
-                captured = True
-                found = probe(traced, tuple(tensors.values()))
+            captured = capture(copy, call, list(tensors.values()))
+            with silence():
+                found = probe(captured.module, tuple(tensors.values()))
+            _check_writes(captured.module, found, call)
+        except KeepsState:
+            raise
         except MecError as error:
             problem = error
-            if captured and capture is _capture_fx:
+            if captured is not None and capture is capture_fx:
                 break  # its structure is known and an operator fails: the export would as well
             continue
-        if capture is _capture_fx and _order_matters(found):
+        if capture is capture_fx and _order_matters(found):
             continue  # it writes in place what a cut could reorder; the export does not
-        program = Program(traced, weakref.ref(module), inputs)
+        program = Program(
+            captured.module,
+            weakref.ref(module),
+            fingerprint(module),
+            call,
+            captured.result,
+            {name: TensorSpec.of(tensor) for name, tensor in tensors.items()},
+        )
         return fold(program, found, module, name or type(module).__name__)
     assert problem is not None
     raise problem
 
 
-def _bind(module: nn.Module, example: Any) -> dict[str, Value]:
-    """The forward's arguments by name, in the forward's order."""
-    signature = inspect.signature(module.forward)
-    where = f"{type(module).__name__}.forward{signature}"
-    try:
-        if isinstance(example, Mapping):
-            bound = signature.bind(**example)
-        else:
-            bound = signature.bind(*(example if isinstance(example, tuple) else (example,)))
-    except TypeError as error:
-        raise MecError(f"the example input does not fit {where}: {error}") from None
-    arguments: dict[str, Value] = {}
-    for name, value in bound.arguments.items():
-        kind = signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_POSITIONAL:
-            arguments |= {f"{name}_{i}": v for i, v in enumerate(value)}
-        elif kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
-            raise MecError(f"{where} takes keyword-only arguments: wrap it in a module without")
-        else:
-            arguments[name] = value
-    for name, value in arguments.items():
-        if not isinstance(value, torch.Tensor) and tensors_in(value):
-            raise MecError(f"the argument {name!r} of {where} holds tensors: pass each by itself")
-    if not any(isinstance(value, torch.Tensor) for value in arguments.values()):
-        raise MecError("the example input holds no tensor: pass a tensor or a tuple of tensors")
-    return arguments
-
-
-def _capture_fx(module: nn.Module, arguments: dict[str, Value]) -> fx.GraphModule:
-    """Symbolic tracing; arguments that are no tensors become constants."""
-    parameters = inspect.signature(module.forward).parameters
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters.values()):
-        raise MecError(f"{type(module).__name__}.forward takes *args")  # left to torch.export
-    constants = {p.name: p.default for p in parameters.values() if p.name not in arguments}
-    constants |= {n: v for n, v in arguments.items() if not isinstance(v, torch.Tensor)}
-    tracer = fx.Tracer()
-    device = "meta" if any(p.is_meta for p in module.parameters()) else "cpu"
-    try:
-        with torch.device(device):
-            graph = tracer.trace(module, concrete_args=constants or None)
-    except (Exception, SystemExit) as error:
-        raise MecError(_at_fault(module, error)) from error
-    traced = fx.GraphModule(tracer.root, graph, type(module).__name__)
-    return _plain(traced, arguments)
-
-
-def _capture_export(module: nn.Module, arguments: dict[str, Value]) -> fx.GraphModule:
-    """``torch.export``, made functional, with the module's own parameters put back."""
-    try:
-        exported = torch.export.export(module, tuple(arguments.values()), strict=False)
-        traced = exported.run_decompositions({}).module(check_guards=False)
-    except (Exception, SystemExit) as error:
-        raise MecError(_at_fault(module, error)) from error
-    assert isinstance(traced, fx.GraphModule)
-    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    for path in {str(node.target) for node in traced.graph.find_nodes(op="get_attr")}:
-        if path in own:
-            parent, _, leaf = path.rpartition(".")
-            setattr(traced.get_submodule(parent), leaf, own[path])
-    return _plain(traced, arguments)
-
-
-def _plain(traced: fx.GraphModule, arguments: dict[str, Value]) -> fx.GraphModule:
-    """The program as a function of its tensors only, that returns what the module returns."""
-    graph = traced.graph
-    codegen = graph._codegen
-    if isinstance(codegen, _PyTreeCodeGen):
-        output = next(iter(graph.find_nodes(op="output")))
-        out_spec = codegen.pytree_info.out_spec
-        if out_spec is not None:
-            flat = output.args[0]
-            leaves = list(flat) if isinstance(flat, (list, tuple)) else [flat]
-            output.args = (pytree.tree_unflatten(leaves, out_spec),)
-        graph.set_codegen(CodeGen())
-    placeholders = list(graph.find_nodes(op="placeholder"))
-    for node, name in zip(placeholders, _placeholder_names(placeholders, arguments), strict=True):
-        if not isinstance(arguments.get(name), torch.Tensor):
-            # Its value is baked in; only assertions that it keeps that value may still read it.
-            for user in reversed([n for n in graph.nodes if n in _reachable(node, _users)]):
-                graph.erase_node(user)
-            graph.erase_node(node)
-    traced.recompile()
-    return traced
-
-
-def _placeholder_names(placeholders: list[fx.Node], arguments: dict[str, Value]) -> list[str]:
-    """The argument that each placeholder stands for: by position, defaults at the end."""
-    names = list(arguments)
-    return [names[i] if i < len(names) else str(p.target) for i, p in enumerate(placeholders)]
+def _check_writes(traced: fx.GraphModule, found: Probe, call: Call) -> None:
+    """Refuse what writes in place to an input, a parameter or a buffer."""
+    written = set[int]().union(*found.mutated.values())
+    names = iter(call.names)
+    for node in traced.graph.nodes:
+        name = next(names) if node.op == "placeholder" else str(node.target)
+        if node.op in ("placeholder", "get_attr"):
+            if any(storage_of(t) in written for t in tensors_in(found.values[node])):
+                raise writes_input(name) if node.op == "placeholder" else keeps_state(name)
 
 
 def _order_matters(found: Probe) -> bool:
@@ -216,31 +131,3 @@ def _reachable(start: fx.Node, neighbours: Callable[[fx.Node], Iterable[fx.Node]
                 seen.add(node)
                 todo.append(node)
     return seen
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep what ``torch.export`` prints and logs beside its exceptions off the screen."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stdout(None), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _at_fault(module: nn.Module, error: BaseException) -> str:
-    """One line: what tracing stumbled over and the line of the user's code where it happened."""
-    torch_home = str(Path(torch.__file__).parent)
-    here = str(Path(__file__).parent)
-    own = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((torch_home, here))
-    ]
-    where = f" at {own[-1].filename}:{own[-1].lineno} `{own[-1].line}`" if own else ""
-    reason = first_line(error)
-    if "data-dependent" in reason or "symbolically traced variables" in reason:
-        reason = "the control flow depends on the data of a tensor"
-    return f"cannot trace {type(module).__name__}{where}: {reason}"

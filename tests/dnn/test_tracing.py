@@ -42,16 +42,6 @@ class Constant(Net):
         return self.a.weight
 
 
-class KeywordOnly(Net):
-    def forward(self, *, x):
-        return self.a(x)
-
-
-class TakesAList(Net):
-    def forward(self, xs):
-        return self.a(xs[0])
-
-
 class LoopsOverTheBatch(Net):
     """fx cannot trace this; torch.export can."""
 
@@ -177,8 +167,6 @@ def test_any_module_splits_bit_for_bit_at_every_point(kind):
         (WritesInPlace(), torch.randn(2, 5), "operator 'a' cannot run on an input of this shape"),
         (WritesInPlace(), (torch.randn(X), torch.randn(X)), "does not fit WritesInPlace.forward"),
         (WritesInPlace(), 3, "no tensor"),
-        (KeywordOnly(), {"x": torch.randn(X)}, "keyword-only"),
-        (TakesAList(), ([torch.randn(X)],), "'xs' .* holds tensors"),
         ("resnet50", torch.randn(X), "expected a torch.nn.Module"),
     ],
 )
