@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import wrapt
@@ -93,14 +93,15 @@ def register_policy(name: str, policy: Part) -> Part:
     return policy
 
 
-def register_dnn(name: str, factory: Part, *, input: Sequence[int]) -> Part:
+def register_dnn(name: str, factory: Part, *, input: Sequence[int] | Mapping[str, Any]) -> Part:
     """Give a DNN of your own a name that a scenario's ``dnn`` takes.
 
     Args:
         name: Its name, none of torchvision's.
         factory: Makes the ``torch.nn.Module``, without arguments; or its path
             ``pkg.module:function``.
-        input: Shape of one input without the batch dimension, e.g. ``(3, 64, 64)``.
+        input: Shape of one input without the batch dimension, e.g. ``(3, 64, 64)``, or all
+            arguments with it, e.g. ``{"input_ids": "int64[1,16]"}``.
 
     Returns:
         ``factory``.

@@ -67,6 +67,10 @@ NEW_FILE = Value(Annotated[Path, AfterValidator(_new_file)], "FILE")
 SHAPE = Value(Annotated[str, AfterValidator(_shape)], "C,H,W")
 
 
+class EachByItself(click.Option):
+    """A repeatable flag that takes one word each time, so that others may follow it."""
+
+
 class Command(click.Command):
     """A command whose help is printed as it is written, and whose repeatable flags take several.
 
@@ -79,7 +83,8 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Spread repeatable flags before click parses them; see the base class."""
-        repeatable = {flag for p in self.params if getattr(p, "multiple", False) for flag in p.opts}
+        several = [p for p in self.params if getattr(p, "multiple", False)]
+        repeatable = {f for p in several if not isinstance(p, EachByItself) for f in p.opts}
         words: list[str] = []
         flag, has_value = None, False
         for word in args:

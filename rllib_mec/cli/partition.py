@@ -3,6 +3,7 @@
 rllib-mec partition resnet50
 rllib-mec partition resnet50 --codec int8 --bandwidth-mbps 20 --device-slowdown 5 --plot cut.png
 rllib-mec partition --model my_package.my_module:make_dnn --input 3,64,64 --method operator
+rllib-mec partition --model my_package.my_module:make_llm --input input_ids=int64[1,16]
 rllib-mec partition resnet50 --measure resnet50.json        # time it on this machine
 rllib-mec partition resnet50 --profile resnet50.json --device-slowdown 5 --bandwidth-mbps 20
 """
@@ -16,8 +17,17 @@ from typing import Any
 import click
 import numpy as np
 
-from rllib_mec.cli.command import NEW_FILE, OK, POSITIVE, SHAPE, command, option
+from rllib_mec.cli.command import (
+    NEW_FILE,
+    OK,
+    POSITIVE,
+    SHAPE,
+    EachByItself,
+    command,
+    option,
+)
 from rllib_mec.dnn import CODECS, LatencyProfile, OperatorGraph, PartitionTable, partition_table
+from rllib_mec.dnn.inputs import HELP, Inputs, example_of, parse_inputs
 from rllib_mec.dnn.partition import METHODS, SERVER_MODELS
 from rllib_mec.errors import MecError
 from rllib_mec.experiments.messages import as_table
@@ -28,7 +38,10 @@ _DEFAULT_SERVER_MS_PER_MAC = 8.603 / 4_089_184_256  # ResNet-50 in the paper (Ta
 @command(help=__doc__)
 @click.argument("dnn", required=False)
 @option("--model", metavar="PKG.MODULE:FACTORY", help="a DNN of your own: what returns the module")
-@option("--input", "shape", type=SHAPE, help="without the batch (default: the DNN's own)")
+@option(
+    "--input", "given", cls=EachByItself, multiple=True, metavar="C,H,W",
+    help=f"without the batch (default: the DNN's own); or, once for each argument, {HELP}",
+)  # fmt: skip
 @option("--method", default="pareto", help=", ".join(METHODS))
 @option("--codec", default="float32", help=", ".join(CODECS))
 @option("--server-model", default="constant", help=", ".join(SERVER_MODELS))
@@ -45,7 +58,7 @@ _DEFAULT_SERVER_MS_PER_MAC = 8.603 / 4_089_184_256  # ResNet-50 in the paper (Ta
 def partition(
     dnn: str | None,
     model: str | None,
-    shape: tuple[int, ...] | None,
+    given: tuple[str, ...],
     method: str,
     codec: str,
     server_model: str,
@@ -60,7 +73,7 @@ def partition(
     """Print the table, and what else was asked for."""
     if profile and server_latency_ms:
         raise MecError("give --profile or --server-latency-ms, not both")
-    graph = _graph(dnn, model, shape, timed=measure is not None)
+    graph = _graph(dnn, model, given, timed=measure is not None)
     server: float | LatencyProfile = server_latency_ms or (
         _DEFAULT_SERVER_MS_PER_MAC * max(graph.total_macs, 1)
     )
@@ -114,7 +127,7 @@ def partition(
 
 
 def _graph(
-    dnn: str | None, factory: str | None, shape: tuple[int, ...] | None, *, timed: bool
+    dnn: str | None, factory: str | None, given: tuple[str, ...], *, timed: bool
 ) -> OperatorGraph:
     """The DNN to partition: with weights only if it is to be timed."""
     from rllib_mec.dnn import build_model, model_graph, trace
@@ -125,12 +138,14 @@ def _graph(
     if factory and ":" not in factory:
         raise MecError(f"--model must be PKG.MODULE:FACTORY, got {factory!r}")
     name = str(dnn or factory)
-    shape = shape or (INPUT_SHAPE if factory else own_input(name))
-    if not timed:
-        return model_graph(name, shape)
-    import torch
+    own = _input(given) or (INPUT_SHAPE if factory else own_input(name))
+    return trace(build_model(name), example_of(own), name=name) if timed else model_graph(name, own)
 
-    return trace(build_model(name), torch.randn(1, *shape), name=name)
+
+def _input(given: tuple[str, ...]) -> tuple[int, ...] | Inputs | None:
+    if len(given) == 1 and "=" not in given[0]:
+        return SHAPE.convert(given[0], None, None)
+    return parse_inputs("--input", given) if given else None
 
 
 def _measure(graph: OperatorGraph, path: str) -> LatencyProfile:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from rllib_mec.dnn.graph import OperatorGraph
+from rllib_mec.dnn.inputs import Inputs, example_of, parse_inputs
 from rllib_mec.errors import MecError, unknown, users_code
 from rllib_mec.tables import DNNS
 
@@ -136,16 +137,18 @@ def is_own(name: str) -> bool:
     return ":" in name or (name not in model_names() and name in DNNS)
 
 
-def input_shape(label: str, value: Any) -> tuple[int, ...]:
-    """The shape of a DNN's input without the batch dimension.
+def input_shape(label: str, value: Any) -> tuple[int, ...] | Inputs:
+    """The shape of a DNN's input without the batch dimension, or its arguments.
 
     Args:
         label: Who gives it, for messages.
-        value: What was given, e.g. ``[3, 64, 64]``.
+        value: What was given, e.g. ``[3, 64, 64]`` or ``{"input_ids": "int64[1,16]"}``.
 
     Raises:
-        MecError: It is not a list of sizes.
+        MecError: It is neither a list of sizes nor arguments.
     """
+    if isinstance(value, Mapping):
+        return parse_inputs(label, value)
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
     sizes: tuple[Any, ...] = tuple(value) if is_list else ()
     whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
@@ -154,15 +157,15 @@ def input_shape(label: str, value: Any) -> tuple[int, ...]:
     return sizes
 
 
-def own_input(name: str, given: tuple[int, ...] | None = None) -> tuple[int, ...]:
-    """The input shape of a DNN by name.
+def own_input(name: str, given: tuple[int, ...] | Inputs | None = None) -> tuple[int, ...] | Inputs:
+    """The input of a DNN by name.
 
     Args:
         name: A name of :func:`model_names`, one that was registered, or ``pkg.module:factory``.
-        given: The shape asked for; ``None`` for the DNN's own.
+        given: The input asked for; ``None`` for the DNN's own.
 
     Returns:
-        The shape: the given one, or what was registered, or torchvision's 3x224x224.
+        Its shape, or all arguments: as given, or as registered, or torchvision's 3x224x224.
 
     Raises:
         MecError: There is no such DNN, or none is known for ``pkg.module:factory``.
@@ -209,15 +212,16 @@ def check_dnn(name: str, input_shape: tuple[int, ...] | None) -> None:
         model_graph(name, shape)
 
 
-def model_graph(name: str, input_shape: tuple[int, ...] | None = None) -> OperatorGraph:
+def model_graph(name: str, input_shape: tuple[int, ...] | Inputs | None = None) -> OperatorGraph:
     """The operator graph of a DNN, traced once per process.
 
     Args:
         name: A name of :func:`model_names`, one that was registered, or ``pkg.module:factory``.
-        input_shape: Shape of one input without the batch dimension; by default the DNN's own.
+        input_shape: Shape of one input without the batch dimension, or all arguments, as
+            :func:`.inputs.parse_inputs` reads them; by default the DNN's own.
 
     Returns:
-        The graph, for a batch of one.
+        The graph, for a batch of one unless the arguments have another.
 
     Raises:
         MecError: There is no such DNN, or it does not take that input shape.
@@ -228,12 +232,10 @@ def model_graph(name: str, input_shape: tuple[int, ...] | None = None) -> Operat
 
 
 @lru_cache(maxsize=32)
-def _model_graph(name: str, shape: tuple[int, ...], factory: Any) -> OperatorGraph:
-    import torch
-
+def _model_graph(name: str, shape: tuple[int, ...] | Inputs, factory: Any) -> OperatorGraph:
     from rllib_mec.dnn.tracing import trace
 
     if factory is not None:  # it need not know the meta device
-        return trace(model_from_factory(name), torch.zeros(1, *shape), name=name)
+        return trace(model_from_factory(name), example_of(shape), name=name)
     model = build_model(name, device="meta")
-    return trace(model, torch.empty(1, *shape, device="meta"), name=name)
+    return trace(model, example_of(shape, "meta"), name=name)

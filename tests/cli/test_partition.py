@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from rllib_mec import register_dnn
 from rllib_mec.cli.mec import main
 from rllib_mec.dnn import partition_table
 
@@ -10,6 +11,21 @@ from torch import nn
 
 def make():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.out = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+    def forward(self, input_ids, mask=None, types=None, state=None, double=False):
+        x = self.words(input_ids)
+        x = x if mask is None else x * mask[..., None]
+        x = x if types is None else x + types[..., None]
+        x = x if state is None else x + state["h"][0] + state["h"][1]
+        return self.out(x) * (2 if double else 1)
+
+def tokens():
+    return Tokens()
 
 def broken():
     return 3
@@ -61,6 +77,23 @@ def test_a_dnn_of_ones_own_measured_plotted_and_used_as_a_profile(own_module, ca
     assert points[-1]["local_latency_ms"] == pytest.approx(2 * total)
 
 
+def test_arguments_of_any_kind_are_given_by_name(own_module, capsys):
+    command = ["partition", "--model", "my_dnns:tokens", "--method", "operator", "--json"]
+    for name in ("input_ids=int64[2,3]", "types=float32[2,3]", "double=true"):
+        command += ["--input", name]
+    for name in ("state.h.0=float32[4]", "state.h.1=float32[2,3,4]"):
+        command += ["--input", name]
+    assert main(command) == 0
+    first = json.loads(capsys.readouterr().out)["points"][0]
+    assert first["operators"] == ["input_ids", "types", "state.h.0", "state.h.1"]
+    assert first["bytes"] == 8 * 6 + 4 * (6 + 4 + 24)
+    assert main([*command, "--measure", "p.json"]) == 0
+    register_dnn("tokens_of_ones_own", "my_dnns:tokens", input={"input_ids": "int64[2,3]"})
+    assert main("partition tokens_of_ones_own --json".split()) == 0
+    # A word after the flag is the DNN's name, as ever.
+    assert main("partition --input 3,64,64 alexnet".split()) == 0
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -73,6 +106,14 @@ def test_a_dnn_of_ones_own_measured_plotted_and_used_as_a_profile(own_module, ca
         ("partition resnet50 --server-model shared", "did you mean 'share'?"),
         ("partition resnet50 --input 3,224", "operator 'conv1' cannot run"),
         ("partition resnet50 --input 3,x,4", "--input must be sizes such as 3,224,224"),
+        ("partition resnet50 --input 3,64,64 --input 3,8,8", "--input must be sizes such as 3,224"),
+        ("partition resnet50 --input y=float32[1,3,8,8]", "missing a required argument: 'x'"),
+        ("partition resnet50 --input x=float[1,3,8,8]", "unknown type of --input: x: 'float'"),
+        ("partition resnet50 --input x=float32[1,x]", "--input: x must be such as int64[1,16]"),
+        ("partition resnet50 --input x=float32[1,,3]", "--input: x must have sizes such as [1,16]"),
+        ("partition resnet50 --input x=3", "--input names no tensor"),
+        ("partition resnet50 --input x.=bool[1]", "'x.' is no argument's name"),
+        ("partition resnet50 --input x=bool[1] --input x.a=bool[1]", "'x.a' is given beside 'x'"),
         ("partition resnet50 --bandwidth-mbps -3", "--bandwidth-mbps must be"),
         ("partition resnet50 --bandwidth-mbps nan", "--bandwidth-mbps must be"),
         (
