@@ -16,13 +16,14 @@ from rllib_mec.dnn.profiling import LatencyProfile, measure_latency
 if TYPE_CHECKING:
     from rllib_mec.dnn.artifacts import load_half, save_half
     from rllib_mec.dnn.models import build_model, model_graph, model_names
-    from rllib_mec.dnn.splitting import Head, Tail, split
+    from rllib_mec.dnn.splitting import Head, Tail, fresh_state, split
     from rllib_mec.dnn.tracing import trace
 
 _LAZY = {
     "Head": "splitting",
     "Tail": "splitting",
     "build_model": "models",
+    "fresh_state": "splitting",
     "load_half": "artifacts",
     "model_graph": "models",
     "model_names": "models",
@@ -44,6 +45,7 @@ __all__ = [
     "Tail",
     "build_model",
     "codec",
+    "fresh_state",
     "load_half",
     "measure_latency",
     "model_graph",

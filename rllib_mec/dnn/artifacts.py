@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from rllib_mec.dnn.nesting import plain, put_together, slot_names
-from rllib_mec.dnn.splitting import Head, Tail
+from rllib_mec.dnn.splitting import Head, Tail, fresh_state
 from rllib_mec.errors import MecError, unknown
 
 TORCH, ONNX = ".pt2", ".onnx"
@@ -34,16 +34,22 @@ def save_half(half: Head | Tail, path: str | Path) -> None:
     """
     path = Path(path)
     _check_suffix(path)
+    if half.state is not None and path.suffix == ONNX:
+        raise MecError("a half that keeps state must be saved as .pt2, which gives it back")
     device = next((p.device for p in half.parameters()), torch.device("cpu"))
     graph = fx.Graph()
-    results: Any = graph.graph_copy(half.graph, {})
+    given: Any = graph.graph_copy(half.graph, {})
     if isinstance(half, Head):
         arguments: tuple[Any, ...] = tuple(s.example(device) for s in half.inputs.values())
     else:
         arguments = ({name: s.example(device) for name, s in half.tensors.items()},)
-        if path.suffix == TORCH:
-            results = put_together(plain(half.result), results)
-    graph.output(results)
+        if half.state is not None:
+            given = put_together(plain(half.result), given[0]), given[1]
+        elif path.suffix == TORCH:
+            given = put_together(plain(half.result), given)
+    if half.state is not None:
+        arguments = fresh_state(half), *arguments
+    graph.output(given)
     bare = fx.GraphModule(half, graph).eval()  # without the checks of a call
     with torch.no_grad():
         program = torch.export.export(bare, arguments, strict=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,9 @@ from rllib_mec.dnn.nesting import (
     Branch,
     Constant,
     Nest,
+    Slot,
     check_same,
+    graft,
     put_together,
     slot_names,
     take_apart,
@@ -97,6 +99,28 @@ class Call:
             tensors: In the order of ``names``.
         """
         return Example(*self.make(tensors))
+
+    def without(self, names: Iterable[str]) -> Call:
+        """The same call with fewer tensors: arguments of which none is left are left out.
+
+        Args:
+            names: Of the tensors.
+        """
+        left_out = set(names)
+        if not left_out:
+            return self
+        arguments = self.arguments
+        kept: dict[str, Nest] = {}
+        for name, nest in zip(arguments.names, arguments.children, strict=True):
+            slots = slot_names(nest, name)
+            left = [Constant(None) if slot in left_out else Slot() for slot in slots]
+            without = graft(nest, iter(left))
+            if not slots or slot_names(without, name):
+                kept[name] = without
+        children = tuple(kept.values())
+        fewer = replace(arguments, names=tuple(kept), children=children, build=dict)
+        names = tuple(name for name in self.names if name not in left_out)
+        return replace(self, arguments=fewer, names=names)
 
     @property
     def fixed(self) -> str:

@@ -11,7 +11,17 @@ import torch
 from torch import fx, nn
 
 from rllib_mec.dnn.graph import INPUT, Operator, OperatorGraph
-from rllib_mec.dnn.nesting import Branch, Constant, Nest, Slot, graft, take_apart
+from rllib_mec.dnn.nesting import (
+    Branch,
+    Constant,
+    Nest,
+    Slot,
+    graft,
+    prune,
+    slot_names,
+    take_apart,
+    within,
+)
 from rllib_mec.dnn.program import (
     Probe,
     Program,
@@ -21,7 +31,7 @@ from rllib_mec.dnn.program import (
     storage_of,
     tensors_in,
 )
-from rllib_mec.errors import MecError
+from rllib_mec.errors import MecError, unknown
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -57,7 +67,7 @@ def fold(program: Program, found: Probe, module: nn.Module, name: str) -> Operat
     """
     _unpack_result(program, found)
     program.shape_bound = _bake_in_sizes(program.module.graph, found)
-    data = _data_nodes(program.module.graph, found)
+    data = _data_nodes(program, found)
     views = {n for n in data if _is_tuple_view(n, data, found)}
     sources = {n: _sources(n, data, views) for n in data}
     readers: dict[fx.Node, set[fx.Node]] = {n: set() for n in data}
@@ -65,8 +75,9 @@ def fold(program: Program, found: Probe, module: nn.Module, name: str) -> Operat
         if node not in views:
             for source in sources[node]:
                 readers[source].add(node)
-    output = next(iter(program.module.graph.find_nodes(op="output")))
-    returned = set(_sources(output, data, views))
+    returned: set[fx.Node] = set()
+    for node in program.result_nodes:
+        returned.update(_sources(node, data, views) if node in views else data.keys() & {node})
 
     group_of: dict[fx.Node, _Group] = {}
     groups: list[_Group] = []
@@ -124,7 +135,24 @@ def _unpack_result(program: Program, found: Probe) -> None:
         return replace(nest, children=tuple(parts))
 
     program.result = graft(program.result, map(unpacked, output.args[0]))
-    output.args = (tuple(results),)
+    given = dict(zip(slot_names(program.result), results, strict=True))
+    kept = {n: within(n, program.state.values()) for n in given}
+    for name, place in kept.items():
+        if place is not None:
+            argument = next(a for a, p in program.state.items() if p == place)
+            program.kept[argument + name.removeprefix(place)] = given[name].name
+    for name in program.held:
+        if name not in program.kept:
+            raise MecError(
+                f"the state {name!r} has no new value in the result, which has {', '.join(given)}"
+            )
+    for argument, place in program.state.items():
+        if place not in kept.values():
+            raise unknown(f"result that is the new {argument}:", place, given, show=12)
+    left = [Slot() if place is None else Constant(None) for place in kept.values()]
+    program.result = prune(graft(program.result, iter(left)), tuple(program.state.values()))
+    new = tuple(given[name] for name, place in kept.items() if place is not None)
+    output.args = ((tuple(given[n] for n, place in kept.items() if place is None), new),)
 
 
 def _bake_in_sizes(graph: fx.Graph, found: Probe) -> bool:
@@ -148,11 +176,13 @@ def _bake_in_sizes(graph: fx.Graph, found: Probe) -> bool:
     return used
 
 
-def _data_nodes(graph: fx.Graph, found: Probe) -> dict[fx.Node, None]:
-    """Nodes whose value depends on the inputs' data, in execution order."""
+def _data_nodes(program: Program, found: Probe) -> dict[fx.Node, None]:
+    """Nodes whose value depends on the inputs' data, in execution order; state is like weights."""
     data: dict[fx.Node, None] = {}
-    for node in graph.nodes:
-        if node.op == "output" or not tensors_in(found.values[node]):
+    inputs = iter(program.inputs)
+    for node in program.module.graph.nodes:
+        held = node.op == "placeholder" and next(inputs) in program.held
+        if node.op == "output" or held or not tensors_in(found.values[node]):
             continue
         if node.op == "placeholder" or any(parent in data for parent in node.all_input_nodes):
             data[node] = None
@@ -210,7 +240,9 @@ def _build(
     """Name the groups and link them into an operator graph."""
     placeholders = list(program.module.graph.find_nodes(op="placeholder"))
     modules = dict(program.module.named_modules())
-    weights = _Weights(program.module)
+    names_of_inputs = zip(placeholders, program.inputs, strict=True)
+    held = {node: (n, found.values[node]) for node, n in names_of_inputs if n in program.held}
+    weights = _Weights(program.module, held)
     names: dict[int, str] = {}
     taken: Counter[str] = Counter()
 
@@ -221,11 +253,13 @@ def _build(
     operators: list[Operator] = []
     specs = program.specs
     of_node: dict[fx.Node, str] = {}
+    several = len(program.inputs) > len(program.held) + 1
     for node, argument in zip(placeholders, program.inputs, strict=True):
-        label = "input" if len(placeholders) == 1 else argument
-        of_node[node] = unique(label)
-        program.results[of_node[node]] = (node.name,)
         specs[node.name] = TensorSpec.of(found.values[node])
+        if argument in program.held:
+            continue
+        of_node[node] = unique(argument if several else "input")
+        program.results[of_node[node]] = (node.name,)
         operators.append(_operator(of_node[node], [node], found, kind=INPUT))
     layers = _Layers(module)
     for group in groups:
@@ -268,9 +302,10 @@ def _operator(name: str, results: list[fx.Node], found: Probe, kind: str) -> Ope
 
 
 class _Weights:
-    """Which parameters and buffers nodes read, each by its first name in the module."""
+    """Which parameters, buffers and state nodes read, each by its first name in the module."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
+    def __init__(self, module: fx.GraphModule, held: dict[fx.Node, Any]) -> None:
+        self._held = held
         self._modules = dict(module.named_modules())
         every = [*module.named_parameters(), *module.named_buffers()]  # shared ones once
         self._names = {id(tensor): name for name, tensor in every}
@@ -283,24 +318,25 @@ class _Weights:
         todo = list(nodes)
         while todo:
             node = todo.pop()
-            for tensor in self._own(node):
-                name = self._names.get(id(tensor), str(node.target))
+            for name, tensor in self._own(node):
                 found[name] = tensor.numel() * tensor.element_size()
             beside = [n for n in node.all_input_nodes if n not in data and n not in seen]
             seen.update(beside)
             todo += beside
         return tuple(found.items())
 
-    def _own(self, node: fx.Node) -> list[torch.Tensor]:
+    def _own(self, node: fx.Node) -> list[tuple[str, torch.Tensor]]:
+        value: Any = []
+        if node in self._held:
+            return [self._held[node]]
         if node.op == "call_module":
             module = self._modules[str(node.target)]
-            return [*module.parameters(), *module.buffers()]
+            value = [*module.parameters(), *module.buffers()]
         if node.op == "get_attr":
-            value: Any = self._module
+            value = self._module
             for part in str(node.target).split("."):
                 value = getattr(value, part)
-            return tensors_in(value)
-        return []
+        return [(self._names.get(id(t), str(node.target)), t) for t in tensors_in(value)]
 
 
 class _Layers:

@@ -157,6 +157,16 @@ def slot_names(nest: Nest, name: str = "") -> list[str]:
     ]
 
 
+def within(name: str, places: Iterable[str]) -> str | None:
+    """The place, of some, in which a tensor stands, or None.
+
+    Args:
+        name: Of the tensor.
+        places: Names of arguments, or of parts of them.
+    """
+    return next((p for p in places if f"{name}.".startswith(f"{p}.")), None)
+
+
 def graft(nest: Nest, replacements: Iterator[Nest]) -> Nest:
     """The same with something else in each slot.
 
@@ -169,6 +179,24 @@ def graft(nest: Nest, replacements: Iterator[Nest]) -> Nest:
     if isinstance(nest, Constant):
         return nest
     children = tuple(graft(child, replacements) for child in nest.children)
+    return dataclasses.replace(nest, children=children)
+
+
+def prune(nest: Nest, places: Iterable[str], name: str = "") -> Nest:
+    """The same with None in some places.
+
+    Args:
+        nest: What they stand in.
+        places: Their names.
+        name: Of that itself.
+    """
+    if name and name in places:
+        return Constant(None)
+    if not isinstance(nest, Branch):
+        return nest
+    prefix = f"{name}." if name else ""
+    parts = zip(nest.names, nest.children, strict=True)
+    children = tuple(prune(child, places, prefix + key) for key, child in parts)
     return dataclasses.replace(nest, children=children)
 
 

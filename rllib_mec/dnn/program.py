@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from rllib_mec.dnn.calls import Call
-from rllib_mec.dnn.nesting import Nest
+from rllib_mec.dnn.nesting import Nest, within
 from rllib_mec.errors import MecError
 
 Value = Any
@@ -75,6 +75,8 @@ class Program:
         result: What it returns, with a slot for each of the program's results.
         inputs: For each tensor the forward takes, in order, its name and spec. Arguments that are
             no tensors were baked in.
+        state: An argument's name -> the name of its new value in the result.
+        kept: For each state, named as the tensor of the argument is, the node of its new value.
         groups: For each operator, its fx nodes' names in execution order.
         results: For each operator or input, the fx nodes whose values are sent when it crosses.
         specs: The spec of each of those nodes.
@@ -90,12 +92,25 @@ class Program:
     call: Call
     result: Nest
     inputs: dict[str, TensorSpec]
+    state: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     results: dict[str, tuple[str, ...]] = field(default_factory=dict)
     specs: dict[str, TensorSpec] = field(default_factory=dict)
     replicated: frozenset[str] = frozenset()
     written: frozenset[str] = frozenset()
     shape_bound: bool = False
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The inputs that are state: halves keep them instead of sending them."""
+        return tuple(name for name in self.inputs if within(name, self.state))
+
+    @property
+    def result_nodes(self) -> tuple[fx.Node, ...]:
+        """The nodes whose values are the module's result, without its state."""
+        output: Any = next(iter(self.module.graph.find_nodes(op="output")))
+        return output.args[0][0]
 
 
 def example_tensors(

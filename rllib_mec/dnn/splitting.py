@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from rllib_mec.dnn.calls import Call
 from rllib_mec.dnn.graph import OperatorGraph
+from rllib_mec.dnn.halves import HalfGraph, head_graph, sides_of_state, tail_graph
 from rllib_mec.dnn.nesting import Nest, put_together
 from rllib_mec.dnn.partition import partition_table
 from rllib_mec.dnn.points import PartitionPoint
@@ -30,8 +31,10 @@ class Head(fx.GraphModule):
     Attributes:
         inputs: Name and spec of each tensor in the arguments.
         tensors: Name and spec of each tensor returned. Full local inference returns the results.
+        state: Name and spec of each state that it keeps; None: the DNN was traced without any.
     """
 
+    state: dict[str, TensorSpec] | None
     inputs: dict[str, TensorSpec]
     tensors: dict[str, TensorSpec]
 
@@ -42,8 +45,10 @@ class Tail(fx.GraphModule):
     Attributes:
         tensors: Name and spec of each tensor taken.
         result: What the module returns, with a slot for each tensor.
+        state: As a head's.
     """
 
+    state: dict[str, TensorSpec] | None
     tensors: dict[str, TensorSpec]
     result: Nest
 
@@ -67,6 +72,11 @@ def split(
 
     At the first point (the input) the head returns its inputs; at the last one (full local) it
     returns the results, and nothing needs to be sent.
+
+    Of a DNN with state, traced as :func:`rllib_mec.dnn.trace` says, each half keeps what its own
+    operators read and renew, and nothing of it is sent: ``sent, mine = head(mine, ids)`` and
+    ``result, theirs = tail(theirs, sent)``, with :func:`fresh_state` at the beginning. In the
+    result, ``None`` stands for the state.
 
     Args:
         module: The DNN, in eval mode.
@@ -101,14 +111,33 @@ def split(
     }
     tensors = {name: program.specs[node] for node, name in names.items()}
     name, bound = point.graph.name, program.shape_bound
-    head = _half(Head, program, _head_graph(program, inside, names), f"{name}_head")
-    tail = _half(Tail, program, _tail_graph(program, inside, names), f"{name}_tail")
-    head.inputs, head.tensors, tail.tensors = dict(program.inputs), tensors, tensors
+    front, back = head_graph(program, inside, names), tail_graph(program, inside, names)
+    sides = sides_of_state(program, inside, front, back)
+    sent = front.pack({name: node for node, name in names.items()})
+    results = tuple(back.copies[node] for node in program.result_nodes)
+    head = _half(Head, front, sent, sides[0], f"{name}_head")
+    tail = _half(Tail, back, results, sides[1], f"{name}_tail")
+    head.inputs = {n: spec for n, spec in program.inputs.items() if n not in program.held}
+    head.tensors, tail.tensors = tensors, tensors
     tail.result = program.result
-    head.register_forward_pre_hook(_TakesACall(program.call, head.inputs, bound), with_kwargs=True)
-    tail.register_forward_pre_hook(_TakesTensors(tensors, bound), with_kwargs=True)
-    tail.register_forward_hook(_Rebuilds(program.result))
+    call = program.call.without(program.held)
+    takes = _TakesACall(call, head.inputs, bound), _TakesTensors(tensors, bound)
+    for half, check in zip((head, tail), takes, strict=True):
+        hook = check if half.state is None else _TakesState(check, half.state)
+        half.register_forward_pre_hook(hook, with_kwargs=True)
+    tail.register_forward_hook(_Rebuilds(program.result, bool(program.state)))
     return head, tail
+
+
+def fresh_state(half: Head | Tail) -> dict[str, torch.Tensor]:
+    """Zeros for each state that a half keeps.
+
+    Args:
+        half: Of a DNN that was traced with state.
+    """
+    device = next((p.device for p in half.parameters()), torch.device("cpu"))
+    specs = half.state or {}
+    return {n: torch.zeros(s.shape, dtype=s.dtype, device=device) for n, s in specs.items()}
 
 
 def _program_of(module: nn.Module, graph: OperatorGraph) -> Program:
@@ -119,7 +148,9 @@ def _program_of(module: nn.Module, graph: OperatorGraph) -> Program:
         return program
     own = _traced.get(module)
     if own is None or own.program.made_of != now or not _same_call(own, graph):
-        own = _traced[module] = trace(module, _example(graph, module), name=graph.name)
+        state = graph.program.state if graph.program else {}
+        example = _example(graph, module)
+        own = _traced[module] = trace(module, example, name=graph.name, state=state)
     if [n.name for n in own.nodes] != [n.name for n in graph.nodes]:
         raise MecError(
             f"the partition point is of {graph.name!r}, whose operators are not those of this"
@@ -132,7 +163,7 @@ def _same_call(own: OperatorGraph, graph: OperatorGraph) -> bool:
     if graph.program is None:
         return [node.shapes for node in own.inputs] == [node.shapes for node in graph.inputs]
     a, b = own.program, graph.program
-    return a.inputs == b.inputs and a.call.fixed == b.call.fixed
+    return (a.inputs, a.state, a.call.fixed) == (b.inputs, b.state, b.call.fixed)
 
 
 def _example(graph: OperatorGraph, module: nn.Module) -> Any:
@@ -145,103 +176,24 @@ def _example(graph: OperatorGraph, module: nn.Module) -> Any:
     return tuple(torch.empty(node.shapes[0], device=device) for node in graph.inputs)
 
 
-def _half(kind: Callable[..., Half], program: Program, graph: fx.Graph, name: str) -> Half:
+def _half(
+    kind: Callable[..., Half], half: HalfGraph, given: Any, renewed: dict[str, str], name: str
+) -> Half:
     """A half with modules of its own: a ``train()`` of it is none of another."""
-    parts: dict[str, Any] = {}
-    for node in graph.nodes:
+    program, parts = half.program, dict[str, Any]()
+    state = {n: program.inputs[n] for n in program.held if n in half.needs() | set(renewed)}
+    if program.state:
+        half.drop_state(state)
+        given = given, half.pack(renewed)
+    half.graph.output(given)
+    for node in half.graph.nodes:
         if node.op in ("call_module", "get_attr"):
             path = str(node.target)
             part = functools.reduce(getattr, path.split("."), program.module)
             parts[path] = twin(part) if node.op == "call_module" else part
-    return kind(parts, graph, name).eval()
-
-
-def _head_graph(program: Program, inside: set[str], names: Mapping[str, str]) -> fx.Graph:
-    """Inputs in, the named tensors out."""
-    half = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    placeholders = list(program.module.graph.find_nodes(op="placeholder"))
-    taken = [half.node_copy(node) for node in placeholders]
-    for node, copy in zip(placeholders, taken, strict=True):
-        copies[node] = _laid_out(program, node, copy, half)
-    _copy(program, inside, half, copies, wanted=set(names))
-    by_name = {node.name: copy for node, copy in copies.items()}
-    half.output(half.call_function(_pack, (tuple(names.values()), *map(by_name.get, names))))
-    return half
-
-
-def _tail_graph(program: Program, inside: set[str], names: Mapping[str, str]) -> fx.Graph:
-    """The named tensors in, the module's result out."""
-    half = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    tensors = half.placeholder("tensors", type_expr=dict[str, torch.Tensor])
-    for node in program.module.graph.nodes:
-        if node.name in names:
-            taken = half.call_function(_take, (tensors, names[node.name]))
-            copies[node] = _laid_out(program, node, taken, half)
-    output = next(iter(program.module.graph.find_nodes(op="output")))
-    outside = set(program.groups) - inside
-    _copy(program, outside, half, copies, wanted={n.name for n in output.all_input_nodes})
-    half.output(fx.map_arg(output.args[0], copies.__getitem__))
-    return half
-
-
-def _laid_out(program: Program, node: fx.Node, taken: fx.Node, half: fx.Graph) -> fx.Node:
-    """What came from outside as the program's operators saw it when they were traced."""
-    order = program.specs[node.name].order
-    return half.call_function(lay_out, (taken, order, node.name in program.written))
-
-
-def lay_out(tensor: torch.Tensor, order: tuple[int, ...], copy: bool = False) -> torch.Tensor:
-    """The same elements with their dimensions in a given order in memory.
-
-    Operators rely on it: a ``view`` is one only in the layout that it was traced for, and what came
-    over a link, or from a caller, has any.
-
-    Args:
-        tensor: In any strides.
-        order: Dimensions from the outermost to the innermost; ``()``: as they stand.
-        copy: Give a copy in any case.
-    """
-    # An exported program is fixed to the strides of its example, unless it copies.
-    copy = copy or torch.compiler.is_exporting()
-    laid = tensor.permute(order) if order else tensor
-    if copy or not laid.is_contiguous():
-        laid = laid.clone(memory_format=torch.contiguous_format)
-    return laid.permute(sorted(range(len(order)), key=order.__getitem__)) if order else laid
-
-
-def _pack(names: tuple[str, ...], *tensors: torch.Tensor) -> dict[str, torch.Tensor]:
-    return dict(zip(names, tensors, strict=True))
-
-
-def _take(tensors: dict[str, torch.Tensor], name: str) -> torch.Tensor:
-    return tensors[name]
-
-
-def _copy(
-    program: Program,
-    operators: Iterable[str],
-    half: fx.Graph,
-    copies: dict[fx.Node, fx.Node],
-    wanted: set[str],
-) -> None:
-    """Copy the nodes of some operators, and what they need of the replicated ones."""
-    own = {node for operator in operators for node in program.groups.get(operator, ())}
-    needed: set[fx.Node] = set()
-    for node in reversed(program.module.graph.nodes):
-        if node in copies or node.op == "output":
-            continue
-        is_own = node.name in own
-        is_needed = node in needed or node.name in wanted
-        if is_own or (is_needed and node.name in program.replicated):
-            needed.add(node)
-            needed.update(node.all_input_nodes)
-    for node in program.module.graph.nodes:
-        if node in copies or node not in needed or node.op == "output":
-            continue
-        if node.name in own or node.name in program.replicated:
-            copies[node] = half.node_copy(node, lambda old: copies[old])
+    made = kind(parts, half.graph, name).eval()
+    made.state = state if program.state else None
+    return made
 
 
 def _check(tensors: Mapping[str, Any], specs: Mapping[str, TensorSpec], bound: bool) -> None:
@@ -289,11 +241,30 @@ class _TakesTensors:
         return args, {}
 
 
+class _TakesState:
+    """Takes the state, which comes first, and what the half takes besides."""
+
+    def __init__(self, check: Any, specs: dict[str, TensorSpec]) -> None:
+        self._check, self._specs = check, specs
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        if not args or not isinstance(args[0], Mapping):
+            raise MecError(
+                "this half takes its state first, a mapping of tensors by name:"
+                f" {', '.join(self._specs) or 'an empty one'}"
+            )
+        _check(args[0], self._specs, bound=True)
+        taken, _ = self._check(module, args[1:], kwargs)
+        return (args[0], *taken), {}
+
+
 class _Rebuilds:
     """Makes of a tail's tensors what its module returns."""
 
-    def __init__(self, result: Nest) -> None:
-        self._result = result
+    def __init__(self, result: Nest, has_state: bool) -> None:
+        self._result, self._has_state = result, has_state
 
     def __call__(self, module: nn.Module, args: Any, results: Any) -> Any:
+        if self._has_state:
+            return put_together(self._result, results[0]), results[1]
         return put_together(self._result, results)

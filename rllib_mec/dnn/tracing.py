@@ -15,7 +15,7 @@ from rllib_mec.dnn.folding import fold
 from rllib_mec.dnn.graph import OperatorGraph
 from rllib_mec.dnn.program import Probe, Program, TensorSpec, probe, storage_of, tensors_in
 from rllib_mec.dnn.shadow import KeepsState, fingerprint, keeps_state, shadow
-from rllib_mec.errors import MecError
+from rllib_mec.errors import MecError, unknown
 
 
 def trace(
@@ -23,6 +23,7 @@ def trace(
     example_input: torch.Tensor | tuple[Any, ...] | Mapping[str, Any],
     *,
     name: str | None = None,
+    state: Mapping[str, str] | None = None,
 ) -> OperatorGraph:
     """Trace a module into a graph of operators, without running it on data.
 
@@ -36,6 +37,10 @@ def trace(
         example_input: An input of the shape to partition for, with its batch dimension: a tensor,
             a tuple of positional arguments or a mapping of keyword arguments.
         name: The graph's name; default: the module's class.
+        state: Of a DNN that takes what it gave before, such as a KV cache, each such argument ->
+            the place of its new value in the result: ``{"past": "1"}`` where the forward returns
+            ``(logits, past)``, ``{"past": "past"}`` where that is a key or a field. Neither is
+            sent: each half keeps the state of its own operators.
 
     Returns:
         The graph, with the program behind it for :func:`split` and :func:`measure_latency`.
@@ -53,6 +58,9 @@ def trace(
                 f"{where} is in training mode, where batch norm would update: call .eval()"
             )
     call, tensors = Call.of(module, example_input)
+    for argument in state or {}:
+        if argument.split(".")[0] not in call.signature.parameters:
+            raise unknown("argument that is state:", argument, call.signature.parameters)
     problem: MecError | None = None
     for capture in (capture_fx, capture_export):
         found: Probe | None = None
@@ -79,6 +87,7 @@ def trace(
             call,
             captured.result,
             {name: TensorSpec.of(tensor) for name, tensor in tensors.items()},
+            dict(state or {}),
         )
         return fold(program, found, module, name or type(module).__name__)
     assert problem is not None

@@ -1,0 +1,210 @@
+"""The programs of two halves: which nodes each runs, what it takes and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import fx
+
+from rllib_mec.dnn.program import Program
+from rllib_mec.errors import MecError
+
+
+class HalfGraph:
+    """The graph of a half in the making.
+
+    Args:
+        program: Of the whole DNN.
+
+    Attributes:
+        graph: The half's, for its owner to finish.
+        copies: Node of the program -> its copy, or what stands for it.
+    """
+
+    def __init__(self, program: Program):
+        """Begin with nothing."""
+        self.program, self.graph = program, fx.Graph()
+        self.copies: dict[fx.Node, fx.Node] = {}
+        self._state: dict[str, fx.Node] = {}
+
+    def take(self, node: fx.Node, taken: fx.Node) -> fx.Node:
+        """Let something that the half takes stand for a node.
+
+        Args:
+            node: Of the program.
+            taken: Of the half.
+        """
+        order = self.program.specs[node.name].order
+        written = node.name in self.program.written
+        self.copies[node] = self.graph.call_function(lay_out, (taken, order, written))
+        return self.copies[node]
+
+    def take_state(self) -> None:
+        """Take the state as well, if the DNN has any."""
+        program = self.program
+        if not program.state:
+            return
+        mapping = self.graph.placeholder("state", type_expr=dict[str, torch.Tensor])
+        nodes = program.module.graph.find_nodes(op="placeholder")
+        for node, name in zip(nodes, program.inputs, strict=True):
+            if name in program.held:
+                taken = self.graph.call_function(take, (mapping, name))
+                self._state[name] = self.take(node, taken)
+
+    def needs(self) -> set[str]:
+        """The state that what was copied so far reads."""
+        return {name for name, node in self._state.items() if node.users}
+
+    def drop_state(self, kept: Iterable[str]) -> None:
+        """Forget the state that the half does not need.
+
+        Args:
+            kept: What it needs, or passes on.
+        """
+        for name in set(self._state) - set(kept):
+            node = self._state.pop(name)
+            (taken,) = node.all_input_nodes
+            self.graph.erase_node(node)
+            self.graph.erase_node(taken)
+
+    def pack(self, nodes: Mapping[str, str]) -> fx.Node:
+        """A mapping of tensors by name.
+
+        Args:
+            nodes: Name -> name of the program's node.
+        """
+        by_name = {node.name: copy for node, copy in self.copies.items()}
+        return self.graph.call_function(pack, (tuple(nodes), *(by_name[n] for n in nodes.values())))
+
+    def run(self, operators: Iterable[str], wanted: set[str]) -> None:
+        """Copy the nodes of some operators, and what they need of the replicated ones.
+
+        Args:
+            operators: Their names.
+            wanted: Names of nodes that are given on, and may be replicated ones.
+        """
+        program, copies = self.program, self.copies
+        own = {node for operator in operators for node in program.groups.get(operator, ())}
+        needed: set[fx.Node] = set()
+        for node in reversed(program.module.graph.nodes):
+            if node in copies or node.op == "output":
+                continue
+            is_own = node.name in own
+            is_needed = node in needed or node.name in wanted
+            if is_own or (is_needed and node.name in program.replicated):
+                needed.add(node)
+                needed.update(node.all_input_nodes)
+        for node in program.module.graph.nodes:
+            if node in copies or node not in needed or node.op == "output":
+                continue
+            if node.name in own or node.name in program.replicated:
+                copies[node] = self.graph.node_copy(node, lambda old: copies[old])
+
+
+def head_graph(program: Program, inside: set[str], names: Mapping[str, str]) -> HalfGraph:
+    """Inputs in, the named tensors to come out.
+
+    Args:
+        program: Of the whole DNN.
+        inside: Names of the head's operators and inputs.
+        names: Node whose value is sent -> name of the tensor.
+    """
+    half = HalfGraph(program)
+    half.take_state()
+    placeholders = program.module.graph.find_nodes(op="placeholder")
+    given = [
+        node
+        for node, name in zip(placeholders, program.inputs, strict=True)
+        if name not in program.held
+    ]
+    for node, copy in [(node, half.graph.node_copy(node)) for node in given]:
+        half.take(node, copy)
+    half.run(inside, wanted=set(names))
+    return half
+
+
+def tail_graph(program: Program, inside: set[str], names: Mapping[str, str]) -> HalfGraph:
+    """The named tensors in, the module's result to come out.
+
+    Args:
+        program: Of the whole DNN.
+        inside: Names of the head's operators and inputs.
+        names: Node whose value is sent -> name of the tensor.
+    """
+    half = HalfGraph(program)
+    half.take_state()
+    tensors = half.graph.placeholder("tensors", type_expr=dict[str, torch.Tensor])
+    for node in program.module.graph.nodes:
+        if node.name in names:
+            half.take(node, half.graph.call_function(take, (tensors, names[node.name])))
+    wanted = {node.name for node in program.result_nodes}
+    half.run(set(program.groups) - inside, wanted)
+    return half
+
+
+def sides_of_state(
+    program: Program, inside: set[str], head: HalfGraph, tail: HalfGraph
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The state that each half renews: its name -> the program's node.
+
+    Args:
+        program: Of the whole DNN.
+        inside: Names of the head's operators and inputs.
+        head: The head's graph.
+        tail: The tail's.
+
+    Raises:
+        MecError: A state is read in one half and renewed in the other.
+    """
+    owner = {node: name for name, nodes in program.groups.items() for node in nodes}
+    sides: tuple[dict[str, str], dict[str, str]] = {}, {}
+    for name, node in program.kept.items():
+        readers = [name in half.needs() for half in (head, tail)]
+        side = readers[1] if node not in owner else owner[node] not in inside
+        if readers[not side]:
+            raise MecError(
+                f"the state {name!r} is read on one side of this point and renewed on the other:"
+                " choose another point"
+            )
+        sides[side][name] = node
+    return sides
+
+
+def lay_out(tensor: torch.Tensor, order: tuple[int, ...], copy: bool = False) -> torch.Tensor:
+    """The same elements with their dimensions in a given order in memory.
+
+    Operators rely on it: a ``view`` is one only in the layout that it was traced for, and what came
+    over a link, or from a caller, has any.
+
+    Args:
+        tensor: In any strides.
+        order: Dimensions from the outermost to the innermost; ``()``: as they stand.
+        copy: Give a copy in any case.
+    """
+    # An exported program is fixed to the strides of its example, unless it copies.
+    copy = copy or torch.compiler.is_exporting()
+    laid = tensor.permute(order) if order else tensor
+    if copy or not laid.is_contiguous():
+        laid = laid.clone(memory_format=torch.contiguous_format)
+    return laid.permute(sorted(range(len(order)), key=order.__getitem__)) if order else laid
+
+
+def pack(names: tuple[str, ...], *tensors: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Tensors by name.
+
+    Args:
+        names: Their names.
+        *tensors: One for each.
+    """
+    return dict(zip(names, tensors, strict=True))
+
+
+def take(tensors: dict[str, torch.Tensor], name: str) -> torch.Tensor:
+    """One of them.
+
+    Args:
+        tensors: By name.
+        name: Its name.
+    """
+    return tensors[name]
