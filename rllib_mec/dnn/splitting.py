@@ -99,6 +99,8 @@ def split(
         point = partition_table(graph, method).point(point)
     elif not isinstance(point, PartitionPoint):
         raise MecError(f"expected a PartitionPoint or an index, got {type(point).__name__}")
+    if not isinstance(module, nn.Module):
+        raise MecError(f"expected a torch.nn.Module to split, got {type(module).__name__}")
     if any(child.training for child in module.modules()):
         raise MecError("cannot split a module in training mode: call .eval()")
     program = _program_of(module, point.graph)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def time_program(
 
     Args:
         graph: A traced graph.
-        example_input: A tensor or tuple of tensors; None for random ones of the traced shapes.
+        example_input: As the graph was traced with; None for random ones of the traced shapes.
         runs: Timed runs.
         warmup: Runs before them.
         now: Seconds that count.
@@ -67,7 +67,9 @@ def time_program(
     if example_input is None:
         inputs = example_tensors(program, device)
     else:
-        inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+        args = example_input if isinstance(example_input, tuple) else (example_input,)
+        by_name = isinstance(example_input, Mapping)
+        inputs = program.call.tensors(*(((), example_input) if by_name else (args, {})))
     cuda = device.type == "cuda"
     clock = _Clock(program, torch.cuda.synchronize if cuda else lambda: None, now)
     times: Times = defaultdict(list)

@@ -49,8 +49,7 @@ def trace(
         MecError: The module is in training mode, does not take this input, or has control flow
             that depends on data; the message names the operator or line at fault.
     """
-    if not isinstance(module, nn.Module):
-        raise MecError(f"expected a torch.nn.Module to trace, got {type(module).__name__}")
+    _check_kind(module)
     for path, child in module.named_modules():
         if child.training:
             where = f"its submodule {path!r}" if path else "the module"
@@ -92,6 +91,31 @@ def trace(
         return fold(program, found, module, name or type(module).__name__)
     assert problem is not None
     raise problem
+
+
+def _check_kind(module: Any) -> None:
+    """Refuse what is no module, or one that only runs as a whole."""
+    if isinstance(module, torch.export.ExportedProgram):
+        raise MecError("expected a torch.nn.Module, got an ExportedProgram: pass .module()")
+    if not isinstance(module, nn.Module):
+        raise MecError(f"expected a torch.nn.Module to trace, got {type(module).__name__}")
+    for path, part in module.named_modules():
+        where = f"its submodule {path!r}" if path else "the module"
+        kind = type(part).__module__
+        if isinstance(part, torch.jit.ScriptModule):
+            raise MecError(f"{where} is TorchScript: pass the module that it was made of")
+        if hasattr(part, "_orig_mod"):
+            raise MecError(f"{where} is compiled: pass what was given to torch.compile")
+        if kind.startswith("torch.ao.nn.") and ".quantized" in kind:
+            raise MecError(
+                f"{where} ({type(part).__name__}) is quantised, and its packed weights cannot be"
+                " traced: split the module before it is; a codec quantises what is sent"
+            )
+        for name, value in {**part._parameters, **part._buffers}.items():
+            if nn.parameter.is_lazy(value):
+                raise MecError(f"{where} has no {name} yet: call it once before tracing")
+            if value is not None and value.is_quantized:
+                raise MecError(f"the {name} of {where} is quantised: split the module before it is")
 
 
 def _check_writes(traced: fx.GraphModule, found: Probe, call: Call) -> None:

@@ -178,6 +178,30 @@ def test_what_cannot_be_traced_names_what_is_at_fault(module, inputs, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda m: torch.jit.trace(m, torch.randn(X)), "the module is TorchScript"),
+        (lambda m: nn.Sequential(torch.jit.script(m)), "its submodule '0' is TorchScript"),
+        (lambda m: torch.export.export(m, (torch.randn(X),)), r"an ExportedProgram: pass \.mod"),
+        (lambda m: torch.compile(m), "the module is compiled"),
+        (
+            lambda m: torch.ao.quantization.quantize_dynamic(m, {nn.Linear}),
+            r"its submodule '0' \(Linear\) is quantised",
+        ),
+        (lambda m: nn.Sequential(nn.LazyLinear(3)).eval(), "its submodule '0' has no weight yet"),
+        (lambda m: nn.Module().eval(), "cannot trace Module"),
+    ],
+    ids=["traced", "scripted", "exported", "compiled", "quantised", "lazy", "no forward"],
+)
+def test_what_runs_only_as_a_whole_is_refused_in_one_line(made, message):
+    plain = nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval()
+    with pytest.raises(MecError, match=message) as caught:
+        trace(made(plain), torch.randn(X))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_module_in_training_mode_is_refused_for_its_batch_norm():
     module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
     module[1].train()
