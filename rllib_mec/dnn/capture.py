@@ -143,6 +143,8 @@ def capture_export(module: nn.Module, call: Call, tensors: list[torch.Tensor]) -
         MecError: Its control flow depends on data, or it writes into an input or a buffer.
     """
     results: list[Nest] = []
+    # One tensor given for two arguments would become one input.
+    tensors = [t.detach().clone() for t in tensors]
     try:
         with silence(), capturing():
             exported = torch.export.export(

@@ -194,6 +194,18 @@ def test_results_are_of_the_class_that_the_module_returns(kind):
     check_every_point(Gives(kind), X)
 
 
+def test_one_tensor_given_for_two_arguments_is_two_inputs():
+    class Both(Net):
+        def forward(self, x, y):
+            for _ in range(x.shape[0]):  # beyond torch.fx
+                x = self.a(x)
+            return x + self.b(y)
+
+    module, y = Both().eval(), torch.randn(2, 4)
+    head, tail = split(module, partition_table(trace(module, (X, X)), "vertical").point(0))
+    assert torch.equal(tail(head(X, y)), module(X, y))
+
+
 def test_a_call_that_was_not_traced_is_refused_in_one_line():
     model = Bert().eval()
     traced = {"input_ids": IDS, "token_type_ids": torch.ones_like(IDS)}
