@@ -66,7 +66,7 @@ def fold(program: Program, found: Probe, module: nn.Module, name: str) -> Operat
         MecError: Nothing in the program depends on its inputs.
     """
     _unpack_result(program, found)
-    program.shape_bound = _bake_in_sizes(program.module.graph, found)
+    program.shape_bound |= _bake_in_sizes(program.module.graph, found)
     data = _data_nodes(program, found)
     views = {n for n in data if _is_tuple_view(n, data, found)}
     sources = {n: _sources(n, data, views) for n in data}

@@ -87,6 +87,7 @@ def trace(
             captured.result,
             {name: TensorSpec.of(tensor) for name, tensor in tensors.items()},
             dict(state or {}),
+            shape_bound=capture is capture_export,
         )
         return fold(program, found, module, name or type(module).__name__)
     assert problem is not None

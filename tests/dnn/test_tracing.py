@@ -178,6 +178,14 @@ def test_what_cannot_be_traced_names_what_is_at_fault(module, inputs, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_loop_over_the_batch_takes_no_other_batch():
+    module = LoopsOverTheBatch().eval()
+    head, tail = split(module, 1, torch.randn(X), method="operator")
+    for half, given in ((head, torch.randn(3, 4)), (tail, {"a.linear": torch.randn(3, 4)})):
+        with pytest.raises(MecError, match=r"shape \(3, 4\), the DNN was traced for \(2, 4\)$"):
+            half(given)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("made", "message"),
