@@ -41,6 +41,9 @@ class Codec:
     def encode(self, tensor: torch.Tensor) -> bytes:
         """Code a tensor, in row-major order.
 
+        Numbers too large for the codec (of bfloat16 or float32 in ``"float16"``, of float64 in all)
+        become its largest; infinities stay what they are.
+
         Args:
             tensor: Any shape; its shape and dtype are not coded, both sides know them.
 
@@ -49,19 +52,22 @@ class Codec:
         """
         import torch
 
-        flat = tensor.detach().cpu().contiguous().flatten()
+        flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().flatten()
         if not flat.is_floating_point():
             return flat.numpy().tobytes()
         if not self.affine:
-            if self.bits == 16:
-                flat = flat.clamp(-65504.0, 65504.0).half()  # saturate rather than overflow
-            return (flat.float() if self.bits == 32 else flat).numpy().tobytes()
+            plain = torch.float16 if self.bits == 16 else torch.float32
+            if flat.dtype != plain:
+                exact, largest = flat.double(), torch.finfo(plain).max
+                flat = torch.where(exact.isinf(), exact, exact.clamp(-largest, largest)).to(plain)
+            return flat.numpy().tobytes()
         if not flat.numel():
             return b""
         flat = flat.double()
         if not bool(torch.isfinite(flat).all()):
             raise MecError(f"codec {self.name!r} cannot code NaN or infinity: use 'float32'")
-        header, codes = self._quantise(flat)
+        largest = torch.finfo(torch.float32).max  # of the header's numbers
+        header, codes = self._quantise(flat.clamp(-largest, largest))
         if self.bits == 4:
             codes = torch.nn.functional.pad(codes, (0, codes.numel() % 2))
             codes = codes[0::2] | codes[1::2] << 4
@@ -117,6 +123,8 @@ class Codec:
         if self.bits == 4:
             codes = np.stack([codes & 15, codes >> 4], axis=1).ravel()[:elements]
         flat = torch.from_numpy(low + step * codes.astype(np.float64))
+        largest = torch.finfo(dtype).max
+        flat = flat.clamp(-largest, largest)  # the step's rounding may lead beyond
         return flat.to(dtype).reshape(shape)
 
     def error(self, tensor: torch.Tensor) -> CodecError:

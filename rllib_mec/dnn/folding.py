@@ -291,13 +291,15 @@ def _build(
 
 def _operator(name: str, results: list[fx.Node], found: Probe, kind: str) -> Operator:
     tensors = [t for node in results for t in tensors_in(found.values[node])]
-    raw = [8 * t.element_size() for t in tensors if not t.is_floating_point()]
+    raw = tuple(None if t.is_floating_point() else 8 * t.element_size() for t in tensors)
+    floats = [8 * t.element_size() for t in tensors if t.is_floating_point()]
     return Operator(
         name,
         elements=sum(t.numel() for t in tensors),
         shapes=tuple(tuple(t.shape) for t in tensors),
         kind=kind,
-        raw_bits=max(raw) if len(raw) == len(tensors) and raw else None,
+        raw_bits=raw[0] if len(set(raw)) == 1 else raw,
+        float_bits=max(floats, default=32),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +33,9 @@ class Operator:
         elements: Elements of its output, which is what is sent if its consumer is elsewhere.
         kind: What it computes, e.g. ``"conv2d"``; ``"input"`` for an input of the DNN.
         raw_bits: Bits per element where the output is not a floating-point tensor (token ids,
-            masks), which no codec may quantise; None for floating point.
+            masks), which no codec may quantise; None for floating point. Of an output of several
+            tensors, a tuple with one of these for each in ``shapes``.
+        float_bits: Bits of a floating-point element while the DNN computes.
         shapes: The shapes of the tensors in its output, if known; nearly always one.
         weights: Names and bytes of the parameters and buffers that it reads; operators that share
             one have the same name for it.
@@ -46,7 +49,8 @@ class Operator:
     macs: int = 0
     elements: int = 1
     kind: str = "operator"
-    raw_bits: int | None = None
+    raw_bits: int | tuple[int | None, ...] | None = None
+    float_bits: int = 32
     shapes: tuple[tuple[int, ...], ...] = ()
     weights: tuple[tuple[str, int], ...] = ()
     layer: str | None = None
@@ -59,7 +63,23 @@ class Operator:
         Args:
             feature_bits: Bits of an element; tensors of other types keep their own.
         """
-        return self.elements * (feature_bits if self.raw_bits is None else self.raw_bits)
+        return sum(count * (feature_bits if raw is None else raw) for count, raw in self.parts)
+
+    @property
+    def parts(self) -> tuple[tuple[int, int | None], ...]:
+        """Of each tensor in the output, its elements and, unless it is floating point, their bits.
+
+        Raises:
+            MecError: ``shapes`` do not hold as many elements, or are not one for each raw_bits.
+        """
+        counts = [math.prod(shape) for shape in self.shapes] or [self.elements]
+        raw = self.raw_bits if isinstance(self.raw_bits, tuple) else (self.raw_bits,) * len(counts)
+        if sum(counts) != self.elements or len(raw) != len(counts):
+            raise MecError(
+                f"operator {self.name!r} has {self.elements} elements and raw_bits"
+                f" {self.raw_bits!r}, which are not those of the shapes {self.shapes}"
+            )
+        return tuple(zip(counts, raw, strict=True))
 
 
 class OperatorGraph:
@@ -283,6 +303,7 @@ def _in_topological_order(operators: list[Operator]) -> list[Operator]:
     for i, operator in enumerate(operators):
         if operator.macs < 0 or operator.elements < 0:
             raise MecError(f"operator {operator.name!r} has negative MACs or elements")
+        _ = operator.parts
         if operator.kind == INPUT and operator.parents:
             raise MecError(f"the input {operator.name!r} has parents: inputs depend on nothing")
         for parent in operator.parents:

@@ -6,9 +6,6 @@ import math
 
 from rllib_mec.dnn.graph import OperatorGraph, bits_of
 
-FLOAT_BITS = 32
-"""Bits of a floating-point element while the head runs, whatever it is sent in."""
-
 
 def head_memory_bytes(graph: OperatorGraph, head: int) -> int:
     """Bytes that running a head takes.
@@ -16,9 +13,9 @@ def head_memory_bytes(graph: OperatorGraph, head: int) -> int:
     Counted are the parameters and buffers of its operators, those shared by several once, and the
     most tensors that are alive together while the operators run one by one in topological order:
     the DNN's inputs, what an operator gives while what it reads is still there, what later
-    operators of the head read, and all that is sent at its end. Floating-point elements take 4
-    bytes. What is folded into an operator works in place. Not counted are the runtime and its
-    workspaces.
+    operators of the head read, and all that is sent at its end. Floating-point elements take what
+    the DNN computes with, whatever they are sent in. What is folded into an operator works in
+    place. Not counted are the runtime and its workspaces.
 
     Args:
         graph: The DNN.
@@ -44,4 +41,5 @@ def head_memory_bytes(graph: OperatorGraph, head: int) -> int:
 
 
 def _bytes(graph: OperatorGraph, node: int) -> int:
-    return math.ceil(graph.nodes[node].bits(FLOAT_BITS) / 8)
+    made = graph.nodes[node]
+    return math.ceil(made.bits(made.float_bits) / 8)

@@ -169,10 +169,9 @@ def partition_table(
 
 def _bits(node: Operator, feature_bits: float, codec: Codec | None) -> float:
     """Bits of a node's output on the link."""
-    if codec is None or node.raw_bits is not None:
+    if codec is None:
         return node.bits(feature_bits)
-    sizes = [math.prod(shape) for shape in node.shapes] or [node.elements]
-    return 8 * sum(codec.num_bytes(elements) for elements in sizes)
+    return sum(count * raw if raw else 8 * codec.num_bytes(count) for count, raw in node.parts)
 
 
 @dataclass(frozen=True)

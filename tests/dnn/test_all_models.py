@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rllib_mec.dnn import build_model, model_names, partition_table, split, trace
+from rllib_mec.dnn import build_model, codec, model_names, partition_table, split, trace
 
 pytestmark = pytest.mark.no_cover  # other tests run the same lines, on smaller DNNs
 
@@ -35,7 +35,7 @@ SMALL = {
 def test_every_model_is_traced_and_split(name):
     # As model_graph has it, but with the module kept, so that split need not trace another one.
     module, x = build_model(name, device="meta"), torch.empty(1, 3, 224, 224, device="meta")
-    table = partition_table(trace(module, x, name=name))
+    table = partition_table(trace(module, x, name=name), codec="int8")
     assert table.epsilon == 0
     with torch.no_grad(), torch.device("meta"):
         middle = len(table) // 2
@@ -43,6 +43,8 @@ def test_every_model_is_traced_and_split(name):
         sent = head(x)
         assert tail(sent).shape == (1, 1000)
         assert sum(t.numel() for t in sent.values()) == table.elements[middle]
+        coded = sum(codec("int8").num_bytes(t.numel()) for t in sent.values())
+        assert table.bits[middle] == 8 * coded
 
 
 @pytest.mark.slow

@@ -51,8 +51,33 @@ def test_float16_saturates_rather_than_overflows():
     assert back.tolist() == [65504, -65504]
 
 
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_largest_numbers_of_any_type_saturate_in_any_codec(name, dtype):
+    made, most = codec(name), torch.finfo(dtype).max
+    tensor = torch.tensor([most, -most, most], dtype=dtype)
+    back = made.decode(made.encode(tensor), (3,), dtype)
+    held = min(most, 65504.0 if name == "float16" else torch.finfo(torch.float32).max)
+    expected = torch.tensor([held, -held, held], dtype=torch.float64).to(dtype)
+    torch.testing.assert_close(back, expected, rtol=1e-6, atol=0)
+
+
+def test_infinities_stay_where_the_codec_has_them():
+    for dtype in (torch.bfloat16, torch.float32, torch.float64):
+        tensor = torch.tensor([float("inf"), -float("inf"), 1.0], dtype=dtype)
+        for name in ("float32", "float16"):
+            assert codec(name).error(tensor[2:]).max_abs == 0
+            assert torch.equal(codec(name).decode(codec(name).encode(tensor), (3,), dtype), tensor)
+        with pytest.raises(MecError, match="NaN or infinity"):
+            codec("int8").encode(tensor)
+
+
 def test_integers_and_masks_go_as_they_are():
-    for tensor in (torch.tensor([[3, -4]]), torch.tensor([True, False])):
+    for tensor in (
+        torch.tensor([[3, -4]]),
+        torch.tensor([True, False]),
+        torch.tensor([1 + 2j, 3j]).conj(),
+    ):
         payload = codec("int4").encode(tensor)
         back = codec("int4").decode(payload, tuple(tensor.shape), tensor.dtype)
         assert torch.equal(back, tensor)
