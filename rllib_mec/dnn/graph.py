@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import math
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -211,10 +212,12 @@ class OperatorGraph:
         """
         if head == self.full_set:
             return ()
+        inside = list(bits_of(head))
+        members, results = set(inside), set(self.outputs)
         return tuple(
             i
-            for i in bits_of(head)
-            if self.output_set >> i & 1 or any(not head >> c & 1 for c in self.child_ids[i])
+            for i in inside
+            if self.nodes[i].name in results or not members.issuperset(self.child_ids[i])
         )
 
     def closure(self, names: Iterable[str]) -> int:
@@ -281,6 +284,14 @@ def bits_of(nodes: int) -> Iterator[int]:
     Args:
         nodes: The bit set, bit i for member i.
     """
+    if nodes.bit_count() > 16:  # word by word, as each step below takes time with the whole set
+        words = nodes.to_bytes((nodes.bit_length() + 63) // 64 * 8, "little")
+        for at, (word,) in enumerate(struct.iter_unpack("<Q", words)):
+            while word:
+                lowest = word & -word
+                yield 64 * at + lowest.bit_length() - 1
+                word ^= lowest
+        return
     while nodes:
         lowest = nodes & -nodes
         yield lowest.bit_length() - 1

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
-from rllib_mec.dnn.graph import OperatorGraph, bits_of
+import numpy as np
+
+from rllib_mec.dnn.graph import Operator, OperatorGraph, bits_of
+from rllib_mec.dnn.walk import walk
 
 
 def head_memory_bytes(graph: OperatorGraph, head: int) -> int:
@@ -22,24 +27,54 @@ def head_memory_bytes(graph: OperatorGraph, head: int) -> int:
         head: Bit set of the nodes that run on the device, inputs included; the inputs alone take
             their own bytes.
     """
-    nodes = graph.nodes
-    weights = {name: size for i in bits_of(head) for name, size in nodes[i].weights}
-    kept = set(graph.crossing(head)) or set(bits_of(graph.output_set))
-    alive = {i: _bytes(graph, i) for i in bits_of(graph.input_set)}
-    most = held = sum(alive.values())
-    readers = {i: sum(head >> c & 1 for c in graph.child_ids[i]) for i in bits_of(head)}
-    for i in bits_of(head & ~graph.input_set):
-        alive[i] = _bytes(graph, i)
-        held += alive[i]
-        most = max(most, held)
-        for parent in graph.parent_ids[i]:
-            readers[parent] -= 1
-        for j in (*graph.parent_ids[i], i):
-            if not readers[j] and j not in kept:
-                held -= alive.pop(j, 0)
-    return sum(weights.values()) + most
+    return heads_memory_bytes(graph, [head])[0]
 
 
-def _bytes(graph: OperatorGraph, node: int) -> int:
-    made = graph.nodes[node]
-    return math.ceil(made.bits(made.float_bits) / 8)
+def heads_memory_bytes(graph: OperatorGraph, heads: Sequence[int]) -> list[int]:
+    """The same for many heads.
+
+    Args:
+        graph: The DNN.
+        heads: Of each point.
+    """
+    size = [_bytes(node) for node in graph.nodes]
+    weights = [dict(node.weights) for node in graph.nodes]
+    holders: Counter[str] = Counter()
+    held = 0  # bytes of the weights
+    inside: set[int] = set()
+    outputs = {graph.index[name] for name in graph.outputs}
+    # Of each position in the order of execution, the bytes alive; of each node, until where it is.
+    alive = np.zeros(len(graph.nodes), dtype=np.int64)
+    until: dict[int, int] = {}
+    found = [0] * len(heads)
+
+    is_input = set(bits_of(graph.input_set))
+    for stop in walk(graph, heads):
+        for node in stop.left:
+            inside.discard(node)
+            for name, count in weights[node].items():
+                holders[name] -= 1
+                held -= 0 if holders[name] else count
+        for node in stop.joined:
+            inside.add(node)
+            for name, count in weights[node].items():
+                held += 0 if holders[name] else count
+                holders[name] += 1
+        changed = {*stop.left, *stop.joined}
+        changed.update(*(graph.parent_ids[node] for node in tuple(changed)))
+        for node in changed:
+            start = 0 if node in is_input else node
+            if node in until:
+                alive[start : until.pop(node) + 1] -= size[node]
+            if node in inside:
+                readers = graph.child_ids[node]
+                kept = node in outputs or not inside.issuperset(readers)
+                kept = kept or (not readers and node in is_input)
+                until[node] = len(alive) - 1 if kept else max(readers, default=node)
+                alive[start : until[node] + 1] += size[node]
+        found[stop.at] = held + int(alive.max())
+    return found
+
+
+def _bytes(node: Operator) -> int:
+    return math.ceil(node.bits(node.float_bits) / 8)

@@ -6,14 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rllib_mec.dnn.codecs import Codec
 from rllib_mec.dnn.codecs import codec as codec_by_name
-from rllib_mec.dnn.graph import Operator, OperatorGraph, bits_of
-from rllib_mec.dnn.memory import head_memory_bytes
+from rllib_mec.dnn.graph import Operator, OperatorGraph
+from rllib_mec.dnn.memory import heads_memory_bytes
 from rllib_mec.dnn.pareto import pareto_front
 from rllib_mec.dnn.points import (
     PartitionPoint,
@@ -23,6 +24,7 @@ from rllib_mec.dnn.points import (
     vertical_points,
 )
 from rllib_mec.dnn.profiling import LatencyProfile, as_latencies
+from rllib_mec.dnn.walk import exact, walk
 from rllib_mec.errors import MecError, unknown
 
 METHODS = ("pareto", "operator", "algorithm1", "vertical", "layer")
@@ -74,7 +76,7 @@ class PartitionTable:
     @cached_property
     def head_memory_bytes(self) -> NDArray[np.int64]:
         """int64, what the device must hold, as :func:`.memory.head_memory_bytes` counts it."""
-        found = [head_memory_bytes(point.graph, point.head) for point in self.points]
+        found = heads_memory_bytes(self.points[0].graph, [point.head for point in self.points])
         return _frozen(np.array(found, dtype=np.int64))
 
     @property
@@ -181,25 +183,27 @@ class _Work:
     Attributes:
         whole_ms: Latency of the whole DNN.
         measured_ms: Latency of each node, inputs included; None: by MACs.
+        counts: Each node's work, in whole multiples of a unit.
+        unit: How many of them are one ms, or the whole DNN where ``measured_ms`` is None.
     """
 
     whole_ms: float
-    measured_ms: tuple[float, ...] | None = None
+    measured_ms: tuple[float, ...] | None
+    counts: Sequence[int]
+    unit: int
 
     @classmethod
     def of(cls, graph: OperatorGraph, given: float | LatencyProfile, label: str) -> _Work:
         measured = as_latencies(given, graph, label)
         if measured is None:
-            return cls(float(given))  # type: ignore[arg-type]  # as_latencies checked it
-        return cls(math.fsum(measured), (*(0.0 for _ in graph.inputs), *measured))
+            macs = [node.macs for node in graph.nodes]
+            return cls(float(given), None, macs, max(graph.total_macs, 1))  # type: ignore[arg-type]
+        of_nodes = (*(0.0 for _ in graph.inputs), *measured)
+        return cls(math.fsum(measured), of_nodes, *exact(of_nodes))
 
-    def share(self, graph: OperatorGraph, nodes: int) -> float:
-        """The share of the whole latency that a set of nodes takes; exactly 0 or 1 at the ends."""
-        if nodes == graph.full_set:
-            return 1.0
-        if self.measured_ms is not None:
-            return math.fsum(self.measured_ms[i] for i in bits_of(nodes)) / (self.whole_ms or 1.0)
-        return sum(graph.nodes[i].macs for i in bits_of(nodes)) / max(graph.total_macs, 1)
+    def share(self, count: int) -> float:
+        """The share of the whole latency that so much work takes."""
+        return count / self.unit / (1.0 if self.measured_ms is None else self.whole_ms or 1.0)
 
 
 @dataclass(frozen=True)
@@ -214,47 +218,75 @@ class _Tabulation:
     others: tuple[_Work, ...]
 
     def table(self, method: str) -> PartitionTable:
-        points, epsilon = self._points(method)
         graph, full = self.graph, self.graph.full_set
-        macs = [p.macs for p in points]
-        local = [self.device.share(graph, p.head) for p in points]
+        points, epsilon = self._points(method)
+        rows = self._rows([point.head for point in points])
+        places = sorted(range(len(points)), key=lambda i: _rank(points[i], rows[i].macs))
+        points, rows = tuple(points[i] for i in places), [rows[i] for i in places]
+        is_local = [point.head == full for point in points]
 
-        def left_ms(server: _Work) -> NDArray[np.float64]:
+        def left_ms(number: int, server: _Work) -> NDArray[np.float64]:
             """What is left for a server at each point."""
+            left = [0.0 if local else 1.0 for local in is_local]
             if self.server_model == "share":
-                left = [server.share(graph, full & ~p.head) for p in points]
-            else:
-                left = [0.0 if p.is_full_local else 1.0 for p in points]
+                whole = sum(server.counts)
+                left = [
+                    0.0 if local else server.share(whole - row.work[1 + number])
+                    for local, row in zip(is_local, rows, strict=True)
+                ]
             return np.array(left) * server.whole_ms
 
-        bits = [sum(self.bits[i] for i in graph.crossing(p.head)) for p in points]
+        done = [
+            1.0 if local else self.device.share(row.work[0])
+            for local, row in zip(is_local, rows, strict=True)
+        ]
         total = max(graph.total_macs, 1)
         shares = [
-            0.0 if p.is_full_local else 1 - m / total for p, m in zip(points, macs, strict=True)
+            0.0 if local else 1 - row.macs / total
+            for local, row in zip(is_local, rows, strict=True)
         ]
+        others = [left_ms(i, other) for i, other in enumerate(self.others, start=1)]
         return PartitionTable(
             dnn=graph.name,
             method=method,
             server_model=self.server_model,
             points=points,
-            operators=tuple(p.operators for p in points),
-            elements=_frozen(np.array([p.elements for p in points], dtype=np.int64)),
-            bits=_frozen(np.array(bits, dtype=np.float64)),
-            local_mmacs=_frozen(np.array(macs, dtype=np.float64) / 1e6),
-            local_latency_ms=_frozen(np.array(local) * self.device.whole_ms),
-            server_latency_ms=_frozen(left_ms(self.server)),
+            operators=tuple(tuple(graph.nodes[i].name for i in row.crossing) for row in rows),
+            elements=_frozen(np.array([row.elements for row in rows], dtype=np.int64)),
+            bits=_frozen(np.array([row.bits for row in rows], dtype=np.float64)),
+            local_mmacs=_frozen(np.array([row.macs for row in rows], dtype=np.float64) / 1e6),
+            local_latency_ms=_frozen(np.array(done) * self.device.whole_ms),
+            server_latency_ms=_frozen(left_ms(0, self.server)),
             server_share=_frozen(np.array(shares)),
-            other_servers_ms=_frozen(
-                np.array([left_ms(other) for other in self.others]).reshape(-1, len(points))
-            ),
+            other_servers_ms=_frozen(np.array(others).reshape(-1, len(points))),
             epsilon=epsilon,
         )
 
+    def _rows(self, heads: Sequence[int]) -> list[_Row]:
+        """The numbers of each head."""
+        nodes = self.graph.nodes
+        bits, unit = exact(self.bits)
+        machines = (self.device, self.server, *self.others)
+        columns = [[node.macs for node in nodes], *(machine.counts for machine in machines)]
+        sums = [0] * len(columns)
+        found: dict[int, _Row] = {}
+        for at, joined, left, crossing in walk(self.graph, heads):
+            for k, column in enumerate(columns):
+                sums[k] += sum(column[i] for i in joined) - sum(column[i] for i in left)
+            found[at] = _Row(
+                crossing=tuple(sorted(crossing)),
+                elements=sum(nodes[i].elements for i in crossing),
+                bits=sum(bits[i] for i in crossing) / unit,
+                macs=sums[0],
+                work=tuple(sums[1:]),
+            )
+        return [found[at] for at in range(len(heads))]
+
     def _points(self, method: str) -> tuple[tuple[PartitionPoint, ...], float]:
-        """The points of a method in their one-dimensional order, with whatever server."""
+        """The points of a method with whatever server, in no order."""
         found = [self._points_with(server, method) for server in (self.server, *self.others)]
         heads = {point.head: point for points, _ in found for point in points}
-        return tuple(sorted(heads.values(), key=_rank)), max(epsilon for _, epsilon in found)
+        return tuple(heads.values()), max(epsilon for _, epsilon in found)
 
     def _points_with(self, server: _Work, method: str) -> tuple[tuple[PartitionPoint, ...], float]:
         """The points of a method with one of the servers, kept on the graph."""
@@ -287,9 +319,24 @@ _ENUMERATED: dict[str, Callable[[OperatorGraph], Sequence[PartitionPoint]]] = {
 }
 
 
-def _rank(point: PartitionPoint) -> tuple[bool, int, int, tuple[int, ...]]:
-    """Input first, full local last, and between them by MACs on the device."""
-    return point.is_full_local, point.macs, point.head.bit_count(), tuple(bits_of(point.head))
+class _Row(NamedTuple):
+    """The numbers of one point: what crosses, and sums over the head, ``work`` by machine."""
+
+    crossing: tuple[int, ...]
+    elements: int
+    bits: float
+    macs: int
+    work: tuple[int, ...]
+
+
+def _rank(point: PartitionPoint, macs: int) -> tuple[bool, int, int, bytes]:
+    """Input first, full local last, between them by MACs, operators, and who comes first."""
+    ties = point.head.to_bytes(len(point.graph.nodes) // 8 + 1, "little").translate(_BACKWARDS)
+    return point.is_full_local, macs, point.head.bit_count(), ties
+
+
+_BACKWARDS = bytes(int(f"{~byte & 255:08b}"[::-1], 2) for byte in range(256))
+"""Puts the set first whose smallest member that the other lacks is smaller."""
 
 
 def _frozen(array: NDArray) -> NDArray:

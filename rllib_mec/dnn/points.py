@@ -7,11 +7,12 @@ other, so a point is stored as its head.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from rllib_mec.dnn.graph import OperatorGraph, bits_of
+from rllib_mec.dnn.walk import walk
 from rllib_mec.errors import MecError
 
 MAX_POINTS = 200_000
@@ -94,24 +95,37 @@ def operator_points(graph: OperatorGraph, limit: int = MAX_POINTS) -> list[Parti
     Raises:
         MecError: There are more than ``limit``.
     """
-    return [PartitionPoint(graph, head) for head in _limited(_heads(graph), limit, graph)]
+    members = [1 << i for i in range(len(graph.nodes))]
+    heads = _heads(graph.input_set, members, graph.parent_ids, graph.child_ids)
+    return [PartitionPoint(graph, head) for head in _limited(heads, limit, graph)]
 
 
-def _heads(graph: OperatorGraph) -> Iterator[int]:
-    """All ancestor-closed sets, each once: built up in topological order."""
-    parents = [sum(1 << p for p in ids) for ids in graph.parent_ids]
-    first = [
-        i
-        for i, needed in enumerate(parents)
-        if needed & ~graph.input_set == 0 and not graph.input_set >> i & 1
-    ]
-    stack = [(graph.input_set, first)]
+def _heads(
+    start: int,
+    members: Sequence[int],
+    parents: Sequence[Sequence[int]],
+    children: Sequence[Sequence[int]],
+) -> Iterator[int]:
+    """All ancestor-closed unions of some units, each once: built up in topological order.
+
+    Args:
+        start: Bit set of the nodes that are in all.
+        members: Of each unit, the bit set of its nodes.
+        parents: Of each unit, those it depends on.
+        children: Of each unit, those that depend on it.
+    """
+    needs = [0] * len(members)
+    for unit, above in enumerate(parents):
+        for parent in above:
+            needs[unit] |= members[parent]
+    first = [u for u, need in enumerate(needs) if need & ~start == 0 and members[u] & ~start]
+    stack = [(start, first)]
     while stack:
         head, ready = stack.pop()
         yield head
-        for position, node in enumerate(ready):
-            grown = head | 1 << node
-            freed = [c for c in set(graph.child_ids[node]) if parents[c] & ~grown == 0]
+        for position, unit in enumerate(ready):
+            grown = head | members[unit]
+            freed = [child for child in set(children[unit]) if needs[child] & ~grown == 0]
             stack.append((grown, [*ready[position + 1 :], *freed]))
 
 
@@ -165,11 +179,9 @@ def vertical_points(graph: OperatorGraph) -> list[PartitionPoint]:
     Args:
         graph: The DNN.
     """
-    heads = {graph.input_set, graph.full_set}
-    for i in range(len(graph.nodes)):
-        head = graph.ancestors[i] | 1 << i | graph.input_set
-        if graph.crossing(head) == (i,):
-            heads.add(head)
+    up_to = [graph.ancestors[i] | 1 << i | graph.input_set for i in range(len(graph.nodes))]
+    single = [up_to[at] for at, _, _, crossing in walk(graph, up_to) if {at} == set(crossing)]
+    heads = dict.fromkeys([graph.input_set, graph.full_set, *single])
     return [PartitionPoint(graph, head) for head in heads]
 
 
@@ -194,24 +206,13 @@ def layer_points(graph: OperatorGraph, limit: int = MAX_POINTS) -> list[Partitio
         (layer_of[p], layer_of[i]) for i, ids in enumerate(graph.parent_ids) for p in ids
     )
     merged = nx.condensation(quotient)
-    members: dict[int, int] = dict.fromkeys(merged, 0)
+    members = [0] * len(merged)
     for i, layer in enumerate(layer_of):
         members[merged.graph["mapping"][layer]] |= 1 << i
-
-    def heads() -> Iterator[int]:
-        seen = {graph.input_set}
-        stack = [graph.input_set]
-        while stack:
-            head = stack.pop()
-            yield head
-            for layer in merged:
-                inside = all(members[p] & ~head == 0 for p in merged.predecessors(layer))
-                grown = head | members[layer]
-                if inside and grown not in seen:
-                    seen.add(grown)
-                    stack.append(grown)
-
-    return [PartitionPoint(graph, head) for head in _limited(heads(), limit, graph)]
+    parents = [tuple(merged.predecessors(layer)) for layer in range(len(members))]
+    children = [tuple(merged.successors(layer)) for layer in range(len(members))]
+    heads = _heads(graph.input_set, members, parents, children)
+    return [PartitionPoint(graph, head) for head in _limited(heads, limit, graph)]
 
 
 def _limited(heads: Iterator[int], limit: int, graph: OperatorGraph) -> Iterator[int]:

@@ -8,9 +8,13 @@ branch before it starts the next. Of what was decided only this matters for the 
 
 Decisions that agree in both share a state, and of a state's labels (cost so far, head) only the
 non-dominated survive. A tensor is paid the moment one of its readers is forced to the server,
-once; costs only grow, so that a label already dominated by a finished cut is dropped, and a state
-with all the rest forced is finished. On a chain there are two states, on a series-parallel graph
-at most three per open fork, whatever its width.
+once. Bits and work on the device only grow, so that a label already dominated by a finished cut is
+dropped, and a state with all the rest forced is finished. Work left for the server is counted as
+what the device took off it, which is the same up to a constant. On a chain there are two states, on
+a series-parallel graph at most three per open fork, whatever its width.
+
+A decision costs all labels of a state the same, so that it is noted once for the state, and added
+to the labels when they are next compared with others (:class:`.labels.Group`).
 
 Complexity: with ``n`` operators, at most ``w`` states and ``m`` labels a step, time
 O(n·w·m·log m) set operations and memory O(w·m) labels. ``w`` grows with the width of what is open
@@ -19,16 +23,13 @@ at one time (like 3^width at worst), not with the depth: near-linear in ``n`` fo
 
 from __future__ import annotations
 
-import bisect
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rllib_mec.dnn.graph import OperatorGraph, bits_of
+from rllib_mec.dnn.labels import Cost, Group, Label, Staircase, merged, non_dominated
 from rllib_mec.errors import MecError
-
-Cost = tuple[float, ...]
-Label = tuple[Cost, int]
-"""Costs so far, bits first, and the head that causes them."""
 
 State = tuple[int, int]
 """Bit sets: the unpaid device operators, and the undecided operators forced to the server."""
@@ -67,76 +68,13 @@ class Criteria:
         )
 
 
-def non_dominated(labels: list[Label]) -> list[Label]:
-    """The labels that no other one beats or equals in every cost, in order of cost.
-
-    Args:
-        labels: All with as many costs; they get sorted in place.
-    """
-    if len(labels) < 2:
-        return labels
-    labels.sort()
-    dimensions = len(labels[0][0])
-    kept: list[Label] = []
-    if dimensions == 2:
-        best = float("inf")
-        for label in labels:
-            if label[0][1] < best:
-                best = label[0][1]
-                kept.append(label)
-        return kept
-    front = Staircase() if dimensions == 3 else None
-    for label in labels:
-        cost = label[0]
-        if front is not None:
-            if front.add(cost[1], cost[2]):
-                kept.append(label)
-        elif not any(all(a <= b for a, b in zip(k[0], cost, strict=True)) for k in kept):
-            kept.append(label)
-    return kept
-
-
-class Staircase:
-    """Points of the plane none of which is left of and below another, kept sorted."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self.xs: list[float] = []
-        self.ys: list[float] = []
-
-    def covers(self, x: float, y: float) -> bool:
-        """Whether some point is at most ``x`` and at most ``y``.
-
-        Args:
-            x: First cost.
-            y: Second cost.
-        """
-        at = bisect.bisect_right(self.xs, x)
-        return at > 0 and self.ys[at - 1] <= y
-
-    def add(self, x: float, y: float) -> bool:
-        """Add a point, unless it is covered, and drop those that it covers; True if added.
-
-        Args:
-            x: First cost.
-            y: Second cost.
-        """
-        if self.covers(x, y):
-            return False
-        at = end = bisect.bisect_left(self.xs, x)
-        while end < len(self.xs) and self.ys[end] >= y:
-            end += 1
-        self.xs[at:end] = [x]
-        self.ys[at:end] = [y]
-        return True
-
-
 class _Finished:
     """Finished cuts, and whether they dominate a label."""
 
     def __init__(self, labels: list[Label], totals: list[float]) -> None:
         self.labels: list[Label] = []
         self._totals = totals
+        self._cells = 0  # of a grid, once labels were merged
         self._stairs = Staircase() if len(totals) == 1 else None
         self.prunes = self._stairs is not None
         self.add(labels)
@@ -145,6 +83,19 @@ class _Finished:
         for label in labels:
             if self._stairs is None or self._stairs.add(*label[0]):
                 self.labels.append(label)
+
+    def thin(self, room: int) -> None:
+        """Keep the non-dominated, or if they are more than ``room`` no more than those."""
+        self.labels = non_dominated(self.labels)
+        if len(self.labels) > room:
+            lows = [0] * len(self._totals)
+            cells = self._cells or 2 ** (room.bit_length() + 1)
+            self.labels, self._cells = merged(self.labels, room, lows, self._totals, cells)
+
+    @property
+    def error(self) -> float:
+        """By merging."""
+        return 1 / self._cells if self._cells else 0.0
 
     def without_covered(self, labels: list[Label], slack: float) -> list[Label]:
         """The labels no finished cut dominates, were it better by a share of ``slack``.
@@ -180,57 +131,57 @@ def sweep(graph: OperatorGraph, criteria: Criteria, max_labels: int) -> tuple[li
         MecError: There are too many states even so.
     """
     totals = [sum(weights) for weights in (*criteria.device, *criteria.server)]
-    trivial = [(criteria.of(graph, h), h) for h in (graph.input_set, graph.full_set)]
-    finished = _Finished(trivial, totals)
     step = _Step(graph, criteria)
-    states = {step.start()[0]: [step.start()[1]]}
-    errors: dict[State, float] = {}
+    trivial = [(step.relative(criteria.of(graph, h)), h) for h in (graph.input_set, graph.full_set)]
+    finished = _Finished(trivial, totals)
+    most_finished = max(max_labels // 2, len(graph.nodes) + 2)  # all cuts of a chain
+    states = {step.start()[0]: Group([step.start()[1]])}
     worst = slack = 0.0
     undecided = graph.full_set & ~graph.input_set
     for node in sweep_order(graph):
         undecided &= ~(1 << node)
-        reached: dict[State, list[Label]] = {}
-        reached_errors: dict[State, float] = {}
-        for state, labels in states.items():
-            for key, grown in step.branch(state, labels, node, undecided):
-                reached.setdefault(key, []).extend(grown)
-                if state in errors:
-                    reached_errors[key] = max(reached_errors.get(key, 0.0), errors[state])
-        states, errors = {}, {}
-        for key, labels in reached.items():
-            labels = finished.without_covered(non_dominated(labels), slack)
-            error = reached_errors.get(key, 0.0)
-            if key[1] == undecided:  # all the rest is forced to the server
-                finished.add(labels)
-                worst = max(worst, error)
-            elif labels:
-                states[key] = labels
-                if error:
-                    errors[key] = error
+        reached: dict[State, Group] = {}
+        for state, group in states.items():
+            for key, cost, here in step.branch(state, node, undecided):
+                grown = group.after(cost, here)
+                reached[key] = reached[key].with_(grown) if key in reached else grown
+        states = {}
+        for key, group in reached.items():
+            done = key[1] == undecided  # all the rest is forced to the server
+            if done or finished.prunes or group.unsorted:
+                group.settle(lambda labels: finished.without_covered(labels, slack))  # noqa: B023
+            if done:
+                finished.add(group.labels)
+                worst = max(worst, group.error)
+            elif group.size:
+                states[key] = group
         while finished.prunes and _held(states) > max_labels // 2 and slack < MAX_SLACK:
             slack = max(2 * slack, MIN_SLACK)
-            kept = {key: finished.without_covered(group, slack) for key, group in states.items()}
-            states = {key: group for key, group in kept.items() if group}
+            for group in states.values():
+                group.labels = finished.without_covered(group.labels, slack)
+                group.size = len(group.labels)
+            states = {key: group for key, group in states.items() if group.size}
         if len(states) > max_labels // 8:
             raise MecError(
-                f"{graph.name!r} is too wide for a Pareto front in {max_labels} labels: allow more,"
+                f"{graph.name!r} is too wide for a Pareto front in {max_labels} labels: give"
+                " bandwidth_mbps, for which one minimum cut has the answer, or allow more labels,"
                 " use fewer criteria (server_model 'constant'), or method 'vertical' or 'layer'"
             )
         if _held(states) > max_labels // 2:
-            room = max_labels // (4 * len(states))
-            for key in states:
-                states[key], error = _merged(states[key], room, totals)
-                errors[key] = errors.get(key, 0.0) + error
-        if len(finished.labels) > max_labels // 2:
-            finished.labels, error = _merged(
-                non_dominated(finished.labels), max_labels // 4, totals
-            )
-            worst += error
-    return non_dominated(finished.labels), worst + slack
+            for group in states.values():
+                group.settle()
+        if _held(states) > max_labels // 2:
+            room = max(1, max_labels // (4 * len(states)))
+            for group in states.values():
+                group.merge(room, totals)
+        if len(finished.labels) > most_finished:
+            finished.thin(most_finished // 2)
+    labels = [(step.absolute(cost), head) for cost, head in non_dominated(finished.labels)]
+    return labels, worst + slack + finished.error
 
 
-def _held(states: dict[State, list[Label]]) -> int:
-    return sum(map(len, states.values()))
+def _held(states: dict[State, Group]) -> int:
+    return sum(group.size for group in states.values())
 
 
 class _Step:
@@ -240,31 +191,42 @@ class _Step:
         self._graph = graph
         self._criteria = criteria
         self._children = [sum(1 << c for c in ids) for ids in graph.child_ids]
-        self._no_device = tuple(0 for _ in criteria.device)
+        self._no_work = tuple(0 for _ in (*criteria.device, *criteria.server))
+        self._all_work = (
+            *(0 for _ in criteria.device),
+            *(sum(weights) for weights in criteria.server),
+        )
+
+    def relative(self, cost: Cost) -> Cost:
+        """A cost whose work left for the server is, below zero, what the device took off it."""
+        return cost[0], *map(operator.sub, cost[1:], self._all_work)
+
+    def absolute(self, cost: Cost) -> Cost:
+        """The reverse of ``relative``."""
+        return cost[0], *map(operator.add, cost[1:], self._all_work)
 
     def start(self) -> tuple[State, Label]:
         """The inputs are on the device, and only one that is itself a result has crossed."""
         graph = self._graph
         paid = sum(self._criteria.bits[i] for i in bits_of(graph.input_set & graph.output_set))
-        costs = (paid, *self._no_device, *(0 for _ in self._criteria.server))
-        return (graph.input_set & ~graph.output_set, 0), (costs, graph.input_set)
+        taken = [-sum(w[i] for i in bits_of(graph.input_set)) for w in self._criteria.server]
+        done = [sum(w[i] for i in bits_of(graph.input_set)) for w in self._criteria.device]
+        return (graph.input_set & ~graph.output_set, 0), ((paid, *done, *taken), graph.input_set)
 
-    def branch(
-        self, state: State, labels: list[Label], node: int, undecided: int
-    ) -> list[tuple[State, list[Label]]]:
-        """The states, with their labels, that follow when ``node`` is decided either way."""
+    def branch(self, state: State, node: int, undecided: int) -> list[tuple[State, Cost, int]]:
+        """What follows when ``node`` is decided either way: state, cost, and node on the device."""
         unpaid, forced = state
         here = 1 << node
         if forced & here:
-            return [((unpaid, forced & ~here), labels)]
+            return [((unpaid, forced & ~here), (0, *self._no_work), 0)]
         return [
-            self._on_device(unpaid, forced, labels, node, undecided),
-            self._on_server(unpaid, forced, labels, node, undecided),
+            self._on_device(unpaid, forced, node, undecided),
+            self._on_server(unpaid, forced, node, undecided),
         ]
 
     def _on_device(
-        self, unpaid: int, forced: int, labels: list[Label], node: int, undecided: int
-    ) -> tuple[State, list[Label]]:
+        self, unpaid: int, forced: int, node: int, undecided: int
+    ) -> tuple[State, Cost, int]:
         criteria, here = self._criteria, 1 << node
         unpaid |= here
         pays = self._children[node] & forced or self._graph.output_set & here
@@ -273,65 +235,24 @@ class _Step:
         for parent in (*self._graph.parent_ids[node], node):
             if unpaid >> parent & 1 and not self._children[parent] & undecided:
                 unpaid &= ~(1 << parent)  # all its readers are on the device: it never crosses
-        step = (
+        cost = (
             criteria.bits[node] if pays else 0,
             *(weights[node] for weights in criteria.device),
-            *(0 for _ in criteria.server),
+            *(-weights[node] for weights in criteria.server),
         )
-        return (unpaid, forced), _shifted(labels, step, here)
+        return (unpaid, forced), cost, here
 
     def _on_server(
-        self, unpaid: int, forced: int, labels: list[Label], node: int, undecided: int
-    ) -> tuple[State, list[Label]]:
-        criteria = self._criteria
+        self, unpaid: int, forced: int, node: int, undecided: int
+    ) -> tuple[State, Cost, int]:
         newly = self._graph.descendants[node] & undecided & ~forced
         gone = newly | 1 << node
         bits = 0
         for holder in bits_of(unpaid):
             if self._children[holder] & gone:
-                bits += criteria.bits[holder]
+                bits += self._criteria.bits[holder]
                 unpaid &= ~(1 << holder)
-        step = (
-            bits,
-            *self._no_device,
-            *(sum(weights[i] for i in bits_of(gone)) for weights in criteria.server),
-        )
-        return (unpaid, forced | newly), _shifted(labels, step, 0)
-
-
-def _shifted(labels: list[Label], step: Cost, here: int) -> list[Label]:
-    """Labels with a decision's costs and node added."""
-    if len(step) == 2:
-        bits, work = step
-        return [((c[0] + bits, c[1] + work), head | here) for c, head in labels]
-    return [
-        (tuple(a + b for a, b in zip(cost, step, strict=True)), head | here)
-        for cost, head in labels
-    ]
-
-
-def _merged(labels: list[Label], room: int, totals: list[float]) -> tuple[list[Label], float]:
-    """At most ``room`` labels, the one with the fewest bits of each cell of a grid; the error."""
-    room = max(room, 1)
-    if len(labels) <= room:
-        return labels, 0.0
-    columns = [[label[0][k] for label in labels] for k in range(1, len(totals) + 1)]
-    lows = [min(column) for column in columns]
-    spans = [max(column) - low for column, low in zip(columns, lows, strict=True)]
-    cells = 2 * room
-    while True:
-        widths = [span / cells or 1.0 for span in spans]
-        best: dict[tuple[int, ...], Label] = {}
-        for label in labels:  # in order of bits, so that the first of a cell has the fewest
-            cell = tuple(
-                int((value - low) / width)
-                for value, low, width in zip(label[0][1:], lows, widths, strict=True)
-            )
-            best.setdefault(cell, label)
-        if len(best) <= room or cells == 1:
-            pairs = zip(widths, spans, totals, strict=True)
-            return list(best.values()), max(w / t for w, span, t in pairs if span)
-        cells //= 2
+        return (unpaid, forced | newly), (bits, *self._no_work), 0
 
 
 def sweep_order(graph: OperatorGraph) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import networkx as nx
 from hypothesis import strategies as st
@@ -33,6 +34,42 @@ def operator_graphs(draw, max_operators: int = 8, max_inputs: int = 2, one_outpu
         loose = {n.name for n in nodes} - {p for n in nodes for p in n.parents}
         nodes.append(Operator("end", tuple(sorted(loose)), macs=1, elements=2))
     return OperatorGraph(nodes)
+
+
+def chain_of(count: int, seed: int = 0) -> OperatorGraph:
+    """Operators one after another, two to a layer, none with the MACs of nothing."""
+    draw = random.Random(seed)
+    nodes = [Operator("x", kind="input", elements=10_000)]
+    for i in range(count):
+        nodes.append(
+            Operator(
+                f"a{i}",
+                (nodes[-1].name,),
+                macs=draw.randint(1, 10**6),
+                elements=draw.randint(1, 10**4),
+                weights=((f"w{i}", draw.randint(1, 100)),),
+                layer=f"layer{i // 2}",
+            )
+        )
+    return OperatorGraph(nodes, name="chain")
+
+
+def ladder_of(count: int, rungs: str, seed: int = 0) -> OperatorGraph:
+    """Two rails of operators; with rungs from one to the other at each step, or both ways."""
+    draw = random.Random(seed)
+    nodes = [Operator("x", kind="input", elements=10_000)]
+    left = right = "x"
+    for i in range(count // 2):
+        sizes = [
+            {"macs": draw.randint(1, 10**6), "elements": draw.randint(1, 10**4)} for _ in range(2)
+        ]
+        above = (left, right) if rungs == "both" and i else (left,)
+        nodes.append(Operator(f"a{i}", above, **sizes[0]))
+        beside = () if rungs == "none" else (f"a{i}",)
+        nodes.append(Operator(f"b{i}", (right, *beside), **sizes[1]))
+        left, right = f"a{i}", f"b{i}"
+    nodes.append(Operator("end", (left, right), macs=1, elements=3))
+    return OperatorGraph(nodes, name="ladder")
 
 
 def all_heads(graph: OperatorGraph) -> set[int]:
