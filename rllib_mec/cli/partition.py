@@ -28,7 +28,8 @@ from rllib_mec.cli.command import (
 )
 from rllib_mec.dnn import CODECS, LatencyProfile, OperatorGraph, PartitionTable, partition_table
 from rllib_mec.dnn.inputs import HELP, Inputs, example_of, parse_inputs
-from rllib_mec.dnn.partition import METHODS, SERVER_MODELS
+from rllib_mec.dnn.partition import METHODS
+from rllib_mec.dnn.work import SERVER_MODELS
 from rllib_mec.errors import MecError
 from rllib_mec.experiments.messages import as_table
 
@@ -90,6 +91,7 @@ def partition(
         else server * device_slowdown,
         server_latency_ms=server,
         server_model=server_model,
+        bandwidth_mbps=bandwidth_mbps,
     )
     best = latency_ms = None
     if bandwidth_mbps is not None:  # the point of least latency for one device alone

@@ -12,6 +12,7 @@ from rllib_mec.dnn.pareto import ParetoFront, pareto_front
 from rllib_mec.dnn.partition import PartitionTable, partition_table
 from rllib_mec.dnn.points import PartitionPoint
 from rllib_mec.dnn.profiling import LatencyProfile, measure_latency
+from rllib_mec.dnn.route import Route, best_route
 
 if TYPE_CHECKING:
     from rllib_mec.dnn.artifacts import load_half, save_half
@@ -42,7 +43,9 @@ __all__ = [
     "ParetoFront",
     "PartitionPoint",
     "PartitionTable",
+    "Route",
     "Tail",
+    "best_route",
     "build_model",
     "codec",
     "fresh_state",

@@ -59,7 +59,7 @@ def pareto_front(
         The front.
 
     Raises:
-        MecError: The graph is too wide even for an approximate front.
+        TooWide: The graph is too wide even for an approximate front.
     """
     macs = [node.macs for node in graph.nodes]
     device = [macs]

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_mec.dnn.codecs import Codec
-from rllib_mec.dnn.codecs import codec as codec_by_name
-from rllib_mec.dnn.graph import Operator, OperatorGraph
+from rllib_mec.dnn.graph import OperatorGraph
 from rllib_mec.dnn.memory import heads_memory_bytes
 from rllib_mec.dnn.pareto import pareto_front
 from rllib_mec.dnn.points import (
@@ -23,15 +22,18 @@ from rllib_mec.dnn.points import (
     operator_points,
     vertical_points,
 )
-from rllib_mec.dnn.profiling import LatencyProfile, as_latencies
+from rllib_mec.dnn.profiling import LatencyProfile
+from rllib_mec.dnn.route import route_of
+from rllib_mec.dnn.sweep import TooWide
 from rllib_mec.dnn.walk import exact, walk
+from rllib_mec.dnn.work import Work, bits_sent, check_bandwidth, check_server_model, graph_of
 from rllib_mec.errors import MecError, unknown
 
 METHODS = ("pareto", "operator", "algorithm1", "vertical", "layer")
 """How the points of a table are chosen; see :func:`partition_table`."""
 
-SERVER_MODELS = ("constant", "share")
-"""Server latency of a cut: the whole DNN's (Eq. 2), or in proportion to the MACs left."""
+MIN_CUT = "min-cut"
+"""The method of a table with only the best cut for one link, the input and full local."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,7 @@ class PartitionTable:
 
     Attributes:
         dnn: The DNN's name.
-        method: One of :data:`METHODS`.
+        method: One of :data:`METHODS`, or ``"min-cut"``.
         server_model: One of :data:`SERVER_MODELS`.
         points: The points, for :func:`rllib_mec.dnn.split`.
         operators: Names of the operators whose output is sent: ``("input",)`` at index 0, ``()``
@@ -120,6 +122,7 @@ def partition_table(
     server_latency_ms: float | LatencyProfile = 1.0,
     server_model: str = "constant",
     other_servers_ms: Sequence[float | LatencyProfile] = (),
+    bandwidth_mbps: float | None = None,
 ) -> PartitionTable:
     """Tabulate a DNN's partition points.
 
@@ -139,6 +142,10 @@ def partition_table(
             left.
         other_servers_ms: ``server_latency_ms`` of other servers that a task may be sent to; a front
             then has the points of the front with each server.
+        bandwidth_mbps: Of the link, for one task alone. Where the exact front is too wide, the
+            best cut for this link, found by one minimum cut, is among the points; where there is
+            not even an approximate front, it stands alone between the input and full local, and
+            the table's ``method`` is ``"min-cut"``.
 
     Returns:
         The table.
@@ -149,61 +156,19 @@ def partition_table(
     """
     if method not in METHODS:
         raise unknown("partition method", method, METHODS)
-    if server_model not in SERVER_MODELS:
-        raise unknown("server model", server_model, SERVER_MODELS)
-    if not (isinstance(feature_bits, (int, float)) and 0 < feature_bits < math.inf):
-        raise MecError(f"feature_bits must be a positive number, got {feature_bits!r}")
-    if isinstance(codec, str):
-        codec = codec_by_name(codec)
-    if isinstance(dnn, str):
-        from rllib_mec.dnn.models import model_graph
-
-        dnn = model_graph(dnn)
+    check_server_model(server_model)
+    if bandwidth_mbps is not None:
+        check_bandwidth("bandwidth_mbps", bandwidth_mbps)
+    graph = graph_of(dnn)
     return _Tabulation(
-        graph=dnn,
-        bits=tuple(_bits(node, feature_bits, codec) for node in dnn.nodes),
-        device=_Work.of(dnn, device_latency_ms, "device_latency_ms"),
-        server=_Work.of(dnn, server_latency_ms, "server_latency_ms"),
+        graph=graph,
+        bits=bits_sent(graph, feature_bits, codec),
+        device=Work.of(graph, device_latency_ms, "device_latency_ms"),
+        server=Work.of(graph, server_latency_ms, "server_latency_ms"),
         server_model=server_model,
-        others=tuple(_Work.of(dnn, given, "other_servers_ms") for given in other_servers_ms),
+        others=tuple(Work.of(graph, given, "other_servers_ms") for given in other_servers_ms),
+        bandwidth_mbps=bandwidth_mbps,
     ).table(method)
-
-
-def _bits(node: Operator, feature_bits: float, codec: Codec | None) -> float:
-    """Bits of a node's output on the link."""
-    if codec is None:
-        return node.bits(feature_bits)
-    return sum(count * raw if raw else 8 * codec.num_bytes(count) for count, raw in node.parts)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Latency on one machine: in proportion to the MACs done, or as measured for each operator.
-
-    Attributes:
-        whole_ms: Latency of the whole DNN.
-        measured_ms: Latency of each node, inputs included; None: by MACs.
-        counts: Each node's work, in whole multiples of a unit.
-        unit: How many of them are one ms, or the whole DNN where ``measured_ms`` is None.
-    """
-
-    whole_ms: float
-    measured_ms: tuple[float, ...] | None
-    counts: Sequence[int]
-    unit: int
-
-    @classmethod
-    def of(cls, graph: OperatorGraph, given: float | LatencyProfile, label: str) -> _Work:
-        measured = as_latencies(given, graph, label)
-        if measured is None:
-            macs = [node.macs for node in graph.nodes]
-            return cls(float(given), None, macs, max(graph.total_macs, 1))  # type: ignore[arg-type]
-        of_nodes = (*(0.0 for _ in graph.inputs), *measured)
-        return cls(math.fsum(measured), of_nodes, *exact(of_nodes))
-
-    def share(self, count: int) -> float:
-        """The share of the whole latency that so much work takes."""
-        return count / self.unit / (1.0 if self.measured_ms is None else self.whole_ms or 1.0)
 
 
 @dataclass(frozen=True)
@@ -212,20 +177,21 @@ class _Tabulation:
 
     graph: OperatorGraph
     bits: tuple[float, ...]
-    device: _Work
-    server: _Work
+    device: Work
+    server: Work
     server_model: str
-    others: tuple[_Work, ...]
+    others: tuple[Work, ...]
+    bandwidth_mbps: float | None
 
     def table(self, method: str) -> PartitionTable:
         graph, full = self.graph, self.graph.full_set
-        points, epsilon = self._points(method)
+        points, epsilon, method = self._points(method)
         rows = self._rows([point.head for point in points])
         places = sorted(range(len(points)), key=lambda i: _rank(points[i], rows[i].macs))
         points, rows = tuple(points[i] for i in places), [rows[i] for i in places]
         is_local = [point.head == full for point in points]
 
-        def left_ms(number: int, server: _Work) -> NDArray[np.float64]:
+        def left_ms(number: int, server: Work) -> NDArray[np.float64]:
             """What is left for a server at each point."""
             left = [0.0 if local else 1.0 for local in is_local]
             if self.server_model == "share":
@@ -282,13 +248,27 @@ class _Tabulation:
             )
         return [found[at] for at in range(len(heads))]
 
-    def _points(self, method: str) -> tuple[tuple[PartitionPoint, ...], float]:
-        """The points of a method with whatever server, in no order."""
-        found = [self._points_with(server, method) for server in (self.server, *self.others)]
-        heads = {point.head: point for points, _ in found for point in points}
-        return tuple(heads.values()), max(epsilon for _, epsilon in found)
+    def _points(self, method: str) -> tuple[tuple[PartitionPoint, ...], float, str]:
+        """The points of a method with whatever server, in no order; their error, their method."""
+        heads = [self.graph.input_set, self.graph.full_set]
+        errors = [0.0]
+        for server in (self.server, *self.others):
+            try:
+                points, epsilon = self._points_with(server, method)
+            except TooWide:
+                if self.bandwidth_mbps is None:
+                    raise
+                points, epsilon, method = (), math.inf, MIN_CUT
+            heads += [point.head for point in points]
+            if self.bandwidth_mbps is not None and epsilon > 0:
+                machines, links = (self.device, server), (self.bandwidth_mbps,)
+                best = route_of(self.graph, machines, self.bits, links, self.server_model)
+                heads.append(best.points[0].head)
+            errors.append(epsilon if points else 0.0)
+        points = tuple(PartitionPoint(self.graph, head) for head in dict.fromkeys(heads))
+        return points, max(errors), method
 
-    def _points_with(self, server: _Work, method: str) -> tuple[tuple[PartitionPoint, ...], float]:
+    def _points_with(self, server: Work, method: str) -> tuple[tuple[PartitionPoint, ...], float]:
         """The points of a method with one of the servers, kept on the graph."""
         share = self.server_model == "share"
         key = (method,)

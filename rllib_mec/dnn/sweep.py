@@ -38,6 +38,10 @@ MIN_SLACK, MAX_SLACK = 2.0**-10, 1.0
 """Where near-dominance starts and ends when there are too many labels."""
 
 
+class TooWide(MecError):
+    """A graph has too many ways to be cut for its Pareto front."""
+
+
 @dataclass(frozen=True)
 class Criteria:
     """What a cut costs; every criterion is to be minimised.
@@ -128,7 +132,7 @@ def sweep(graph: OperatorGraph, criteria: Criteria, max_labels: int) -> tuple[li
         worse by at most ``epsilon`` of that criterion's total over the DNN.
 
     Raises:
-        MecError: There are too many states even so.
+        TooWide: There are too many states even so.
     """
     totals = [sum(weights) for weights in (*criteria.device, *criteria.server)]
     step = _Step(graph, criteria)
@@ -162,7 +166,7 @@ def sweep(graph: OperatorGraph, criteria: Criteria, max_labels: int) -> tuple[li
                 group.size = len(group.labels)
             states = {key: group for key, group in states.items() if group.size}
         if len(states) > max_labels // 8:
-            raise MecError(
+            raise TooWide(
                 f"{graph.name!r} is too wide for a Pareto front in {max_labels} labels: give"
                 " bandwidth_mbps, for which one minimum cut has the answer, or allow more labels,"
                 " use fewer criteria (server_model 'constant'), or method 'vertical' or 'layer'"

@@ -72,6 +72,17 @@ def ladder_of(count: int, rungs: str, seed: int = 0) -> OperatorGraph:
     return OperatorGraph(nodes, name="ladder")
 
 
+def sparse_graph(count: int, seed: int = 0) -> OperatorGraph:
+    """Operators that read one to three of all that came before: next to no structure."""
+    draw = random.Random(seed)
+    nodes = [Operator("x", kind="input", elements=1000)]
+    for i in range(count):
+        parents = dict.fromkeys(draw.choice(nodes).name for _ in range(draw.randint(1, 3)))
+        macs, elements = draw.randint(1, 10**6), draw.randint(1, 10**4)
+        nodes.append(Operator(f"o{i}", tuple(parents), macs=macs, elements=elements))
+    return OperatorGraph(nodes, name="sparse")
+
+
 def all_heads(graph: OperatorGraph) -> set[int]:
     """Every subset of the nodes that holds the inputs and each member's parents."""
     free = [i for i in range(len(graph.nodes)) if not graph.input_set >> i & 1]
