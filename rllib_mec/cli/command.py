@@ -22,6 +22,7 @@ from pydantic import AfterValidator, Json
 from rllib_mec.errors import MecError, one_line, unknown
 from rllib_mec.experiments import messages
 from rllib_mec.network.checks import Count, Natural, Positive, checked
+from rllib_mec.viz.plotting import check_installed, check_target
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
@@ -54,6 +55,12 @@ def _new_file(path: Path) -> str:
     return str(file)
 
 
+def _picture(path: Path) -> str:
+    """The path of a figure to be drawn, asked about before long work."""
+    check_installed()
+    return str(check_target(path))
+
+
 def _shape(text: str) -> tuple[int, ...]:
     sizes = tuple(int(size) if size.isdecimal() else 0 for size in text.split(","))
     if min(sizes) < 1:
@@ -64,6 +71,7 @@ def _shape(text: str) -> tuple[int, ...]:
 COUNT, NATURAL, POSITIVE = Value(Count, "N"), Value(Natural, "N"), Value(Positive, "X")
 JSON_OBJECT = Value(Json[dict[str, Any]], "JSON")
 NEW_FILE = Value(Annotated[Path, AfterValidator(_new_file)], "FILE")
+PICTURE = Value(Annotated[Path, AfterValidator(_picture)], "FILE")
 SHAPE = Value(Annotated[str, AfterValidator(_shape)], "C,H,W")
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from rllib_mec.cli.command import (
     NEW_FILE,
     OK,
+    PICTURE,
     POSITIVE,
     SHAPE,
     EachByItself,
@@ -55,7 +56,7 @@ _DEFAULT_SERVER_MS_PER_MAC = 8.603 / 4_089_184_256  # ResNet-50 in the paper (Ta
 @option("--profile", metavar="FILE", help="measured server profile, used for the latencies")
 @option("--measure", type=NEW_FILE, help="measure a profile on this machine and write it there")
 @option("--json", "as_json", is_flag=True, help="print JSON")
-@option("--plot", type=NEW_FILE, help="draw the operators with the cut, and the front")
+@option("--plot", type=PICTURE, help="draw the operators with the cut, and the front")
 def partition(
     dnn: str | None,
     model: str | None,

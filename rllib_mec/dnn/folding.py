@@ -280,6 +280,7 @@ def _build(
                 parents=tuple(parents),
                 macs=group.macs,
                 weights=weights.of(group.nodes, set(group_of)),
+                peak_bytes=max(_bytes(found.values[n]) for n in group.nodes),
                 layer=layers.of(group.anchor),
             )
         )
@@ -301,6 +302,10 @@ def _operator(name: str, results: list[fx.Node], found: Probe, kind: str) -> Ope
         raw_bits=raw[0] if len(set(raw)) == 1 else raw,
         float_bits=max(floats, default=32),
     )
+
+
+def _bytes(value: Any) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors_in(value))
 
 
 class _Weights:

@@ -40,6 +40,8 @@ class Operator:
         shapes: The shapes of the tensors in its output, if known; nearly always one.
         weights: Names and bytes of the parameters and buffers that it reads; operators that share
             one have the same name for it.
+        peak_bytes: Of the largest tensor that it makes on the way to its output, such as a
+            convolution's before the pooling that is folded in; 0: its output.
         layer: The layer (block) it belongs to, for the ``layer`` granularity; None: itself.
         children: Names of the operators that read its output; filled in by the graph.
         latency_ms: Measured latency in ms, if a profile was applied.
@@ -54,6 +56,7 @@ class Operator:
     float_bits: int = 32
     shapes: tuple[tuple[int, ...], ...] = ()
     weights: tuple[tuple[str, int], ...] = ()
+    peak_bytes: int = 0
     layer: str | None = None
     children: tuple[str, ...] = ()
     latency_ms: float | None = None

@@ -20,7 +20,7 @@ def head_memory_bytes(graph: OperatorGraph, head: int) -> int:
     the DNN's inputs, what an operator gives while what it reads is still there, what later
     operators of the head read, and all that is sent at its end. Floating-point elements take what
     the DNN computes with, whatever they are sent in. What is folded into an operator works in
-    place. Not counted are the runtime and its workspaces.
+    place, on the largest tensor that it makes. Not counted are the runtime and its workspaces.
 
     Args:
         graph: The DNN.
@@ -38,6 +38,7 @@ def heads_memory_bytes(graph: OperatorGraph, heads: Sequence[int]) -> list[int]:
         heads: Of each point.
     """
     size = [_bytes(node) for node in graph.nodes]
+    more = [max(0, node.peak_bytes - own) for node, own in zip(graph.nodes, size, strict=True)]
     weights = [dict(node.weights) for node in graph.nodes]
     holders: Counter[str] = Counter()
     held = 0  # bytes of the weights
@@ -52,11 +53,13 @@ def heads_memory_bytes(graph: OperatorGraph, heads: Sequence[int]) -> list[int]:
     for stop in walk(graph, heads):
         for node in stop.left:
             inside.discard(node)
+            alive[node] -= more[node]
             for name, count in weights[node].items():
                 holders[name] -= 1
                 held -= 0 if holders[name] else count
         for node in stop.joined:
             inside.add(node)
+            alive[node] += more[node]
             for name, count in weights[node].items():
                 held += 0 if holders[name] else count
                 holders[name] += 1

@@ -78,7 +78,7 @@ class LatencyProfile:
             graph: Of the DNN that was profiled.
 
         Raises:
-            MecError: The profile is of another graph.
+            MecError: The profile is of another graph, or of inputs of other shapes.
         """
         latency = dict(zip(self.operators, self.latency_ms, strict=True))
         names = [operator.name for operator in graph.operators]
@@ -88,6 +88,13 @@ class LatencyProfile:
             raise MecError(
                 f"the profile of {self.dnn!r} does not fit {graph.name!r} with"
                 f" {len(names)} operators: {why}; profile this DNN"
+            )
+        shapes = tuple(node.shapes[0] for node in graph.inputs if node.shapes)
+        if self.input_shapes and shapes and self.input_shapes != shapes:
+            raise MecError(
+                f"the profile of {self.dnn!r} was measured on inputs of shapes"
+                f" {_shapes(self.input_shapes)}, but {graph.name!r} takes {_shapes(shapes)}:"
+                " profile it on these"
             )
         return [latency[name] for name in names]
 
@@ -177,6 +184,10 @@ def measure_latency(
         input_shapes=shapes,
         machine={"processor": _processor(), **machine, "date": time.strftime("%Y-%m-%d")},
     )
+
+
+def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
+    return ", ".join("x".join(map(str, shape)) for shape in shapes)
 
 
 def _median_interval(samples: list[float]) -> tuple[float, float, float]:

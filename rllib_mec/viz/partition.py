@@ -13,6 +13,7 @@ from rllib_mec.dnn.layout import Layout, lay_out
 from rllib_mec.dnn.partition import PartitionTable
 from rllib_mec.dnn.points import operator_points
 from rllib_mec.errors import MecError
+from rllib_mec.viz.plotting import check_installed, check_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,29 +31,26 @@ def draw(table: PartitionTable, index: int, path: str | Path) -> None:
     Args:
         table: The partition table.
         index: The point whose cut to draw.
-        path: A file name whose suffix matplotlib knows, e.g. ``.png`` or ``.svg``.
+        path: Ends with one of :data:`.plotting.SUFFIXES`.
 
     Raises:
         MecError: The index is out of range, the suffix is unknown, or matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MecError("matplotlib is not installed: pip install 'rllib_mec[plot]'") from None
+    path = check_target(path)
+    check_installed()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     point = table.point(index)
     layout = lay_out(point.graph)
     height = -(layout.row_middle[-1] + min(layout.y)) + 1.5
     graph_inches = min(14.0, max(2.2, 0.38 * height))
     figure = Figure(figsize=(12, graph_inches + 4.4), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, height_ratios=[graph_inches, 3.8])
     _draw_graph(above, point.graph, point.head, layout)
     above.set_title(_headline(table, index), loc="left", fontsize=12, fontweight="bold")
     _draw_front(below, table, index)
-    known = canvas.get_supported_filetypes()
-    if Path(path).suffix.lstrip(".").lower() not in known:
-        raise MecError(f"cannot draw into {str(path)!r}: its suffix must be one of {sorted(known)}")
     figure.savefig(path, dpi=130)
 
 

@@ -27,6 +27,9 @@ class Tokens(nn.Module):
 def tokens():
     return Tokens()
 
+def taller():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 84, 2))
+
 def broken():
     return 3
 
@@ -75,6 +78,12 @@ def test_a_dnn_of_ones_own_measured_plotted_and_used_as_a_profile(own_module, ca
     assert main([*command.split(), "--profile", "p.json", "--json", "--device-slowdown", "2"]) == 0
     points = json.loads(capsys.readouterr().out)["points"]
     assert points[-1]["local_latency_ms"] == pytest.approx(2 * total)
+    other = "partition --model my_dnns:taller --input 3,16,8 --profile p.json"
+    assert main(other.split()) == 2
+    assert (
+        "on inputs of shapes 1x3x8x8, but 'my_dnns:taller' takes 1x3x16x8"
+        in capsys.readouterr().err
+    )
 
 
 def test_arguments_of_any_kind_are_given_by_name(own_module, capsys):
@@ -124,6 +133,11 @@ def test_arguments_of_any_kind_are_given_by_name(own_module, capsys):
         ("partition resnet50 --profile none.json", "cannot read the profile 'none.json'"),
         ("partition resnet50 --profile a --server-latency-ms 3", "not both"),
         ("partition resnet50 --plot no/such/cut.png", "--plot: there is no folder 'no/such'"),
+        (
+            "partition resnet50 --plot cut.xyz",
+            "--plot: the name 'cut.xyz' must end with one of .png",
+        ),
+        ("partition resnet50 --plot cut", "--plot: the name 'cut' must end with one of .png"),
         ("partition --model my_dnns", "--model must be PKG.MODULE:FACTORY"),
         (
             "partition --model my_dnns:mak",

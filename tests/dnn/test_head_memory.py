@@ -58,6 +58,14 @@ def test_a_tensor_is_held_until_its_last_reader_has_run():
     assert [head_memory_bytes(graph, head) for head in heads] == expected
 
 
+def test_the_largest_tensor_that_an_operator_makes_counts_though_it_is_pooled_at_once():
+    module = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(8), nn.Flatten())
+    graph = trace(module.eval(), torch.rand(1, 1, 16, 16))
+    (conv,) = graph.operators
+    assert conv.elements == 4 * 2 * 2 and conv.peak_bytes == 4 * 4 * 16 * 16
+    assert head_memory_bytes(graph, graph.full_set) == 4 * (4 * 9 + 4) + 4 * (1 + 4) * 16 * 16
+
+
 def test_the_whole_of_resnet50_takes_its_weights_and_a_few_feature_maps():
     table = partition_table("resnet50", "vertical")
     model = build_model("resnet50", device="meta")

@@ -93,7 +93,12 @@ def test_memory_is_that_of_running_the_head_operator_by_operator(graph, data):
     own = iter(shared)
     weighted = OperatorGraph(
         [
-            dataclasses.replace(o, children=(), weights=((next(own), 7),) if o.parents else ())
+            dataclasses.replace(
+                o,
+                children=(),
+                weights=((next(own), 7),) if o.parents else (),
+                peak_bytes=9 * o.macs,
+            )
             for o in graph.nodes
         ],
         graph.outputs,
@@ -111,7 +116,8 @@ def memory_by_hand(graph, head):
     for i in inside:
         if graph.nodes[i].kind == "input":
             continue
-        most = max(most, size_of(graph, alive | {i}))
+        making = max(graph.nodes[i].peak_bytes, size_of(graph, {i}))
+        most = max(most, size_of(graph, alive) + making)
         later = {p for j in inside if j > i for p in graph.parent_ids[j]}
         never_read = {j for j in alive if not graph.nodes[j].children}
         alive = {j for j in alive | {i} if j in later or j in kept or j in never_read}

@@ -28,6 +28,6 @@ def test_bad_input_is_one_clear_line(tmp_path):
     table = partition_table("resnet18")
     with pytest.raises(MecError, match="point 50 is out of range"):
         draw(table, 50, tmp_path / "cut.png")
-    with pytest.raises(MecError, match="suffix must be one of"):
+    with pytest.raises(MecError, match="must end with one of"):
         draw(table, 1, tmp_path / "cut.xyz")
     assert not list(tmp_path.iterdir())
