@@ -6,6 +6,8 @@ rllib-mec partition --model my_package.my_module:make_dnn --input 3,64,64 --meth
 rllib-mec partition --model my_package.my_module:make_llm --input input_ids=int64[1,16]
 rllib-mec partition resnet50 --measure resnet50.json        # time it on this machine
 rllib-mec partition resnet50 --profile resnet50.json --device-slowdown 5 --bandwidth-mbps 20
+rllib-mec partition resnet50 --device-memory-mb 50          # only cuts that the device can hold
+rllib-mec partition resnet50 --bandwidth-mbps 50 --cloud-latency-ms 2 --cloud-bandwidth-mbps 200
 """
 
 from __future__ import annotations
@@ -27,12 +29,22 @@ from rllib_mec.cli.command import (
     command,
     option,
 )
-from rllib_mec.dnn import CODECS, LatencyProfile, OperatorGraph, PartitionTable, partition_table
+from rllib_mec.dnn import (
+    CODECS,
+    LatencyProfile,
+    OperatorGraph,
+    PartitionTable,
+    Route,
+    best_route,
+    partition_table,
+)
 from rllib_mec.dnn.inputs import HELP, Inputs, example_of, parse_inputs
 from rllib_mec.dnn.partition import METHODS
 from rllib_mec.dnn.work import SERVER_MODELS
 from rllib_mec.errors import MecError
 from rllib_mec.experiments.messages import as_table
+
+MACHINES = ("device", "server", "cloud")
 
 _DEFAULT_SERVER_MS_PER_MAC = 8.603 / 4_089_184_256  # ResNet-50 in the paper (Table IV)
 
@@ -53,6 +65,9 @@ _DEFAULT_SERVER_MS_PER_MAC = 8.603 / 4_089_184_256  # ResNet-50 in the paper (Ta
 )  # fmt: skip
 @option("--device-slowdown", type=POSITIVE, default=5.0, help="device over server latency")
 @option("--bandwidth-mbps", type=POSITIVE, help="the link, to find the best point for")
+@option("--device-memory-mb", type=POSITIVE, help="what the device can hold of the DNN")
+@option("--cloud-latency-ms", type=POSITIVE, help="the whole DNN in a cloud behind the server")
+@option("--cloud-bandwidth-mbps", type=POSITIVE, help="the link from the server to the cloud")
 @option("--profile", metavar="FILE", help="measured server profile, used for the latencies")
 @option("--measure", type=NEW_FILE, help="measure a profile on this machine and write it there")
 @option("--json", "as_json", is_flag=True, help="print JSON")
@@ -67,6 +82,9 @@ def partition(
     server_latency_ms: float | None,
     device_slowdown: float,
     bandwidth_mbps: float | None,
+    device_memory_mb: float | None,
+    cloud_latency_ms: float | None,
+    cloud_bandwidth_mbps: float | None,
     profile: str | None,
     measure: str | None,
     as_json: bool,
@@ -75,6 +93,7 @@ def partition(
     """Print the table, and what else was asked for."""
     if profile and server_latency_ms:
         raise MecError("give --profile or --server-latency-ms, not both")
+    links = _links(bandwidth_mbps, cloud_latency_ms, cloud_bandwidth_mbps, device_memory_mb)
     graph = _graph(dnn, model, given, timed=measure is not None)
     server: float | LatencyProfile = server_latency_ms or (
         _DEFAULT_SERVER_MS_PER_MAC * max(graph.total_macs, 1)
@@ -83,17 +102,22 @@ def partition(
         server = _measure(graph, measure)
     elif profile:
         server = LatencyProfile.load(profile)
+    by_profile = isinstance(server, LatencyProfile)
+    device = server.scaled(device_slowdown) if by_profile else server * device_slowdown
     table = partition_table(
         graph,
         method,
         codec=codec,
-        device_latency_ms=server.scaled(device_slowdown)
-        if isinstance(server, LatencyProfile)
-        else server * device_slowdown,
+        device_latency_ms=device,
         server_latency_ms=server,
         server_model=server_model,
         bandwidth_mbps=bandwidth_mbps,
+        device_memory_mb=device_memory_mb,
     )
+    route = None
+    if cloud_latency_ms is not None:
+        machines = [device, server, cloud_latency_ms]
+        route = best_route(graph, machines, links, codec=codec, server_model=server_model)
     best = latency_ms = None
     if bandwidth_mbps is not None:  # the point of least latency for one device alone
         link_ms = table.bits / (bandwidth_mbps * 1e3)
@@ -107,18 +131,22 @@ def partition(
             "server_model": table.server_model,
             "epsilon": table.epsilon,
             "bandwidth_mbps": bandwidth_mbps,
+            "device_memory_mb": device_memory_mb,
             "best": best,
             "points": _points(table, latency_ms),
+            **({"three_way": _parts(route)} if route else {}),
         }
         print(json.dumps(found, indent=1))
     else:
         print(_as_text(table, codec, latency_ms, best))
     if best is not None and latency_ms is not None and not as_json:
+        local = f"full local {latency_ms[-1]:.2f} ms, " if table.points[-1].is_full_local else ""
         print(
             f"\nbest at {bandwidth_mbps:g} Mbit/s, one device: point {best},"
-            f" {latency_ms[best]:.2f} ms (full local {latency_ms[-1]:.2f} ms,"
-            f" send the input {latency_ms[0]:.2f} ms)"
+            f" {latency_ms[best]:.2f} ms ({local}send the input {latency_ms[0]:.2f} ms)"
         )
+    if route and not as_json:
+        print(_route_as_text(route))
     if plot:
         from rllib_mec.viz.partition import draw
 
@@ -127,6 +155,29 @@ def partition(
         draw(table, middle if best is None else best, plot)
         print(f"wrote {plot}", file=sys.stderr)
     return OK
+
+
+def _links(
+    bandwidth: float | None,
+    cloud_latency: float | None,
+    cloud_bandwidth: float | None,
+    memory: float | None,
+) -> list[float]:
+    """The links that were given.
+
+    Raises:
+        MecError: A cloud lacks its latency or one of the links to it, or is to be combined with
+            what only a single cut obeys.
+    """
+    cloud = {"--cloud-latency-ms": cloud_latency, "--cloud-bandwidth-mbps": cloud_bandwidth}
+    given = [flag for flag, value in cloud.items() if value is not None]
+    if given:
+        for flag, value in {"--bandwidth-mbps": bandwidth, **cloud}.items():
+            if value is None:
+                raise MecError(f"{given[0]} needs {flag} too: a cloud is reached over two links")
+        if memory is not None:
+            raise MecError(f"--device-memory-mb is not allowed with {given[0]}")
+    return [rate for rate in (bandwidth, cloud_bandwidth) if rate is not None]
 
 
 def _graph(
@@ -179,6 +230,39 @@ def _points(table: PartitionTable, latency_ms: np.ndarray | None) -> list[dict[s
         }
         for i in range(len(table))
     ]
+
+
+def _parts(route: Route) -> dict[str, Any]:
+    """A three-way cut for JSON."""
+    machines = zip(MACHINES, route.operators, route.work_ms, strict=True)
+    links = zip(route.points, route.bits, route.link_ms, strict=True)
+    return {
+        "latency_ms": route.latency_ms,
+        "machines": [
+            {"name": name, "operators": list(operators), "latency_ms": ms}
+            for name, operators, ms in machines
+        ],
+        "links": [
+            {"operators": list(point.operators), "bytes": bits / 8, "latency_ms": ms}
+            for point, bits, ms in links
+        ],
+    }
+
+
+def _route_as_text(route: Route) -> str:
+    header, cuts = ["", "operators", "ms", "KB sent on", "ms on the link"], "operators at the cut"
+    rows = []
+    for i, (name, operators) in enumerate(zip(MACHINES, route.operators, strict=True)):
+        row = [name, str(len(operators)), f"{route.work_ms[i]:.2f}"]
+        if i < len(route.points) and route.points[i].operators:
+            row += [f"{route.bits[i] / 8e3:.1f}", f"{route.link_ms[i]:.2f}"]
+            rows.append([*row, ", ".join(route.points[i].operators)])
+        else:
+            rows.append([*row, "", "", ""])
+    return (
+        f"\nbest of all three-way cuts, one device: {route.latency_ms:.2f} ms\n\n"
+        f"{as_table([*header, cuts], rows, left=['', cuts])}"
+    )
 
 
 def _as_text(

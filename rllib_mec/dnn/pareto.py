@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rllib_mec.dnn.graph import OperatorGraph
+from rllib_mec.dnn.labels import Label, non_dominated
 from rllib_mec.dnn.points import PartitionPoint
 from rllib_mec.dnn.sweep import Criteria, sweep
+from rllib_mec.dnn.walk import walk
 
 MAX_LABELS = 8_000
 """Labels held at one time (some 5 MB on a thousand operators) before approximating."""
@@ -39,6 +41,7 @@ def pareto_front(
     device_ms: Sequence[float] | None = None,
     server_ms: Sequence[float] | None = None,
     max_labels: int = MAX_LABELS,
+    among: Sequence[int] | None = None,
 ) -> ParetoFront:
     """Find the front by one topological sweep (:mod:`rllib_mec.dnn.sweep`), not by enumeration.
 
@@ -54,6 +57,7 @@ def pareto_front(
         device_ms: Measured latency of each node on the device; None: in proportion to its MACs.
         server_ms: The same on the server.
         max_labels: Labels held at one time; beyond it the front becomes approximate.
+        among: Heads to choose from, the input among them; default: all.
 
     Returns:
         The front.
@@ -70,12 +74,29 @@ def pareto_front(
         server.append(macs if server_ms is None else _integers(server_ms, _PICOSECONDS_PER_MS))
     whole = all(float(b).is_integer() for b in bits)
     criteria = Criteria(_integers(bits, 1 if whole else _SUB_BIT), tuple(device), tuple(server))
-    labels, epsilon = sweep(graph, criteria, max_labels)
+    if among is not None:
+        labels, epsilon = non_dominated(_costs(graph, criteria, among)), 0.0
+    else:
+        labels, epsilon = sweep(graph, criteria, max_labels)
     # An input without MACs and full local stay in, even where a free operator dominates the input.
-    heads = dict.fromkeys(
-        [graph.input_set, *(head for _, head in reversed(labels)), graph.full_set]
-    )
+    heads = dict.fromkeys([graph.input_set, *(head for _, head in reversed(labels))])
+    if among is None or graph.full_set in among:
+        heads[graph.full_set] = None
     return ParetoFront(tuple(PartitionPoint(graph, head) for head in heads), epsilon)
+
+
+def _costs(graph: OperatorGraph, criteria: Criteria, heads: Sequence[int]) -> list[Label]:
+    """What each head costs."""
+    columns = (*criteria.device, *criteria.server)
+    sums = [0] * len(criteria.device) + [sum(weights) for weights in criteria.server]
+    signs = [1] * len(criteria.device) + [-1] * len(criteria.server)
+    labels: list[Label] = []
+    for at, joined, left, crossing in walk(graph, heads):
+        for k, column in enumerate(columns):
+            more = sum(column[i] for i in joined) - sum(column[i] for i in left)
+            sums[k] += signs[k] * more
+        labels.append(((sum(criteria.bits[i] for i in crossing), *sums), heads[at]))
+    return labels
 
 
 def _integers(values: Sequence[float], scale: int) -> list[int]:

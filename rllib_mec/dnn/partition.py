@@ -1,11 +1,10 @@
-"""The partition table: what each partition point sends, computes, and leaves for the server."""
+"""Which partition points a table has, by what method, and their numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 from rllib_mec.dnn.codecs import Codec
 from rllib_mec.dnn.graph import OperatorGraph
 from rllib_mec.dnn.memory import heads_memory_bytes
-from rllib_mec.dnn.pareto import pareto_front
+from rllib_mec.dnn.pareto import ParetoFront, pareto_front
 from rllib_mec.dnn.points import (
     PartitionPoint,
+    TooMany,
     algorithm_1,
     layer_points,
     operator_points,
@@ -25,91 +25,13 @@ from rllib_mec.dnn.points import (
 from rllib_mec.dnn.profiling import LatencyProfile
 from rllib_mec.dnn.route import route_of
 from rllib_mec.dnn.sweep import TooWide
+from rllib_mec.dnn.table import MIN_CUT, PartitionTable, frozen
 from rllib_mec.dnn.walk import exact, walk
 from rllib_mec.dnn.work import Work, bits_sent, check_bandwidth, check_server_model, graph_of
 from rllib_mec.errors import MecError, unknown
 
 METHODS = ("pareto", "operator", "algorithm1", "vertical", "layer")
 """How the points of a table are chosen; see :func:`partition_table`."""
-
-MIN_CUT = "min-cut"
-"""The method of a table with only the best cut for one link, the input and full local."""
-
-
-@dataclass(frozen=True, eq=False)
-class PartitionTable:
-    """All partition points ``s = 1..S`` of a DNN in one dimension, index 0 being ``s = 1``.
-
-    Points stand in the order of the MACs done on the device (ties: fewer operators first), so index
-    0 sends the input and the last one is full local. Arrays are read-only, of shape ``(S,)``.
-
-    Attributes:
-        dnn: The DNN's name.
-        method: One of :data:`METHODS`, or ``"min-cut"``.
-        server_model: One of :data:`SERVER_MODELS`.
-        points: The points, for :func:`rllib_mec.dnn.split`.
-        operators: Names of the operators whose output is sent: ``("input",)`` at index 0, ``()``
-            for full local.
-        elements: int64, elements sent; 0 for full local.
-        bits: float64, bits sent (``I`` of Eq. 2).
-        local_mmacs: float64, million MACs done on the device (``M`` of Eq. 3).
-        local_latency_ms: float64, latency on the device.
-        server_latency_ms: float64, latency on an otherwise idle server; 0 for full local.
-        server_share: float64, share of the MACs left for the server.
-        other_servers_ms: float64, ``server_latency_ms`` of each of the other servers, ``(P, S)``.
-        epsilon: 0 if the points are exactly what ``method`` says; else the error of an approximate
-            Pareto front (see :func:`rllib_mec.dnn.pareto.pareto_front`).
-    """
-
-    dnn: str
-    method: str
-    server_model: str
-    points: tuple[PartitionPoint, ...]
-    operators: tuple[tuple[str, ...], ...]
-    elements: NDArray[np.int64]
-    bits: NDArray[np.float64]
-    local_mmacs: NDArray[np.float64]
-    local_latency_ms: NDArray[np.float64]
-    server_latency_ms: NDArray[np.float64]
-    server_share: NDArray[np.float64]
-    other_servers_ms: NDArray[np.float64]
-    epsilon: float = 0.0
-
-    @cached_property
-    def head_memory_bytes(self) -> NDArray[np.int64]:
-        """int64, what the device must hold, as :func:`.memory.head_memory_bytes` counts it."""
-        found = heads_memory_bytes(self.points[0].graph, [point.head for point in self.points])
-        return _frozen(np.array(found, dtype=np.int64))
-
-    @property
-    def num_points(self) -> int:
-        """``S``, the number of partition points."""
-        return len(self.points)
-
-    @property
-    def full_local(self) -> int:
-        """Index of the point at which everything runs on the device, ``s = S``."""
-        return self.num_points - 1
-
-    def __len__(self) -> int:
-        """``S``, the number of partition points."""
-        return len(self.points)
-
-    def point(self, index: int) -> PartitionPoint:
-        """The point at an index.
-
-        Args:
-            index: 0 sends the input, S - 1 is full local.
-
-        Raises:
-            MecError: There is no such index.
-        """
-        if not 0 <= index < len(self.points):
-            raise MecError(
-                f"partition point {index} is out of range: {self.dnn!r} has points 0 to"
-                f" {len(self.points) - 1} (method {self.method!r})"
-            )
-        return self.points[index]
 
 
 def partition_table(
@@ -123,6 +45,7 @@ def partition_table(
     server_model: str = "constant",
     other_servers_ms: Sequence[float | LatencyProfile] = (),
     bandwidth_mbps: float | None = None,
+    device_memory_mb: float | None = None,
 ) -> PartitionTable:
     """Tabulate a DNN's partition points.
 
@@ -146,13 +69,16 @@ def partition_table(
             best cut for this link, found by one minimum cut, is among the points; where there is
             not even an approximate front, it stands alone between the input and full local, and
             the table's ``method`` is ``"min-cut"``.
+        device_memory_mb: What the device has for its DNN, as :func:`.memory.head_memory_bytes`
+            counts: only points that fit are in the table, and a front is the one among all cuts
+            that do, of a DNN whose cuts can be listed. It may lack full local.
 
     Returns:
         The table.
 
     Raises:
-        MecError: An unknown name, a number that is not positive, a profile of another DNN, or more
-            points than can be listed.
+        MecError: An unknown name, a number that is not positive, a profile of another DNN, more
+            points than can be listed, or a memory that does not even hold the input.
     """
     if method not in METHODS:
         raise unknown("partition method", method, METHODS)
@@ -168,6 +94,7 @@ def partition_table(
         server_model=server_model,
         others=tuple(Work.of(graph, given, "other_servers_ms") for given in other_servers_ms),
         bandwidth_mbps=bandwidth_mbps,
+        memory_bytes=_memory_bytes(graph, device_memory_mb),
     ).table(method)
 
 
@@ -182,6 +109,7 @@ class _Tabulation:
     server_model: str
     others: tuple[Work, ...]
     bandwidth_mbps: float | None
+    memory_bytes: float
 
     def table(self, method: str) -> PartitionTable:
         graph, full = self.graph, self.graph.full_set
@@ -218,13 +146,13 @@ class _Tabulation:
             server_model=self.server_model,
             points=points,
             operators=tuple(tuple(graph.nodes[i].name for i in row.crossing) for row in rows),
-            elements=_frozen(np.array([row.elements for row in rows], dtype=np.int64)),
-            bits=_frozen(np.array([row.bits for row in rows], dtype=np.float64)),
-            local_mmacs=_frozen(np.array([row.macs for row in rows], dtype=np.float64) / 1e6),
-            local_latency_ms=_frozen(np.array(done) * self.device.whole_ms),
-            server_latency_ms=_frozen(left_ms(0, self.server)),
-            server_share=_frozen(np.array(shares)),
-            other_servers_ms=_frozen(np.array(others).reshape(-1, len(points))),
+            elements=frozen(np.array([row.elements for row in rows], dtype=np.int64)),
+            bits=frozen(np.array([row.bits for row in rows], dtype=np.float64)),
+            local_mmacs=frozen(np.array([row.macs for row in rows], dtype=np.float64) / 1e6),
+            local_latency_ms=frozen(np.array(done) * self.device.whole_ms),
+            server_latency_ms=frozen(left_ms(0, self.server)),
+            server_share=frozen(np.array(shares)),
+            other_servers_ms=frozen(np.array(others).reshape(-1, len(points))),
             epsilon=epsilon,
         )
 
@@ -250,6 +178,8 @@ class _Tabulation:
 
     def _points(self, method: str) -> tuple[tuple[PartitionPoint, ...], float, str]:
         """The points of a method with whatever server, in no order; their error, their method."""
+        if self.memory_bytes < math.inf:
+            return self._points_that_fit(method), 0.0, method
         heads = [self.graph.input_set, self.graph.full_set]
         errors = [0.0]
         for server in (self.server, *self.others):
@@ -268,6 +198,36 @@ class _Tabulation:
         points = tuple(PartitionPoint(self.graph, head) for head in dict.fromkeys(heads))
         return points, max(errors), method
 
+    def _points_that_fit(self, method: str) -> tuple[PartitionPoint, ...]:
+        """The points of a method that the device's memory holds."""
+        listed = "operator" if method == "pareto" else method
+        try:
+            heads = [point.head for point in self._points_with(self.server, listed)[0]]
+        except TooMany as error:
+            if method != "pareto":
+                raise
+            raise MecError(
+                f"{self.graph.name!r} has too many cuts to find the front of those that fit"
+                " device_memory_mb: use method 'vertical' or 'layer'"
+            ) from error
+        needed = heads_memory_bytes(self.graph, heads)
+        fit = [h for h, size in zip(heads, needed, strict=True) if size <= self.memory_bytes]
+        if method == "pareto":
+            servers = (self.server, *self.others)
+            fit = [point.head for server in servers for point in self._front(server, fit).points]
+        return tuple(PartitionPoint(self.graph, head) for head in dict.fromkeys(fit))
+
+    def _front(self, server: Work, among: Sequence[int] | None = None) -> ParetoFront:
+        """The front with one of the servers."""
+        return pareto_front(
+            self.graph,
+            self.bits,
+            server_model=self.server_model,
+            device_ms=self.device.measured_ms,
+            server_ms=server.measured_ms,
+            among=among,
+        )
+
     def _points_with(self, server: Work, method: str) -> tuple[tuple[PartitionPoint, ...], float]:
         """The points of a method with one of the servers, kept on the graph."""
         share = self.server_model == "share"
@@ -277,13 +237,7 @@ class _Tabulation:
         if key not in self.graph.cache:
             epsilon = 0.0
             if method == "pareto":
-                front = pareto_front(
-                    self.graph,
-                    self.bits,
-                    server_model=self.server_model,
-                    device_ms=self.device.measured_ms,
-                    server_ms=server.measured_ms,
-                )
+                front = self._front(server)
                 points, epsilon = front.points, front.epsilon
             else:
                 points = _ENUMERATED[method](self.graph)
@@ -297,6 +251,22 @@ _ENUMERATED: dict[str, Callable[[OperatorGraph], Sequence[PartitionPoint]]] = {
     "vertical": vertical_points,
     "layer": layer_points,
 }
+
+
+def _memory_bytes(graph: OperatorGraph, given: float | None) -> float:
+    """Bytes of a device's memory; infinitely many where none is given."""
+    if given is None:
+        return math.inf
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not (is_number and 0 < given < math.inf):
+        raise MecError(f"device_memory_mb must be a positive number, got {given!r}")
+    (least,) = heads_memory_bytes(graph, [graph.input_set])
+    if 1e6 * given < least:
+        raise MecError(
+            f"device_memory_mb must be at least {math.ceil(least / 1e3) / 1e3:.10g} to hold the"
+            f" input of {graph.name!r}, but is {given:g}"
+        )
+    return 1e6 * given
 
 
 class _Row(NamedTuple):
@@ -317,8 +287,3 @@ def _rank(point: PartitionPoint, macs: int) -> tuple[bool, int, int, bytes]:
 
 _BACKWARDS = bytes(int(f"{~byte & 255:08b}"[::-1], 2) for byte in range(256))
 """Puts the set first whose smallest member that the other lacks is smaller."""
-
-
-def _frozen(array: NDArray) -> NDArray:
-    array.setflags(write=False)
-    return array

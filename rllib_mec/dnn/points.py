@@ -19,6 +19,10 @@ MAX_POINTS = 200_000
 """Enumeration stops here: beyond it only the Pareto front is of use."""
 
 
+class TooMany(MecError):
+    """A graph has more cuts than can be listed."""
+
+
 @dataclass(frozen=True)
 class PartitionPoint:
     """One cut of a graph.
@@ -93,7 +97,7 @@ def operator_points(graph: OperatorGraph, limit: int = MAX_POINTS) -> list[Parti
         The points in no particular order, each once.
 
     Raises:
-        MecError: There are more than ``limit``.
+        TooMany: There are more than ``limit``.
     """
     members = [1 << i for i in range(len(graph.nodes))]
     heads = _heads(graph.input_set, members, graph.parent_ids, graph.child_ids)
@@ -146,7 +150,7 @@ def algorithm_1(graph: OperatorGraph, limit: int = MAX_POINTS) -> list[Partition
         The points in no particular order, each once, with the input as the first.
 
     Raises:
-        MecError: There are more than ``limit``.
+        TooMany: There are more than ``limit``.
     """
     related = [graph.ancestors[i] | graph.descendants[i] | 1 << i for i in range(len(graph.nodes))]
 
@@ -195,7 +199,7 @@ def layer_points(graph: OperatorGraph, limit: int = MAX_POINTS) -> list[Partitio
         limit: Most points to return.
 
     Raises:
-        MecError: There are more than ``limit``.
+        TooMany: There are more than ``limit``.
     """
     import networkx as nx  # not at the top: env workers need no layers and start faster
 
@@ -218,7 +222,7 @@ def layer_points(graph: OperatorGraph, limit: int = MAX_POINTS) -> list[Partitio
 def _limited(heads: Iterator[int], limit: int, graph: OperatorGraph) -> Iterator[int]:
     for count, head in enumerate(heads):
         if count >= limit:
-            raise MecError(
+            raise TooMany(
                 f"{graph.name!r} has more than {limit} partition points: use method 'pareto'"
             )
         yield head

@@ -4,7 +4,7 @@ import pytest
 
 from rllib_mec import register_dnn
 from rllib_mec.cli.mec import main
-from rllib_mec.dnn import partition_table
+from rllib_mec.dnn import best_route, model_graph, partition_table
 
 MODULE = """
 from torch import nn
@@ -29,6 +29,11 @@ def tokens():
 
 def taller():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 84, 2))
+
+def deep():
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.Conv2d(8, 1, 1), nn.Flatten(), nn.Linear(36, 8), nn.Linear(8, 500)
+    )
 
 def broken():
     return 3
@@ -103,6 +108,43 @@ def test_arguments_of_any_kind_are_given_by_name(own_module, capsys):
     assert main("partition --input 3,64,64 alexnet".split()) == 0
 
 
+def test_only_cuts_that_the_device_can_hold_are_shown(capsys):
+    command = ["partition", "mobilenet_v2", "--method", "vertical", "--json"]
+    limited = [*command, "--device-memory-mb", "10", "--bandwidth-mbps", "1"]
+    assert main(limited) == 0
+    found = json.loads(capsys.readouterr().out)
+    table = partition_table("mobilenet_v2", "vertical")
+    assert len(found["points"]) == (table.head_memory_bytes <= 1e7).sum() < len(table)
+    assert max(point["memory_bytes"] for point in found["points"]) <= 1e7
+    assert main(limited[:-3] + limited[-2:]) == 2  # --device-memory-mb without its number
+    assert main([word for word in limited if word != "--json"]) == 0
+    best = capsys.readouterr().out.splitlines()[-1]
+    assert "full local" not in best, "the device cannot hold it"
+
+
+def test_a_cloud_behind_the_server_gets_its_part(own_module, capsys):
+    command = "partition --model my_dnns:deep --input 1,8,8 --server-model share --codec int8"
+    link = "--server-latency-ms 100 --device-slowdown 3 --bandwidth-mbps 0.005"
+    cloud = "--cloud-latency-ms 1 --cloud-bandwidth-mbps 0.004"
+    assert main([*command.split(), *link.split(), *cloud.split(), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["three_way"]
+    graph = model_graph("my_dnns:deep", (1, 8, 8))
+    route = best_route(
+        graph, [300.0, 100.0, 1.0], [0.005, 0.004], codec="int8", server_model="share"
+    )
+    assert found["latency_ms"] == pytest.approx(route.latency_ms)
+    machines = [machine["operators"] for machine in found["machines"]]
+    assert machines == [list(operators) for operators in route.operators]
+    assert sum(map(len, machines)) == len(graph) and machines[0] and machines[2]
+    assert [link["bytes"] for link in found["links"]] == [b / 8 for b in route.bits]
+    assert main([*command.split(), *link.split(), *cloud.split()]) == 0
+    out = capsys.readouterr().out
+    assert f"best of all three-way cuts, one device: {route.latency_ms:.2f} ms" in out
+    last = out.splitlines()[-3:]
+    assert [line.split()[0] for line in last] == ["device", "server", "cloud"]
+    assert last[0].endswith(", ".join(route.points[0].operators))
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -138,6 +180,21 @@ def test_arguments_of_any_kind_are_given_by_name(own_module, capsys):
             "--plot: the name 'cut.xyz' must end with one of .png",
         ),
         ("partition resnet50 --plot cut", "--plot: the name 'cut' must end with one of .png"),
+        (
+            "partition resnet50 --device-memory-mb 0.1",
+            "device_memory_mb must be at least 0.603 to hold the input of 'resnet50'",
+        ),
+        ("partition resnet50 --device-memory-mb 0", "--device-memory-mb must be positive"),
+        (
+            "partition resnet50 --cloud-latency-ms 3 --bandwidth-mbps 5",
+            "--cloud-latency-ms needs --cloud-bandwidth-mbps too",
+        ),
+        ("partition resnet50 --cloud-bandwidth-mbps 3", "needs --bandwidth-mbps too"),
+        (
+            "partition resnet50 --device-memory-mb 9 --bandwidth-mbps 5 --cloud-latency-ms 3"
+            " --cloud-bandwidth-mbps 5",
+            "--device-memory-mb is not allowed with --cloud-latency-ms",
+        ),
         ("partition --model my_dnns", "--model must be PKG.MODULE:FACTORY"),
         (
             "partition --model my_dnns:mak",
