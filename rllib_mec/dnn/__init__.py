@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from rllib_mec.dnn.artifacts import load_half, save_half
     from rllib_mec.dnn.models import build_model, model_graph, model_names
     from rllib_mec.dnn.splitting import Head, Tail, fresh_state, split
+    from rllib_mec.dnn.stages import Middle, split_route
     from rllib_mec.dnn.tracing import trace
 
 _LAZY = {
     "Head": "splitting",
     "Tail": "splitting",
+    "Middle": "stages",
     "build_model": "models",
     "fresh_state": "splitting",
     "load_half": "artifacts",
@@ -30,6 +32,7 @@ _LAZY = {
     "model_names": "models",
     "save_half": "artifacts",
     "split": "splitting",
+    "split_route": "stages",
     "trace": "tracing",
 }
 
@@ -38,6 +41,7 @@ __all__ = [
     "Codec",
     "Head",
     "LatencyProfile",
+    "Middle",
     "Operator",
     "OperatorGraph",
     "ParetoFront",
@@ -57,6 +61,7 @@ __all__ = [
     "partition_table",
     "save_half",
     "split",
+    "split_route",
     "trace",
 ]
 

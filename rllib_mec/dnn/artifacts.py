@@ -11,13 +11,14 @@ from torch import fx
 
 from rllib_mec.dnn.nesting import plain, put_together, slot_names
 from rllib_mec.dnn.splitting import Head, Tail, fresh_state
+from rllib_mec.dnn.stages import Middle
 from rllib_mec.errors import MecError, unknown
 
 TORCH, ONNX = ".pt2", ".onnx"
 """Suffixes of the two formats."""
 
 
-def save_half(half: Head | Tail, path: str | Path) -> None:
+def save_half(half: Head | Middle | Tail, path: str | Path) -> None:
     """Write a half, with its weights, to a file that needs no Python code of the DNN.
 
     Shapes are fixed to the traced ones. A head in a file takes its tensors one by one, in the order
@@ -26,7 +27,8 @@ def save_half(half: Head | Tail, path: str | Path) -> None:
     tensors in order, ``result_0``, ``result_1``, ...
 
     Args:
-        half: A half from :func:`rllib_mec.dnn.split`.
+        half: A half from :func:`rllib_mec.dnn.split`, or a part from
+            :func:`rllib_mec.dnn.split_route`.
         path: Ends in ``.pt2`` (``torch.export`` program) or ``.onnx`` (needs the extra ``onnx``).
 
     Raises:
@@ -43,9 +45,9 @@ def save_half(half: Head | Tail, path: str | Path) -> None:
         arguments: tuple[Any, ...] = tuple(s.example(device) for s in half.inputs.values())
     else:
         arguments = ({name: s.example(device) for name, s in half.tensors.items()},)
-        if half.state is not None:
+        if half.state is not None and isinstance(half, Tail):
             given = put_together(plain(half.result), given[0]), given[1]
-        elif path.suffix == TORCH:
+        elif path.suffix == TORCH and isinstance(half, Tail):
             given = put_together(plain(half.result), given)
     if half.state is not None:
         arguments = fresh_state(half), *arguments
@@ -57,8 +59,8 @@ def save_half(half: Head | Tail, path: str | Path) -> None:
             torch.export.save(program, path)
             return
         names = list(half.inputs) if isinstance(half, Head) else list(half.tensors)
-        if isinstance(half, Head):
-            results = list(half.tensors)
+        if isinstance(half, Head | Middle):
+            results = list(half.tensors if isinstance(half, Head) else half.given)
         else:
             results = [f"result_{i}" for i in range(len(slot_names(half.result)))]
         try:

@@ -53,7 +53,7 @@ class Tail(fx.GraphModule):
     result: Nest
 
 
-Half = TypeVar("Half", Head, Tail)
+Half = TypeVar("Half", bound=fx.GraphModule)
 
 
 def split(
@@ -105,12 +105,7 @@ def split(
         raise MecError("cannot split a module in training mode: call .eval()")
     program = _program_of(module, point.graph)
     inside = {*point.head_operators, *(node.name for node in point.graph.inputs)}
-    sent = point.operators or point.graph.outputs
-    names = {
-        node: operator if len(program.results[operator]) == 1 else f"{operator}.{i}"
-        for operator in sent
-        for i, node in enumerate(program.results[operator])
-    }
+    names = sent_nodes(program, point)
     tensors = {name: program.specs[node] for node, name in names.items()}
     name, bound = point.graph.name, program.shape_bound
     front, back = head_graph(program, inside, names), tail_graph(program, inside, names)
@@ -129,6 +124,20 @@ def split(
         half.register_forward_pre_hook(hook, with_kwargs=True)
     tail.register_forward_hook(_Rebuilds(program.result, bool(program.state)))
     return head, tail
+
+
+def sent_nodes(program: Program, point: PartitionPoint) -> dict[str, str]:
+    """The nodes whose tensors a head returns, and the names of these.
+
+    Args:
+        program: The traced module.
+        point: Where it is cut; at full local these are the results.
+    """
+    return {
+        node: operator if len(program.results[operator]) == 1 else f"{operator}.{i}"
+        for operator in point.operators or point.graph.outputs
+        for i, node in enumerate(program.results[operator])
+    }
 
 
 def fresh_state(half: Head | Tail) -> dict[str, torch.Tensor]:
@@ -194,7 +203,7 @@ def _half(
             part = functools.reduce(getattr, path.split("."), program.module)
             parts[path] = twin(part) if node.op == "call_module" else part
     made = kind(parts, half.graph, name).eval()
-    made.state = state if program.state else None
+    made.state = state if program.state else None  # type: ignore[assignment]  # as each kind declares
     return made
 
 
