@@ -40,8 +40,8 @@ def test_it_is_better_than_a_rule_of_thumb_where_it_was_trained(fields):
 
 
 def test_the_command_line_knows_it_by_its_word(capsys):
-    command = "compare --checkpoint pretrained --policies local-only --episodes 2 --json - --scenario"
-    assert main([*command.split(), "num_devices=6"]) == 0
+    command = "compare --checkpoint pretrained --policies local-only --episodes 2 --json -"
+    assert main([*command.split(), "--scenario", "num_devices=6"]) == 0
     out, err = capsys.readouterr()
     rewards = {entry["policy"]: entry["reward"]["mean"] for entry in json.loads(out)}
     assert rewards["EMH-PPO"] > 0.6 * rewards["local only"]
