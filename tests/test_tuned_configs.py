@@ -34,6 +34,7 @@ def test_builds_and_trains_until_an_episode_has_ended(path, ray_session, monkeyp
     config.env_runners(num_envs_per_env_runner=8)  # few steps until their episodes end
     if getattr(config, "demonstrations", 0):  # as it is, but for a teacher that hardly searches
         config.training(demonstrations=512, imitation_epochs=1)
+        config.env_config["num_devices"] = 2
         if config.teacher == "search":
             config.training(search_candidates=8)
         quick = PlannerBudget(refined=1, rounds=1, proposals=1, samples=8, final_samples=8)

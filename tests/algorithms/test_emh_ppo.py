@@ -112,9 +112,8 @@ def test_an_older_checkpoint_wins_over_newer_weights(algorithm, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_env_runners", [1, 2])
-def test_training_survives_kill_9_of_a_remote_env_runner(num_env_runners):
-    algorithm = small(num_env_runners=num_env_runners).build_algo()
+def test_training_survives_kill_9_of_the_only_remote_env_runner():
+    algorithm = small(num_env_runners=1).build_algo()
     try:
         algorithm.train()
         pids = algorithm.env_runner_group.foreach_env_runner(
@@ -124,10 +123,10 @@ def test_training_survives_kill_9_of_a_remote_env_runner(num_env_runners):
         before = steps(algorithm.train())
         for _ in range(300):
             result = algorithm.train()
-            if algorithm.env_runner_group.num_healthy_remote_workers() == num_env_runners:
+            if algorithm.env_runner_group.num_healthy_remote_workers() == 1:
                 break
             time.sleep(0.2)  # the runner is starting again
-        assert algorithm.env_runner_group.num_healthy_remote_workers() == num_env_runners
+        assert algorithm.env_runner_group.num_healthy_remote_workers() == 1
         assert steps(result) > before
         assert np.isfinite(result["env_runners"]["reward"])
     finally:

@@ -171,20 +171,20 @@ def test_search_teaches_what_it_betters_and_then_the_networks_themselves(monkeyp
 
     monkeypatch.setattr(algorithm, "Lookahead", lookahead)
     taught = config(
-        demonstrations=1600,
+        demonstrations=800,
         teacher="search",
         lessons=2,
         lesson_interval=2,
-        search_candidates=16,
-        imitation_epochs=16,
+        search_candidates=8,
+        imitation_epochs=24,
     ).rl_module(model_config={"model": model})
     algo = taught.training(lr=0.0).build_algo()
     try:
         for _ in range(2):
             algo.train()
-        assert bettered == [("shortest queue", 16)]
+        assert bettered == [("shortest queue", 8)]
         algo.train()
-        assert bettered[1:] == [("EMH-PPO", 16)]
+        assert bettered[1:] == [("EMH-PPO", 8)]
         mdp = make_mdp("mec_task_window_v0", SCENARIO)
         policy = JointModulePolicy("EMH-PPO", mdp, algo.get_module())
         of = evaluate(policy, mdp, episodes=20)["reward"].mean

@@ -237,9 +237,9 @@ def seen_by_scheduler(mdp, queues, distances_m):
     async def ask_all():
         devices = [f"board {n}" for n in range(len(queues))]
         for device in devices:
-            scheduler.register(device, 1.0)
+            scheduler.register(device, device, 1.0)
         asked = zip(devices, queues, distances_m, strict=True)
-        await asyncio.gather(*(scheduler.ask(device, 1, *state) for device, *state in asked))
+        await asyncio.gather(*(scheduler.ask(device, device, 1, *state) for device, *state in asked))
 
     asyncio.run(ask_all())
     [seen] = policy.seen
