@@ -239,7 +239,8 @@ def seen_by_scheduler(mdp, queues, distances_m):
         for device in devices:
             scheduler.register(device, device, 1.0)
         asked = zip(devices, queues, distances_m, strict=True)
-        await asyncio.gather(*(scheduler.ask(device, device, 1, *state) for device, *state in asked))
+        questions = [(device, device, 1, *state) for device, *state in asked]
+        await asyncio.gather(*(scheduler.ask(*question) for question in questions))
 
     asyncio.run(ask_all())
     [seen] = policy.seen
