@@ -161,7 +161,7 @@ def test_an_algorithm_imitates_once_before_its_first_iteration(monkeypatch, tmp_
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("model", ["paper", "set"])
+@pytest.mark.parametrize("model", ["set"])
 def test_search_teaches_what_it_betters_and_then_the_networks_themselves(monkeypatch, model):
     bettered = []
 
