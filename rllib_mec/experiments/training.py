@@ -185,13 +185,11 @@ def _print_start(experiment: Experiment, folder: str, resume: bool) -> None:
     print(f"{'Resuming' if resume else 'Training'} {what}  ->  {folder}", flush=True)
     if resume:
         note("the config is the saved one; of the file or the flags only `stop` is read anew")
-    elif windows := getattr(experiment.config, "demonstrations", 0):
-        lessons = getattr(experiment.config, "lessons", 1)
-        who = "a planner searches and plays"
-        if getattr(experiment.config, "teacher", "") == "search":
-            who = "search plays"
-        when = "first" if lessons == 1 else f"{lessons} times"
-        each = -(-windows // lessons)
+    elif getattr(experiment.config, "demonstrations", 0):
+        config: Any = experiment.config  # EMH-PPO's, or a subclass
+        who = "search plays" if config.teacher == "search" else "a planner searches and plays"
+        when = "first" if config.lessons == 1 else f"{config.lessons} times"
+        each = -(-config.demonstrations // config.lessons)
         note(f"{when} {who} {each:,} windows to imitate: a minute or more")
     if not experiment.stop and "time_budget_s" not in experiment.options:
         note("no stop criterion: training goes on until Ctrl-C (give `stop:` or --stop)")

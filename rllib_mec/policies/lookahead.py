@@ -42,11 +42,10 @@ class Lookahead(Policy):
     any sizes are compared, whatever decides otherwise: a checkpoint or a rule of thumb. The
     policy's own decision may also be followed by the policy's next ones, so that a good policy,
     which repeats nothing, is not taken for a worse one; it is asked about windows to come and must
-    keep nothing between decisions. Candidates
-    are what the world's earlier decisions were, structured plans (some MDs offload windows of one
-    size and are dealt to channels and servers, the others work locally, with windows of another
-    size), and changes of the best so far. It knows the model, like the planner, but not the
-    shadowing to come.
+    keep nothing between decisions. Candidates are what the world's earlier decisions were,
+    structured plans (some MDs offload windows of one size and are dealt to channels and servers,
+    the others work locally, with windows of another size), and changes of the best so far. It knows
+    the model, like the planner, but not the shadowing to come.
 
     Where MDs move, the windows to come are taken to be played from where they are now.
 

@@ -161,8 +161,7 @@ def test_an_algorithm_imitates_once_before_its_first_iteration(monkeypatch, tmp_
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("model", ["set"])
-def test_search_teaches_what_it_betters_and_then_the_networks_themselves(monkeypatch, model):
+def test_search_teaches_what_it_betters_and_then_the_networks_themselves(monkeypatch):
     bettered = []
 
     def lookahead(policy, candidates, **kwargs):
@@ -177,7 +176,7 @@ def test_search_teaches_what_it_betters_and_then_the_networks_themselves(monkeyp
         lesson_interval=2,
         search_candidates=8,
         imitation_epochs=24,
-    ).rl_module(model_config={"model": model})
+    ).rl_module(model_config={"model": "set"})
     algo = taught.training(lr=0.0).build_algo()
     try:
         for _ in range(2):
