@@ -4,6 +4,7 @@ rllib-mec partition resnet50
 rllib-mec partition resnet50 --codec int8 --bandwidth-mbps 20 --device-slowdown 5 --plot cut.png
 rllib-mec partition --model my_package.my_module:make_dnn --input 3,64,64 --method operator
 rllib-mec partition --model my_package.my_module:make_llm --input input_ids=int64[1,16]
+rllib-mec partition --model my_package.my_module:make_llm --input "ids=int64[1,length:2..512]"
 rllib-mec partition resnet50 --measure resnet50.json        # time it on this machine
 rllib-mec partition resnet50 --profile resnet50.json --device-slowdown 5 --bandwidth-mbps 20
 rllib-mec partition resnet50 --device-memory-mb 50          # only cuts that the device can hold
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -38,11 +40,14 @@ from rllib_mec.dnn import (
     best_route,
     partition_table,
 )
-from rllib_mec.dnn.inputs import HELP, Inputs, example_of, parse_inputs
+from rllib_mec.dnn.inputs import HELP, Inputs, parse_inputs, traced_with
 from rllib_mec.dnn.partition import METHODS
 from rllib_mec.dnn.work import SERVER_MODELS
 from rllib_mec.errors import MecError
 from rllib_mec.experiments.messages import as_table
+
+SIZES_SHOWN = 6
+"""How many values of a size that ranges the best cut is told for."""
 
 MACHINES = ("device", "server", "cloud")
 
@@ -95,6 +100,9 @@ def partition(
         raise MecError("give --profile or --server-latency-ms, not both")
     links = _links(bandwidth_mbps, cloud_latency_ms, cloud_bandwidth_mbps, device_memory_mb)
     graph = _graph(dnn, model, given, timed=measure is not None)
+    ranges = graph.program.ranges.limits
+    if ranges and (profile or measure):
+        raise MecError(f"a profile is of one size: give {next(iter(ranges))!r} a number in --input")
     server: float | LatencyProfile = server_latency_ms or (
         _DEFAULT_SERVER_MS_PER_MAC * max(graph.total_macs, 1)
     )
@@ -102,27 +110,33 @@ def partition(
         server = _measure(graph, measure)
     elif profile:
         server = LatencyProfile.load(profile)
-    by_profile = isinstance(server, LatencyProfile)
-    device = server.scaled(device_slowdown) if by_profile else server * device_slowdown
-    table = partition_table(
-        graph,
-        method,
-        codec=codec,
-        device_latency_ms=device,
-        server_latency_ms=server,
-        server_model=server_model,
-        bandwidth_mbps=bandwidth_mbps,
-        device_memory_mb=device_memory_mb,
-    )
+
+    def table_at(at: OperatorGraph) -> PartitionTable:
+        whole = server
+        if not isinstance(whole, LatencyProfile):
+            whole *= at.total_macs / max(graph.total_macs, 1)
+        return partition_table(
+            at,
+            method,
+            codec=codec,
+            device_latency_ms=_slower(whole, device_slowdown),
+            server_latency_ms=whole,
+            server_model=server_model,
+            bandwidth_mbps=bandwidth_mbps,
+            device_memory_mb=device_memory_mb,
+        )
+
+    table = table_at(graph)
     route = None
     if cloud_latency_ms is not None:
-        machines = [device, server, cloud_latency_ms]
+        machines = [_slower(server, device_slowdown), server, cloud_latency_ms]
         route = best_route(graph, machines, links, codec=codec, server_model=server_model)
     best = latency_ms = None
+    sizes: list[dict[str, Any]] = []
     if bandwidth_mbps is not None:  # the point of least latency for one device alone
-        link_ms = table.bits / (bandwidth_mbps * 1e3)
-        latency_ms = table.local_latency_ms + link_ms + table.server_latency_ms
+        latency_ms = _latency(table, bandwidth_mbps)
         best = int(np.argmin(latency_ms))
+        sizes = _by_size(graph, table_at, bandwidth_mbps)
     if as_json:
         found = {
             "dnn": table.dnn,
@@ -134,6 +148,7 @@ def partition(
             "device_memory_mb": device_memory_mb,
             "best": best,
             "points": _points(table, latency_ms),
+            **({"sizes": dict(ranges), "best_by_size": sizes} if ranges else {}),
             **({"three_way": _parts(route)} if route else {}),
         }
         print(json.dumps(found, indent=1))
@@ -145,6 +160,8 @@ def partition(
             f"\nbest at {bandwidth_mbps:g} Mbit/s, one device: point {best},"
             f" {latency_ms[best]:.2f} ms ({local}send the input {latency_ms[0]:.2f} ms)"
         )
+    if sizes and not as_json:
+        print(_sizes_as_text(sizes, list(ranges)))
     if route and not as_json:
         print(_route_as_text(route))
     if plot:
@@ -193,13 +210,65 @@ def _graph(
         raise MecError(f"--model must be PKG.MODULE:FACTORY, got {factory!r}")
     name = str(dnn or factory)
     own = _input(given) or (INPUT_SHAPE if factory else own_input(name))
-    return trace(build_model(name), example_of(own), name=name) if timed else model_graph(name, own)
+    if timed:
+        return trace(build_model(name), **traced_with(own), name=name)
+    return model_graph(name, own)
 
 
 def _input(given: tuple[str, ...]) -> tuple[int, ...] | Inputs | None:
     if len(given) == 1 and "=" not in given[0]:
         return SHAPE.convert(given[0], None, None)
     return parse_inputs("--input", given) if given else None
+
+
+def _slower(server: float | LatencyProfile, times: float) -> float | LatencyProfile:
+    return server.scaled(times) if isinstance(server, LatencyProfile) else server * times
+
+
+def _latency(table: PartitionTable, bandwidth_mbps: float) -> np.ndarray:
+    link_ms = table.bits / (bandwidth_mbps * 1e3)
+    return table.local_latency_ms + link_ms + table.server_latency_ms
+
+
+def _by_size(
+    graph: OperatorGraph,
+    table_at: Callable[[OperatorGraph], PartitionTable],
+    bandwidth_mbps: float,
+) -> list[dict[str, Any]]:
+    """The best cut at several values of each size that ranges, the others at their largest."""
+    from rllib_mec.dnn import resized
+
+    found = []
+    for name, (low, high) in graph.program.ranges.limits.items():
+        for size in np.unique(np.geomspace(max(low, 1), high, SIZES_SHOWN).round().astype(int)):
+            table = table_at(resized(graph, **{name: int(size)}))
+            latency_ms = _latency(table, bandwidth_mbps)
+            best = int(np.argmin(latency_ms))
+            found.append(
+                {
+                    **graph.program.ranges.given,
+                    name: int(size),
+                    "operators": list(table.operators[best]),
+                    "bytes": float(table.bits[best]) / 8,
+                    "latency_ms": float(latency_ms[best]),
+                }
+            )
+    return found
+
+
+def _sizes_as_text(sizes: list[dict[str, Any]], names: list[str]) -> str:
+    cuts = "operators at the cut"
+    rows = [
+        [
+            *(str(row[name]) for name in names),
+            f"{row['bytes'] / 1e3:.1f}",
+            f"{row['latency_ms']:.2f}",
+            ", ".join(row["operators"]) or "(full local)",
+        ]
+        for row in sizes
+    ]
+    header = [*names, "KB sent", "total ms", cuts]
+    return f"\nbest at other sizes\n\n{as_table(header, rows, left=[cuts])}"
 
 
 def _measure(graph: OperatorGraph, path: str) -> LatencyProfile:

@@ -17,6 +17,7 @@ from rllib_mec.dnn.route import Route, best_route
 if TYPE_CHECKING:
     from rllib_mec.dnn.artifacts import load_half, save_half
     from rllib_mec.dnn.models import build_model, model_graph, model_names
+    from rllib_mec.dnn.resizing import resized
     from rllib_mec.dnn.splitting import Head, Tail, fresh_state, split
     from rllib_mec.dnn.stages import Middle, split_route
     from rllib_mec.dnn.tracing import trace
@@ -30,6 +31,7 @@ _LAZY = {
     "load_half": "artifacts",
     "model_graph": "models",
     "model_names": "models",
+    "resized": "resizing",
     "save_half": "artifacts",
     "split": "splitting",
     "split_route": "stages",
@@ -59,6 +61,7 @@ __all__ = [
     "model_names",
     "pareto_front",
     "partition_table",
+    "resized",
     "save_half",
     "split",
     "split_route",

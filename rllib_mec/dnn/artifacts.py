@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.export import Dim
 
 from rllib_mec.dnn.nesting import plain, put_together, slot_names
+from rllib_mec.dnn.program import TensorSpec
 from rllib_mec.dnn.splitting import Head, Tail, fresh_state
 from rllib_mec.dnn.stages import Middle
 from rllib_mec.errors import MecError, unknown
@@ -21,10 +23,10 @@ TORCH, ONNX = ".pt2", ".onnx"
 def save_half(half: Head | Middle | Tail, path: str | Path) -> None:
     """Write a half, with its weights, to a file that needs no Python code of the DNN.
 
-    Shapes are fixed to the traced ones. A head in a file takes its tensors one by one, in the order
-    of ``half.inputs``; a tail gives dataclasses and the like as dicts, named tuples as tuples. An
-    ONNX file's inputs and outputs carry the tensors' names; a tail's outputs are the result's
-    tensors in order, ``result_0``, ``result_1``, ...
+    Shapes are fixed to the traced ones, but for sizes that range. A head in a file takes its
+    tensors one by one, in the order of ``half.inputs``; a tail gives dataclasses and the like as
+    dicts, named tuples as tuples. An ONNX file's inputs and outputs carry the tensors' names; a
+    tail's outputs are the result's tensors in order, ``result_0``, ``result_1``, ...
 
     Args:
         half: A half from :func:`rllib_mec.dnn.split`, or a part from
@@ -43,18 +45,23 @@ def save_half(half: Head | Middle | Tail, path: str | Path) -> None:
     given: Any = graph.graph_copy(half.graph, {})
     if isinstance(half, Head):
         arguments: tuple[Any, ...] = tuple(s.example(device) for s in half.inputs.values())
+        shapes: tuple[Any, ...] = tuple(map(_free, half.inputs.values()))
     else:
         arguments = ({name: s.example(device) for name, s in half.tensors.items()},)
+        shapes = ({name: _free(s) for name, s in half.tensors.items()},)
         if half.state is not None and isinstance(half, Tail):
             given = put_together(plain(half.result), given[0]), given[1]
         elif path.suffix == TORCH and isinstance(half, Tail):
             given = put_together(plain(half.result), given)
     if half.state is not None:
         arguments = fresh_state(half), *arguments
+        shapes = {name: _free(s) for name, s in half.state.items()}, *shapes
     graph.output(given)
     bare = fx.GraphModule(half, graph).eval()  # without the checks of a call
     with torch.no_grad():
-        program = torch.export.export(bare, arguments, strict=False)
+        program = torch.export.export(
+            bare, arguments, dynamic_shapes=shapes if half.ranges else None, strict=False
+        )
         if path.suffix == TORCH:
             torch.export.save(program, path)
             return
@@ -119,6 +126,11 @@ def load_half(path: str | Path) -> Callable[..., Any]:
         return results if is_tail else dict(zip(given, results, strict=True))
 
     return run
+
+
+def _free(spec: TensorSpec) -> dict[int, Any]:
+    """The dimensions whose size ranges, as ``torch.export`` takes them."""
+    return {d: Dim.AUTO for d, size in enumerate(spec.sizes) if not isinstance(size, int)}
 
 
 def _check_suffix(path: Path) -> None:

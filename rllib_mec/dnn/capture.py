@@ -12,7 +12,7 @@ import re
 import traceback
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from torch import fx, nn
 from torch.fx.graph import CodeGen
 
 from rllib_mec.dnn.calls import Call
-from rllib_mec.dnn.nesting import Nest, take_apart
+from rllib_mec.dnn.dimensions import Dynamic, Ranges, check_dynamic, ranges_of
+from rllib_mec.dnn.nesting import Nest, constants, take_apart
 from rllib_mec.dnn.program import first_line
 from rllib_mec.dnn.shadow import KeepsState, capturing, keeps_state, run_watched
 from rllib_mec.errors import MecError
@@ -37,10 +38,12 @@ class Captured:
     Attributes:
         module: Takes and returns tensors, in a tuple.
         result: What the module returns, with a slot for each of them.
+        ranges: The sizes that range.
     """
 
     module: fx.GraphModule
     result: Nest
+    ranges: Ranges = field(default_factory=Ranges)
 
 
 def capture_fx(module: nn.Module, call: Call, tensors: list[torch.Tensor]) -> Captured:
@@ -131,24 +134,34 @@ class _Flat(nn.Module):
         return tuple(leaves)
 
 
-def capture_export(module: nn.Module, call: Call, tensors: list[torch.Tensor]) -> Captured:
+def capture_export(
+    module: nn.Module, call: Call, tensors: list[torch.Tensor], dynamic: Dynamic | None = None
+) -> Captured:
     """``torch.export``, made functional, with the module's own parameters put back.
 
     Args:
         module: The shadow of the user's.
         call: How it is called.
         tensors: The call's.
+        dynamic: Sizes that range.
 
     Raises:
-        MecError: Its control flow depends on data, or it writes into an input or a buffer.
+        MecError: Its control flow depends on data, it writes into an input or a buffer, or a size
+            cannot range as it should.
     """
     results: list[Nest] = []
+    dynamic = dynamic or {}
+    limits, given = check_dynamic(dynamic, dict(zip(call.names, tensors, strict=True)))
+    shapes = tuple(dict(dynamic.get(name, {})) for name in call.names) if dynamic else None
     # One tensor given for two arguments would become one input.
     tensors = [t.detach().clone() for t in tensors]
     try:
         with silence(), capturing():
             exported = torch.export.export(
-                _Flat(module, call, results).eval(), tuple(tensors), strict=False
+                _Flat(module, call, results).eval(),
+                tuple(tensors),
+                dynamic_shapes=(shapes,) if shapes else None,
+                strict=False,
             )
             written = exported.graph_signature
             own = {**written.buffers_to_mutate, **written.parameters_to_mutate}
@@ -164,9 +177,15 @@ def capture_export(module: nn.Module, call: Call, tensors: list[torch.Tensor]) -
         if "assigned during export" in str(error):
             found = re.search(r"self\.(?:root\.)?([\w.]+)", str(error))
             raise keeps_state(found[1] if found else "an attribute") from error
+        if fixed := re.search(r"marked (\S+) as dynamic .* constant \((\d+)\)", str(error)):
+            why = f"{type(module).__name__} fixes it to {fixed[2]}"
+            raise MecError(f"the size {fixed[1]!r} cannot range: {why}") from error
         raise MecError(_at_fault(module, error)) from error
     assert isinstance(traced, fx.GraphModule)
-    return Captured(_without_wrapper(traced, module), results[0])
+    if any(isinstance(value, torch.SymInt) for value in constants(results[0])):
+        raise MecError(f"the result of {type(module).__name__} holds a size that ranges")
+    ranges = ranges_of(traced.graph, call.names, dynamic, limits, given)
+    return Captured(_without_wrapper(traced, module), results[0], ranges)
 
 
 def writes_input(name: str) -> KeepsState:

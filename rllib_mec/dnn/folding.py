@@ -25,7 +25,6 @@ from rllib_mec.dnn.nesting import (
 from rllib_mec.dnn.program import (
     Probe,
     Program,
-    TensorSpec,
     operation,
     operator_path,
     storage_of,
@@ -66,7 +65,7 @@ def fold(program: Program, found: Probe, module: nn.Module, name: str) -> Operat
         MecError: Nothing in the program depends on its inputs.
     """
     _unpack_result(program, found)
-    program.shape_bound |= _bake_in_sizes(program.module.graph, found)
+    program.shape_bound |= _bake_in_sizes(program, found)
     data = _data_nodes(program, found)
     views = {n for n in data if _is_tuple_view(n, data, found)}
     sources = {n: _sources(n, data, views) for n in data}
@@ -114,7 +113,7 @@ def fold(program: Program, found: Probe, module: nn.Module, name: str) -> Operat
 
 def _unpack_result(program: Program, found: Probe) -> None:
     """Where a tuple is returned as it is (an LSTM's), return its items: tensors have names."""
-    graph = program.module.graph
+    graph, shapes = program.module.graph, program.ranges.shapes
     output = next(iter(graph.find_nodes(op="output")))
     results: list[fx.Node] = []
 
@@ -131,6 +130,8 @@ def _unpack_result(program: Program, found: Probe) -> None:
                 part = graph.call_function(operator.getitem, (node, i))
             part.meta.update(node.meta)
             found.values[part], found.macs[part] = item, 0
+            if node.name in shapes:
+                shapes[part.name] = (shapes[node.name][i],)
             parts.append(unpacked(part) if tensors_in(item) else Constant(item))
         return replace(nest, children=tuple(parts))
 
@@ -155,11 +156,16 @@ def _unpack_result(program: Program, found: Probe) -> None:
     output.args = ((tuple(given[n] for n, place in kept.items() if place is None), new),)
 
 
-def _bake_in_sizes(graph: fx.Graph, found: Probe) -> bool:
-    """Replace sizes, flags and assertions by the values they had; True if a tensor used one."""
-    used = False
+def _bake_in_sizes(program: Program, found: Probe) -> bool:
+    """Replace sizes, flags and assertions by the values they had; True if a tensor used one.
+
+    Sizes that range stay.
+    """
+    used, graph, range_ = False, program.module.graph, program.ranges.sizes
     for node in list(graph.nodes):
         if node.op in ("placeholder", "output") or tensors_in(found.values[node]):
+            continue
+        if node.name in range_:
             continue
         value = found.values[node]
         for user in list(node.users):
@@ -238,11 +244,11 @@ def _build(
     returned: set[fx.Node],
 ) -> OperatorGraph:
     """Name the groups and link them into an operator graph."""
-    placeholders = list(program.module.graph.find_nodes(op="placeholder"))
+    placeholders = program.placeholders
     modules = dict(program.module.named_modules())
     names_of_inputs = zip(placeholders, program.inputs, strict=True)
     held = {node: (n, found.values[node]) for node, n in names_of_inputs if n in program.held}
-    weights = _Weights(program.module, held)
+    weights = _Weights(program, held)
     names: dict[int, str] = {}
     taken: Counter[str] = Counter()
 
@@ -255,7 +261,7 @@ def _build(
     of_node: dict[fx.Node, str] = {}
     several = len(program.inputs) > len(program.held) + 1
     for node, argument in zip(placeholders, program.inputs, strict=True):
-        specs[node.name] = TensorSpec.of(found.values[node])
+        specs[node.name] = program.spec(node.name, found.values[node])
         if argument in program.held:
             continue
         of_node[node] = unique(argument if several else "input")
@@ -268,7 +274,7 @@ def _build(
         label = names[id(group)] = unique(operator_path(group.anchor))
         program.groups[label] = tuple(n.name for n in group.nodes)
         program.results[label] = tuple(n.name for n in group.results)
-        specs.update((n.name, TensorSpec.of(found.values[n])) for n in group.results)
+        specs.update((n.name, program.spec(n.name, found.values[n])) for n in group.results)
         parents = dict.fromkeys(
             of_node[p] if p in of_node else names[id(group_of[p])] for p in group.parents
         )
@@ -311,8 +317,9 @@ def _bytes(value: Any) -> int:
 class _Weights:
     """Which parameters, buffers and state nodes read, each by its first name in the module."""
 
-    def __init__(self, module: fx.GraphModule, held: dict[fx.Node, Any]) -> None:
-        self._held = held
+    def __init__(self, program: Program, held: dict[fx.Node, Any]) -> None:
+        module = program.module
+        self._held, self._sizes = held, program.ranges.sizes
         self._modules = dict(module.named_modules())
         every = [*module.named_parameters(), *module.named_buffers()]  # shared ones once
         self._names = {id(tensor): name for name, tensor in every}
@@ -327,7 +334,8 @@ class _Weights:
             node = todo.pop()
             for name, tensor in self._own(node):
                 found[name] = tensor.numel() * tensor.element_size()
-            beside = [n for n in node.all_input_nodes if n not in data and n not in seen]
+            read = [n for n in node.all_input_nodes if n.name not in self._sizes]
+            beside = [n for n in read if n not in data and n not in seen]
             seen.update(beside)
             todo += beside
         return tuple(found.items())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import fx
 
+from rllib_mec.dnn.dimensions import SIZE, solve, value_of
 from rllib_mec.dnn.program import Program
 from rllib_mec.errors import MecError
 
@@ -26,6 +28,7 @@ class HalfGraph:
         """Begin with nothing."""
         self.program, self.graph = program, fx.Graph()
         self.copies: dict[fx.Node, fx.Node] = {}
+        self._taken: list[fx.Node] = []
         self._state: dict[str, fx.Node] = {}
 
     def take(self, node: fx.Node, taken: fx.Node) -> fx.Node:
@@ -38,6 +41,7 @@ class HalfGraph:
         order = self.program.specs[node.name].order
         written = node.name in self.program.written
         self.copies[node] = self.graph.call_function(lay_out, (taken, order, written))
+        self._taken.append(node)
         return self.copies[node]
 
     def take_state(self) -> None:
@@ -46,8 +50,7 @@ class HalfGraph:
         if not program.state:
             return
         mapping = self.graph.placeholder("state", type_expr=dict[str, torch.Tensor])
-        nodes = program.module.graph.find_nodes(op="placeholder")
-        for node, name in zip(nodes, program.inputs, strict=True):
+        for node, name in zip(program.placeholders, program.inputs, strict=True):
             if name in program.held:
                 taken = self.graph.call_function(take, (mapping, name))
                 self._state[name] = self.take(node, taken)
@@ -84,22 +87,78 @@ class HalfGraph:
             operators: Their names.
             wanted: Names of nodes that are given on, and may be replicated ones.
         """
-        program, copies = self.program, self.copies
+        program, copies, range_ = self.program, self.copies, self.program.ranges.sizes
         own = {node for operator in operators for node in program.groups.get(operator, ())}
         needed: set[fx.Node] = set()
-        for node in reversed(program.module.graph.nodes):
-            if node in copies or node.op == "output":
-                continue
+        nodes = [
+            node
+            for node in program.module.graph.nodes
+            if node not in copies and node.op != "output" and node.name not in range_
+        ]
+        for node in reversed(nodes):
             is_own = node.name in own
             is_needed = node in needed or node.name in wanted
             if is_own or (is_needed and node.name in program.replicated):
                 needed.add(node)
                 needed.update(node.all_input_nodes)
-        for node in program.module.graph.nodes:
-            if node in copies or node not in needed or node.op == "output":
+        # A state that only the other half has tells nothing here.
+        held = set(self._state.values())
+        tell = {n.name: copies[n] for n in self._taken if copies[n] not in held or n in needed}
+        sizes = SizesThatRange(program, self.graph, tell)
+        for node in nodes:
+            if node in needed and (node.name in own or node.name in program.replicated):
+                copies[node] = self.graph.node_copy(
+                    node, lambda old: copies[old] if old in copies else sizes.node(old)
+                )
+
+
+class SizesThatRange:
+    """What a half needs to know of the sizes that range, computed from the tensors it takes.
+
+    Args:
+        program: Of the whole DNN.
+        graph: The half's.
+        tell: Node of the program whose value the half takes -> the half's node.
+    """
+
+    def __init__(self, program: Program, graph: fx.Graph, tell: Mapping[str, fx.Node]):
+        """Nothing is computed before it is asked for."""
+        self._ranges, self._graph, self._tell = program.ranges, graph, tell
+        shapes = {name: program.specs[name].sizes for name in tell}
+        self._steps = {step[0]: step for step in solve(shapes)}
+        self._values: dict[Any, fx.Proxy] = {}
+        self._nodes: dict[fx.Node, fx.Node] = {}
+
+    def node(self, size: fx.Node) -> Any:
+        """What stands for a size in the half.
+
+        Args:
+            size: Node of the program.
+
+        Raises:
+            MecError: No tensor that the half takes tells it.
+        """
+        if size not in self._nodes:
+            self._nodes[size] = self._value(self._ranges.sizes[size.name]).node
+        return self._nodes[size]
+
+    def _value(self, formula: Any) -> Any:
+        for symbol in sorted(formula.free_symbols, key=str):
+            if symbol in self._values:
                 continue
-            if node.name in own or node.name in program.replicated:
-                copies[node] = self.graph.node_copy(node, lambda old: copies[old])
+            if symbol not in self._steps:
+                raise MecError(
+                    f"what runs on one side of this point needs the size {symbol.name!r}, which"
+                    " no tensor that it takes tells: choose another point"
+                )
+            _, name, at, inverse = self._steps[symbol]
+            size = self._graph.call_function(torch.ops.aten.sym_size.int, (self._tell[name], at))
+            others = inverse.free_symbols - {SIZE}
+            for other in others:
+                self._value(other)
+            self._values[SIZE] = fx.Proxy(size)
+            self._values[symbol] = value_of(inverse, self._values)
+        return value_of(formula, self._values)
 
 
 def head_graph(program: Program, inside: set[str], names: Mapping[str, str]) -> HalfGraph:
@@ -112,10 +171,9 @@ def head_graph(program: Program, inside: set[str], names: Mapping[str, str]) -> 
     """
     half = HalfGraph(program)
     half.take_state()
-    placeholders = program.module.graph.find_nodes(op="placeholder")
     given = [
         node
-        for node, name in zip(placeholders, program.inputs, strict=True)
+        for node, name in zip(program.placeholders, program.inputs, strict=True)
         if name not in program.held
     ]
     for node, copy in [(node, half.graph.node_copy(node)) for node in given]:

@@ -6,12 +6,9 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rllib_mec.errors import MecError, unknown
-
-if TYPE_CHECKING:
-    import torch
 
 DTYPES = (
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool",
@@ -21,7 +18,23 @@ DTYPES = (
 HELP = "NAME=TYPE[SIZES] with the batch, such as input_ids=int64[1,16], or NAME=VALUE, such as n=3"
 """How an argument is given."""
 
-_TENSOR = re.compile(r"(\w+)\[([\d, ]*)\]")
+_TENSOR = re.compile(r"(\w+)\[([\w.:, ]*)\]")
+_RANGE = re.compile(r"([a-zA-Z_]\w*):(\d+)\.\.(\d+)")
+
+
+@dataclass(frozen=True)
+class Range:
+    """A size that ranges, in words ``length:1..64``.
+
+    Attributes:
+        name: Of the size, the same wherever it is the same.
+        low: Its least value.
+        high: Its largest, at which the DNN is traced.
+    """
+
+    name: str
+    low: int
+    high: int
 
 
 @dataclass(frozen=True)
@@ -30,11 +43,16 @@ class TensorInput:
 
     Attributes:
         dtype: One of :data:`DTYPES`.
-        shape: Its sizes, with the batch.
+        sizes: With the batch.
     """
 
     dtype: str
-    shape: tuple[int, ...]
+    sizes: tuple[int | Range, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes, where they range the largest."""
+        return tuple(size.high if isinstance(size, Range) else size for size in self.sizes)
 
 
 @dataclass(frozen=True)
@@ -47,6 +65,29 @@ class Inputs:
     """
 
     parts: tuple[tuple[str, Any], ...]
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The sizes that range, by name."""
+        tensors = [part for _, part in self.parts if isinstance(part, TensorInput)]
+        found = [size for tensor in tensors for size in tensor.sizes if isinstance(size, Range)]
+        return {size.name: size for size in found}
+
+    def dynamic(self) -> dict[str, dict[int, Any]]:
+        """The same as :func:`rllib_mec.dnn.trace` takes them."""
+        if not self.ranges:
+            return {}
+        from torch.export import Dim
+
+        return {
+            name: {
+                at: Dim(size.name, min=size.low, max=size.high)
+                for at, size in enumerate(part.sizes)
+                if isinstance(size, Range)
+            }
+            for name, part in self.parts
+            if isinstance(part, TensorInput)
+        }
 
     def example(self, device: str = "cpu") -> dict[str, Any]:
         """Keyword arguments with tensors of zeros.
@@ -124,15 +165,26 @@ def _part(label: str, text: Any) -> Any:
     if dtype not in DTYPES:
         raise unknown(f"type of {label}:", dtype, DTYPES)
     try:
-        return TensorInput(dtype, tuple(int(size) for size in sizes.split(",")) if sizes else ())
+        return TensorInput(dtype, tuple(map(_size, sizes.split(","))) if sizes else ())
     except ValueError:
-        raise MecError(f"{label} must have sizes such as [1,16], got {text!r}") from None
+        raise MecError(
+            f"{label} must have sizes such as [1,16] or, where one ranges, [1,length:1..64],"
+            f" got {text!r}"
+        ) from None
 
 
-def example_of(
-    shape: tuple[int, ...] | Inputs, device: str = "cpu"
-) -> torch.Tensor | dict[str, Any]:
-    """What to trace a DNN with.
+def _size(text: str) -> int | Range:
+    found = _RANGE.fullmatch(text.strip())
+    if found is None:
+        return int(text)
+    low, high = int(found[2]), int(found[3])
+    if low >= high or high < 2:
+        raise ValueError
+    return Range(found[1], low, high)
+
+
+def traced_with(shape: tuple[int, ...] | Inputs, device: str = "cpu") -> dict[str, Any]:
+    """The arguments of :func:`rllib_mec.dnn.trace` for what a DNN takes.
 
     Args:
         shape: Of one RGB or other float input without the batch, or all arguments.
@@ -141,5 +193,5 @@ def example_of(
     import torch
 
     if isinstance(shape, Inputs):
-        return shape.example(device)
-    return torch.zeros(1, *shape, device=device)
+        return {"example_input": shape.example(device), "dynamic": shape.dynamic()}
+    return {"example_input": torch.zeros(1, *shape, device=device)}

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from rllib_mec.dnn.graph import OperatorGraph
-from rllib_mec.dnn.inputs import Inputs, example_of, parse_inputs
+from rllib_mec.dnn.inputs import Inputs, parse_inputs, traced_with
 from rllib_mec.errors import MecError, unknown, users_code
 from rllib_mec.tables import DNNS
 
@@ -148,7 +148,10 @@ def input_shape(label: str, value: Any) -> tuple[int, ...] | Inputs:
         MecError: It is neither a list of sizes nor arguments.
     """
     if isinstance(value, Mapping):
-        return parse_inputs(label, value)
+        inputs = parse_inputs(label, value)
+        for name in inputs.ranges:
+            raise MecError(f"{label}: all tasks are of one size, so give {name!r} a number")
+        return inputs
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
     sizes: tuple[Any, ...] = tuple(value) if is_list else ()
     whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
@@ -221,7 +224,8 @@ def model_graph(name: str, input_shape: tuple[int, ...] | Inputs | None = None) 
             :func:`.inputs.parse_inputs` reads them; by default the DNN's own.
 
     Returns:
-        The graph, for a batch of one unless the arguments have another.
+        The graph, for a batch of one unless the arguments have another, and the largest of the
+        sizes that range.
 
     Raises:
         MecError: There is no such DNN, or it does not take that input shape.
@@ -236,6 +240,6 @@ def _model_graph(name: str, shape: tuple[int, ...] | Inputs, factory: Any) -> Op
     from rllib_mec.dnn.tracing import trace
 
     if factory is not None:  # it need not know the meta device
-        return trace(model_from_factory(name), example_of(shape), name=name)
+        return trace(model_from_factory(name), **traced_with(shape), name=name)
     model = build_model(name, device="meta")
-    return trace(model, example_of(shape, "meta"), name=name)
+    return trace(model, **traced_with(shape, "meta"), name=name)

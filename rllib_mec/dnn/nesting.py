@@ -157,6 +157,17 @@ def slot_names(nest: Nest, name: str = "") -> list[str]:
     ]
 
 
+def constants(nest: Nest) -> list[Any]:
+    """What stands in a nest and is no tensor.
+
+    Args:
+        nest: To go through.
+    """
+    if isinstance(nest, Constant):
+        return [nest.value]
+    return [c for child in getattr(nest, "children", ()) for c in constants(child)]
+
+
 def within(name: str, places: Iterable[str]) -> str | None:
     """The place, of some, in which a tensor stands, or None.
 

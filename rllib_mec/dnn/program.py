@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from rllib_mec.dnn.calls import Call
+from rllib_mec.dnn.dimensions import Ranges, Size
 from rllib_mec.dnn.nesting import Nest, within
 from rllib_mec.errors import MecError
 
@@ -34,23 +35,26 @@ class TensorSpec:
         shape: Its sizes.
         dtype: Its type.
         order: Its dimensions from the outermost in memory to the innermost; ``()``: as they stand.
+        sizes: The formulas of its sizes where some of them range; ``()``: all are fixed.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     order: tuple[int, ...] = ()
+    sizes: tuple[Size, ...] = ()
 
     @classmethod
-    def of(cls, tensor: torch.Tensor) -> TensorSpec:
+    def of(cls, tensor: torch.Tensor, sizes: tuple[Size, ...] = ()) -> TensorSpec:
         """The spec of a tensor.
 
         Args:
             tensor: Whose shape, type and layout to take.
+            sizes: The formulas of its sizes.
         """
         strides = tensor.stride()
         order = tuple(sorted(range(tensor.dim()), key=lambda d: -strides[d]))
         is_plain = tensor.is_contiguous() or order == tuple(range(tensor.dim()))
-        return cls(tuple(tensor.shape), tensor.dtype, () if is_plain else order)
+        return cls(tuple(tensor.shape), tensor.dtype, () if is_plain else order, sizes)
 
     def example(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """A tensor of this spec: random numbers, or zeros where they are no floats.
@@ -84,6 +88,7 @@ class Program:
         written: Nodes whose memory some operator writes to, so that a half works on a copy.
         shape_bound: The program holds sizes of the traced batch as constants, so that another
             batch size is an error rather than a wrong result.
+        ranges: The sizes that range.
     """
 
     module: fx.GraphModule
@@ -100,6 +105,22 @@ class Program:
     replicated: frozenset[str] = frozenset()
     written: frozenset[str] = frozenset()
     shape_bound: bool = False
+    ranges: Ranges = field(default_factory=Ranges)
+
+    def spec(self, node: str, tensor: torch.Tensor) -> TensorSpec:
+        """The spec of what a node yields.
+
+        Args:
+            node: Its name.
+            tensor: Its value.
+        """
+        (sizes,) = self.ranges.shapes.get(node, ((),))
+        return TensorSpec.of(tensor, sizes)
+
+    @property
+    def placeholders(self) -> list[fx.Node]:
+        """The nodes that stand for the tensors that the forward takes, in order."""
+        return list(self.module.graph.find_nodes(op="placeholder"))
 
     @property
     def held(self) -> tuple[str, ...]:

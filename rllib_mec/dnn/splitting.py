@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
 
-from rllib_mec.dnn.calls import Call
+from rllib_mec.dnn.checks import Checks, TakesACall, TakesTensors
+from rllib_mec.dnn.dimensions import Ranges
 from rllib_mec.dnn.graph import OperatorGraph
 from rllib_mec.dnn.halves import HalfGraph, head_graph, sides_of_state, tail_graph
 from rllib_mec.dnn.nesting import Nest, put_together
@@ -19,7 +20,7 @@ from rllib_mec.dnn.points import PartitionPoint
 from rllib_mec.dnn.program import Program, TensorSpec, example_tensors
 from rllib_mec.dnn.shadow import fingerprint, twin
 from rllib_mec.dnn.tracing import trace
-from rllib_mec.errors import MecError, unknown
+from rllib_mec.errors import MecError
 
 _traced: weakref.WeakKeyDictionary[nn.Module, OperatorGraph] = weakref.WeakKeyDictionary()
 """Graphs of modules that were split at points of another graph, e.g. of one without weights."""
@@ -32,9 +33,11 @@ class Head(fx.GraphModule):
         inputs: Name and spec of each tensor in the arguments.
         tensors: Name and spec of each tensor returned. Full local inference returns the results.
         state: Name and spec of each state that it keeps; None: the DNN was traced without any.
+        ranges: The sizes that range in all of these.
     """
 
     state: dict[str, TensorSpec] | None
+    ranges: Ranges
     inputs: dict[str, TensorSpec]
     tensors: dict[str, TensorSpec]
 
@@ -46,9 +49,11 @@ class Tail(fx.GraphModule):
         tensors: Name and spec of each tensor taken.
         result: What the module returns, with a slot for each tensor.
         state: As a head's.
+        ranges: As a head's.
     """
 
     state: dict[str, TensorSpec] | None
+    ranges: Ranges
     tensors: dict[str, TensorSpec]
     result: Nest
 
@@ -66,7 +71,8 @@ def split(
     """Cut a module in two: ``tail(head(x))`` is ``module(x)``, bit for bit.
 
     Where PyTorch itself fuses a module into another kernel (``nn.TransformerEncoderLayer`` without
-    gradients, a mask found to be causal), results differ in the last bits. The halves call the same
+    gradients, a mask found to be causal), and where a size that ranges decides whether it copies (a
+    reshape of a batch of one), results differ in the last bits. The halves call the same
     operations on the same parameters, which are shared with the module and not copied; a later
     ``train()``, a replaced submodule or another setting of one changes not the other.
 
@@ -107,7 +113,7 @@ def split(
     inside = {*point.head_operators, *(node.name for node in point.graph.inputs)}
     names = sent_nodes(program, point)
     tensors = {name: program.specs[node] for node, name in names.items()}
-    name, bound = point.graph.name, program.shape_bound
+    name = point.graph.name
     front, back = head_graph(program, inside, names), tail_graph(program, inside, names)
     sides = sides_of_state(program, inside, front, back)
     sent = front.pack({name: node for node, name in names.items()})
@@ -118,9 +124,9 @@ def split(
     head.tensors, tail.tensors = tensors, tensors
     tail.result = program.result
     call = program.call.without(program.held)
-    takes = _TakesACall(call, head.inputs, bound), _TakesTensors(tensors, bound)
-    for half, check in zip((head, tail), takes, strict=True):
-        hook = check if half.state is None else _TakesState(check, half.state)
+    takes = TakesACall(call, head.inputs), TakesTensors(tensors)
+    for half, reads in zip((head, tail), takes, strict=True):
+        hook = Checks(reads, half.state, program.shape_bound, program.ranges)
         half.register_forward_pre_hook(hook, with_kwargs=True)
     tail.register_forward_hook(_Rebuilds(program.result, bool(program.state)))
     return head, tail
@@ -140,15 +146,23 @@ def sent_nodes(program: Program, point: PartitionPoint) -> dict[str, str]:
     }
 
 
-def fresh_state(half: Head | Tail) -> dict[str, torch.Tensor]:
+def fresh_state(half: Head | Tail, **sizes: int) -> dict[str, torch.Tensor]:
     """Zeros for each state that a half keeps.
 
     Args:
         half: Of a DNN that was traced with state.
+        **sizes: Sizes that range, where they differ from the example's: ``past=0`` for a cache that
+            grows.
+
+    Raises:
+        MecError: There is no such size, or it is beyond its limits.
     """
     device = next((p.device for p in half.parameters()), torch.device("cpu"))
-    specs = half.state or {}
-    return {n: torch.zeros(s.shape, dtype=s.dtype, device=device) for n, s in specs.items()}
+    made = dict[str, torch.Tensor]()
+    for name, spec in (half.state or {}).items():
+        shape = half.ranges.shape(spec.sizes or spec.shape, **sizes)
+        made[name] = torch.zeros(shape, dtype=spec.dtype, device=device)
+    return made
 
 
 def _program_of(module: nn.Module, graph: OperatorGraph) -> Program:
@@ -203,70 +217,9 @@ def _half(
             part = functools.reduce(getattr, path.split("."), program.module)
             parts[path] = twin(part) if node.op == "call_module" else part
     made = kind(parts, half.graph, name).eval()
+    made.ranges = program.ranges  # type: ignore[assignment]  # as each kind declares
     made.state = state if program.state else None  # type: ignore[assignment]  # as each kind declares
     return made
-
-
-def _check(tensors: Mapping[str, Any], specs: Mapping[str, TensorSpec], bound: bool) -> None:
-    """Compare tensors with the traced ones."""
-    for name, spec in specs.items():
-        if name not in tensors:
-            raise MecError(f"the tensor {name!r} is missing: expected {', '.join(specs)}")
-        tensor = tensors[name]
-        if not isinstance(tensor, torch.Tensor):
-            raise MecError(f"{name!r} must be a tensor, but is a {type(tensor).__name__}")
-        shape = tuple(tensor.shape)
-        skip = 0 if bound else 1  # only a program without baked-in sizes takes any batch
-        if len(shape) != len(spec.shape) or shape[skip:] != spec.shape[skip:]:
-            free = "" if bound else " (any batch size)"
-            raise MecError(f"{name!r} has shape {shape}, the DNN was traced for {spec.shape}{free}")
-        if tensor.dtype != spec.dtype:
-            raise MecError(f"{name!r} is of {tensor.dtype}, the DNN was traced for {spec.dtype}")
-    for name in tensors:
-        if name not in specs:
-            raise unknown("tensor", name, specs, show=12)
-
-
-class _TakesACall:
-    """Takes a head's arguments apart, as its module has them, and checks the tensors in them."""
-
-    def __init__(self, call: Call, specs: dict[str, TensorSpec], bound: bool) -> None:
-        self._call, self._specs, self._bound = call, specs, bound
-
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        tensors = self._call.tensors(args, kwargs)
-        _check(dict(zip(self._specs, tensors, strict=True)), self._specs, self._bound)
-        return tuple(tensors), {}
-
-
-class _TakesTensors:
-    """Checks a tail's tensors."""
-
-    def __init__(self, specs: dict[str, TensorSpec], bound: bool) -> None:
-        self._specs, self._bound = specs, bound
-
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        if kwargs or len(args) != 1 or not isinstance(args[0], Mapping):
-            raise MecError("a tail takes one mapping of tensors by name, as its head returns it")
-        _check(args[0], self._specs, self._bound)
-        return args, {}
-
-
-class _TakesState:
-    """Takes the state, which comes first, and what the half takes besides."""
-
-    def __init__(self, check: Any, specs: dict[str, TensorSpec]) -> None:
-        self._check, self._specs = check, specs
-
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        if not args or not isinstance(args[0], Mapping):
-            raise MecError(
-                "this half takes its state first, a mapping of tensors by name:"
-                f" {', '.join(self._specs) or 'an empty one'}"
-            )
-        _check(args[0], self._specs, bound=True)
-        taken, _ = self._check(module, args[1:], kwargs)
-        return (args[0], *taken), {}
 
 
 class _Rebuilds:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import fx, nn
 
+from rllib_mec.dnn.checks import Checks, TakesTensors
+from rllib_mec.dnn.dimensions import Ranges
 from rllib_mec.dnn.halves import HalfGraph, take
 from rllib_mec.dnn.points import PartitionPoint
 from rllib_mec.dnn.program import Program, TensorSpec
@@ -17,7 +19,6 @@ from rllib_mec.dnn.splitting import (
     Tail,
     _half,
     _program_of,
-    _TakesTensors,
     sent_nodes,
     split,
 )
@@ -30,10 +31,12 @@ class Middle(fx.GraphModule):
     Attributes:
         tensors: Name and spec of each tensor taken.
         given: Name and spec of each tensor returned.
+        ranges: The sizes that range in these.
     """
 
     tensors: dict[str, TensorSpec]
     given: dict[str, TensorSpec]
+    ranges: Ranges
     state: None
 
 
@@ -85,6 +88,6 @@ def _middle(program: Program, before: PartitionPoint, after: PartitionPoint) -> 
     middle = _half(Middle, part, sent, {}, f"{before.graph.name}_middle")
     middle.tensors = {name: program.specs[node] for node, name in taken.items()}
     middle.given = {name: program.specs[node] for node, name in given.items()}
-    check = _TakesTensors(middle.tensors, program.shape_bound)
+    check = Checks(TakesTensors(middle.tensors), None, program.shape_bound, program.ranges)
     middle.register_forward_pre_hook(check, with_kwargs=True)
     return middle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from torch import fx, nn
 
 from rllib_mec.dnn.calls import Call
 from rllib_mec.dnn.capture import Captured, capture_export, capture_fx, silence, writes_input
+from rllib_mec.dnn.dimensions import Dynamic
 from rllib_mec.dnn.folding import fold
 from rllib_mec.dnn.graph import OperatorGraph
 from rllib_mec.dnn.program import Probe, Program, TensorSpec, probe, storage_of, tensors_in
@@ -24,6 +26,7 @@ def trace(
     *,
     name: str | None = None,
     state: Mapping[str, str] | None = None,
+    dynamic: Dynamic | None = None,
 ) -> OperatorGraph:
     """Trace a module into a graph of operators, without running it on data.
 
@@ -41,13 +44,20 @@ def trace(
             the place of its new value in the result: ``{"past": "1"}`` where the forward returns
             ``(logits, past)``, ``{"past": "past"}`` where that is a key or a field. Neither is
             sent: each half keeps the state of its own operators.
+        dynamic: Sizes that range, such as ``{"input_ids": {1: Dim("length", min=1, max=512)}}``
+            with ``torch.export.Dim``: the halves take all of them, and :func:`resized` gives the
+            graph at any. The example must have at least 2 of each. Points are refused where a half
+            needs a size that no tensor it takes tells, such as the batch behind a flattened one.
+            Without ranges halves take the example's sizes, and any batch where no operator depends
+            on it.
 
     Returns:
         The graph, with the program behind it for :func:`split` and :func:`measure_latency`.
 
     Raises:
-        MecError: The module is in training mode, does not take this input, or has control flow
-            that depends on data; the message names the operator or line at fault.
+        MecError: The module is in training mode, does not take this input, has control flow that
+            depends on data, or fixes a size that should range; the message names the operator or
+            line at fault.
     """
     _check_kind(module)
     for path, child in module.named_modules():
@@ -61,7 +71,9 @@ def trace(
         if argument.split(".")[0] not in call.signature.parameters:
             raise unknown("argument that is state:", argument, call.signature.parameters)
     problem: MecError | None = None
-    for capture in (capture_fx, capture_export):
+    # torch.fx does not know what a size may be.
+    with_ranges = functools.partial(capture_export, dynamic=dynamic)
+    for capture in (with_ranges,) if dynamic else (capture_fx, capture_export):
         found: Probe | None = None
         captured: Captured | None = None
         copy = shadow(module)
@@ -87,8 +99,11 @@ def trace(
             captured.result,
             {name: TensorSpec.of(tensor) for name, tensor in tensors.items()},
             dict(state or {}),
-            shape_bound=capture is capture_export,
+            shape_bound=capture is not capture_fx,
+            ranges=captured.ranges,
         )
+        for node, argument in zip(program.placeholders, tensors, strict=True):
+            program.inputs[argument] = program.spec(node.name, tensors[argument])
         return fold(program, found, module, name or type(module).__name__)
     assert problem is not None
     raise problem

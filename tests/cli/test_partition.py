@@ -5,6 +5,7 @@ import pytest
 from rllib_mec import register_dnn
 from rllib_mec.cli.mec import main
 from rllib_mec.dnn import best_route, model_graph, partition_table
+from rllib_mec.errors import MecError
 
 MODULE = """
 from torch import nn
@@ -108,6 +109,27 @@ def test_arguments_of_any_kind_are_given_by_name(own_module, capsys):
     assert main("partition --input 3,64,64 alexnet".split()) == 0
 
 
+def test_of_sizes_that_range_the_best_cut_is_told_at_several(own_module, capsys):
+    command = "partition --model my_dnns:tokens --input input_ids=int64[batch:1..2,length:2..12]"
+    command += " --bandwidth-mbps 1 --method operator"
+    assert main(command.split()) == 0
+    out = capsys.readouterr().out
+    assert "best at other sizes" in out
+    assert main([*command.split(), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["points"][0]["bytes"] == 2 * 12 * 8
+    assert found["sizes"] == {"batch": [1, 2], "length": [2, 12]}
+    lengths = [row["length"] for row in found["best_by_size"] if row["batch"] == 2]
+    assert {2, 12} <= set(lengths) and len(lengths) == len(found["best_by_size"]) - 1
+    alone = command.replace("batch:1..2", "2").replace("length:2..12", "5")
+    assert main([*alone.split(), "--json"]) == 0
+    there = json.loads(capsys.readouterr().out)
+    (row,) = (row for row in found["best_by_size"] if row["length"] == 4)
+    assert row["latency_ms"] == pytest.approx(there["points"][there["best"]]["latency_ms"] * 4 / 5)
+    with pytest.raises(MecError, match="all tasks are of one size, so give 'n' a number"):
+        register_dnn("ranging", lambda: None, input={"x": "float32[n:1..4,3]"})
+
+
 def test_only_cuts_that_the_device_can_hold_are_shown(capsys):
     command = ["partition", "mobilenet_v2", "--method", "vertical", "--json"]
     limited = [*command, "--device-memory-mb", "10", "--bandwidth-mbps", "1"]
@@ -160,7 +182,14 @@ def test_a_cloud_behind_the_server_gets_its_part(own_module, capsys):
         ("partition resnet50 --input 3,64,64 --input 3,8,8", "--input must be sizes such as 3,224"),
         ("partition resnet50 --input y=float32[1,3,8,8]", "missing a required argument: 'x'"),
         ("partition resnet50 --input x=float[1,3,8,8]", "unknown type of --input: x: 'float'"),
-        ("partition resnet50 --input x=float32[1,x]", "--input: x must be such as int64[1,16]"),
+        ("partition resnet50 --input x=float32[1,x]", "--input: x must have sizes such as [1,16]"),
+        ("partition resnet50 --input x=float32[1;3]", "--input: x must be such as int64[1,16]"),
+        ("partition resnet50 --input x=float32[n:9..2,3]", "where one ranges, [1,length:1..64]"),
+        ("partition resnet50 --input x=float32[n:1..9,n:1..8]", "'n' has two ranges, (1, 9) and"),
+        (
+            "partition resnet50 --measure x.json --input x=float32[n:1..9,3,64,64]",
+            "a profile is of one size: give 'n' a number in --input",
+        ),
         ("partition resnet50 --input x=float32[1,,3]", "--input: x must have sizes such as [1,16]"),
         ("partition resnet50 --input x=3", "--input names no tensor"),
         ("partition resnet50 --input x.=bool[1]", "'x.' is no argument's name"),
