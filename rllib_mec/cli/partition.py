@@ -13,6 +13,7 @@ rllib-mec partition resnet50 --bandwidth-mbps 50 --cloud-latency-ms 2 --cloud-ba
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -111,21 +112,17 @@ def partition(
     elif profile:
         server = LatencyProfile.load(profile)
 
-    def table_at(at: OperatorGraph) -> PartitionTable:
-        whole = server
-        if not isinstance(whole, LatencyProfile):
-            whole *= at.total_macs / max(graph.total_macs, 1)
-        return partition_table(
-            at,
-            method,
-            codec=codec,
-            device_latency_ms=_slower(whole, device_slowdown),
-            server_latency_ms=whole,
-            server_model=server_model,
-            bandwidth_mbps=bandwidth_mbps,
-            device_memory_mb=device_memory_mb,
-        )
-
+    table_at = functools.partial(
+        _table_at,
+        server,
+        device_slowdown,
+        graph.total_macs,
+        method=method,
+        codec=codec,
+        server_model=server_model,
+        bandwidth_mbps=bandwidth_mbps,
+        device_memory_mb=device_memory_mb,
+    )
     table = table_at(graph)
     route = None
     if cloud_latency_ms is not None:
@@ -219,6 +216,16 @@ def _input(given: tuple[str, ...]) -> tuple[int, ...] | Inputs | None:
     if len(given) == 1 and "=" not in given[0]:
         return SHAPE.convert(given[0], None, None)
     return parse_inputs("--input", given) if given else None
+
+
+def _table_at(
+    server: float | LatencyProfile, slowdown: float, macs: int, at: OperatorGraph, **options: Any
+) -> PartitionTable:
+    """The table at some sizes, where a latency is that of so many MACs."""
+    if not isinstance(server, LatencyProfile):
+        server *= at.total_macs / max(macs, 1)
+    device = _slower(server, slowdown)
+    return partition_table(at, device_latency_ms=device, server_latency_ms=server, **options)
 
 
 def _slower(server: float | LatencyProfile, times: float) -> float | LatencyProfile:

@@ -249,21 +249,25 @@ def ranges_of(
             if found.setdefault(size.node.expr, symbol) != symbol:
                 raise MecError(f"{label!r} and {found[size.node.expr].name!r} are one size")
 
-    def formula(size: Any) -> Size:
-        if not isinstance(size, torch.SymInt | torch.SymFloat | torch.SymBool):
-            return size
-        renamed: Any = sympy.sympify(size.node.expr).subs(found)
-        return renamed if renamed.free_symbols else int(renamed)
-
     sizes: dict[str, Size] = {}
     shapes: dict[str, tuple[tuple[Size, ...], ...]] = {}
     for node in graph.nodes:
         value = node.meta.get("val")
         if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
-            sizes[node.name] = formula(value)
+            sizes[node.name] = _formula(value, found)
         leaves = value if isinstance(value, list | tuple) else [value]
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         if tensors:
-            shapes[node.name] = tuple(tuple(map(formula, t.shape)) for t in tensors)
+            shapes[node.name] = tuple(
+                tuple(_formula(size, found) for size in t.shape) for t in tensors
+            )
     varying = {n: s for n, s in sizes.items() if isinstance(s, sympy.Basic)}
     return Ranges(dict(limits), dict(given), varying, shapes)  # type: ignore[arg-type]
+
+
+def _formula(size: Any, symbols: Mapping[Any, sympy.Symbol]) -> Size:
+    """A size of ``torch.export``'s in our symbols."""
+    if not isinstance(size, torch.SymInt | torch.SymFloat | torch.SymBool):
+        return size
+    renamed: Any = sympy.sympify(size.node.expr).subs(symbols)
+    return renamed if renamed.free_symbols else int(renamed)

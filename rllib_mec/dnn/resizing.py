@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from rllib_mec.dnn.dimensions import Ranges
 from rllib_mec.dnn.graph import OperatorGraph
 from rllib_mec.dnn.program import Program, TensorSpec, probe, tensors_in
 from rllib_mec.errors import MecError
@@ -30,10 +31,7 @@ def resized(graph: OperatorGraph, **sizes: int) -> OperatorGraph:
         raise MecError(f"the graph {graph.name!r} has no size that ranges: trace it with dynamic")
     ranges = program.ranges
 
-    def at(spec: TensorSpec) -> TensorSpec:
-        return replace(spec, shape=ranges.shape(spec.sizes or spec.shape, **sizes))
-
-    inputs = {name: at(spec) for name, spec in program.inputs.items()}
+    inputs = {name: _at(spec, ranges, sizes) for name, spec in program.inputs.items()}
     given = {**ranges.given, **sizes}
     try:
         found = probe(program.module, tuple(spec.example() for spec in inputs.values()))
@@ -61,6 +59,10 @@ def resized(graph: OperatorGraph, **sizes: int) -> OperatorGraph:
                 latency_ms=None,
             )
         )
-    specs = {name: at(spec) for name, spec in program.specs.items()}
+    specs = {name: _at(spec, ranges, sizes) for name, spec in program.specs.items()}
     program = replace(program, inputs=inputs, specs=specs, ranges=replace(ranges, given=given))
     return OperatorGraph(operators, graph.outputs, name=graph.name, program=program)
+
+
+def _at(spec: TensorSpec, ranges: Ranges, sizes: dict[str, int]) -> TensorSpec:
+    return replace(spec, shape=ranges.shape(spec.sizes or spec.shape, **sizes))
