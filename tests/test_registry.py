@@ -311,27 +311,26 @@ SCRIPT = """
         from torch import nn
         return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(784, 5))
 
-    def train_in_remote_env_runners():
-        from ray.rllib.algorithms.ppo import PPOConfig
+    def with_a_remote_env_runner(config, env):
         env_config = {"dnn": "tiny", "server_latency_ms": 2.0, "num_devices": 2, "mean_tasks": 3}
+        config.environment(env, env_config=env_config)
+        config.env_runners(num_env_runners=1, num_envs_per_env_runner=2)
+        return config.training(train_batch_size_per_learner=32, minibatch_size=16, num_epochs=1)
+
+    def train():
+        from ray.rllib.algorithms.ppo import PPOConfig
         stock = PPOConfig().multi_agent(
             policies={"shared"}, policy_mapping_fn=one_policy_for_all)
-        for config, env in ((stock, Late.env_id), (EMHPPOConfig(), "mec_task_window_v0")):
-            config.environment(env, env_config=env_config).env_runners(
-                num_env_runners=1, num_envs_per_env_runner=2)
-            config.training(train_batch_size_per_learner=32, minibatch_size=16, num_epochs=1)
-            algorithm = config.build_algo()
-            result = algorithm.train()
-            assert result["num_env_steps_sampled_lifetime"] >= 32
-            algorithm.stop()
+        algorithm = with_a_remote_env_runner(stock, Late.env_id).build_algo()
+        result = algorithm.train()
+        assert result["num_env_steps_sampled_lifetime"] >= 32
+        algorithm.stop()
         print("trained")
 
     def train_in_a_trial():
-        config = EMHPPOConfig().environment(Early.env_id, env_config={"num_devices": 2})
-        config.training(num_epochs=1, minibatch_size=16, train_batch_size_per_learner=32)
-        config.env_runners(num_env_runners=1, num_envs_per_env_runner=2)
         run_config = tune.RunConfig(
             stop={"training_iteration": 1}, storage_path=STORAGE, verbose=0)
+        config = with_a_remote_env_runner(EMHPPOConfig(), Early.env_id)
         results = tune.Tuner("Mine", param_space=config, run_config=run_config).fit()
         assert results.num_errors == 0, results.errors
         print("tuned")
@@ -342,7 +341,7 @@ SCRIPT = """
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
         rllib_mec.register_env(Late)
         rllib_mec.register_dnn("tiny", tiny, input=(3, 16, 16))
-        train_in_remote_env_runners()
+        train()
         train_in_a_trial()
 """
 

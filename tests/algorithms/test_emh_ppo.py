@@ -80,23 +80,35 @@ def test_saved_restored_and_as_a_policy_it_acts_the_same(algorithm, tmp_path):
         restored.stop()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("num_env_runners", [0, 2])
-def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(num_env_runners, tmp_path):
-    config = small(num_env_runners=num_env_runners)
-    first = config.build_algo()
-    first.train()
-    path = first.save_to_path(tmp_path / "checkpoint")
-    uninterrupted = first.train()
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(algorithm, tmp_path):
+    algorithm.train()
+    path = algorithm.save_to_path(tmp_path / "checkpoint")
+    uninterrupted = algorithm.train()
     second = Algorithm.from_checkpoint(path)
-    resumed = second.train()
     try:
+        resumed = second.train()
         assert steps(resumed) == steps(uninterrupted) == 256
         assert resumed["training_iteration"] == 2
-        assert_same_weights(first, second)
+        assert_same_weights(algorithm, second)
     finally:
-        first.stop()
         second.stop()
+
+
+@pytest.mark.slow
+def test_remote_env_runners_go_back_to_a_checkpoint_too(tmp_path):
+    algorithm = small(num_env_runners=2).build_algo()
+    try:
+        algorithm.train()
+        path = algorithm.save_to_path(tmp_path / "checkpoint")
+        uninterrupted, expected = algorithm.train(), weights(algorithm)
+        algorithm.train()
+        algorithm.restore_from_path(path)
+        resumed = algorithm.train()
+        assert steps(resumed) == steps(uninterrupted) == 256
+        for name, value in weights(algorithm).items():
+            np.testing.assert_array_equal(value, expected[name], err_msg=name)
+    finally:
+        algorithm.stop()
 
 
 def test_an_older_checkpoint_wins_over_newer_weights(algorithm, tmp_path):
