@@ -91,7 +91,7 @@ def test_imitation_makes_the_policy_decide_as_demonstrated():
         )
 
     before = errors()
-    imitate(module, batch, num_epochs=40, seed=0)
+    imitate(module, batch, num_epochs=12, seed=0)
     after = errors()
     assert after[0] < 0.5 * before[0]
     assert after[1] < 0.7 * before[1]
@@ -141,7 +141,7 @@ def test_an_algorithm_imitates_once_before_its_first_iteration(monkeypatch, tmp_
         return Planner(mdp, budget=QUICK, cache=False)
 
     monkeypatch.setattr(algorithm, "Planner", planner)
-    warm = config(demonstrations=2000, imitation_epochs=30, lr=0.0).build_algo()
+    warm = config(demonstrations=2000, imitation_epochs=12, lr=0.0).build_algo()
     cold = config(lr=0.0).build_algo()
     try:
         result, other = warm.train(), cold.train()
