@@ -245,21 +245,23 @@ def _by_size(
     """The best cut at several values of each size that ranges, the others at their largest."""
     from rllib_mec.dnn import resized
 
-    found = []
+    largest, shown = graph.program.ranges.given, []
     for name, (low, high) in graph.program.ranges.limits.items():
-        for size in np.unique(np.geomspace(max(low, 1), high, SIZES_SHOWN).round().astype(int)):
-            table = table_at(resized(graph, **{name: int(size)}))
-            latency_ms = _latency(table, bandwidth_mbps)
-            best = int(np.argmin(latency_ms))
-            found.append(
-                {
-                    **graph.program.ranges.given,
-                    name: int(size),
-                    "operators": list(table.operators[best]),
-                    "bytes": float(table.bits[best]) / 8,
-                    "latency_ms": float(latency_ms[best]),
-                }
-            )
+        values = np.geomspace(max(low, 1), high, SIZES_SHOWN).round().astype(int)
+        shown += [{**largest, name: size} for size in np.unique(values).tolist()]
+    found = []
+    for sizes in [sizes for i, sizes in enumerate(shown) if sizes not in shown[:i]]:
+        table = table_at(resized(graph, **sizes))
+        latency_ms = _latency(table, bandwidth_mbps)
+        best = int(np.argmin(latency_ms))
+        found.append(
+            {
+                **sizes,
+                "operators": list(table.operators[best]),
+                "bytes": float(table.bits[best]) / 8,
+                "latency_ms": float(latency_ms[best]),
+            }
+        )
     return found
 
 

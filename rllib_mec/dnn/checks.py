@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,95 +13,65 @@ from rllib_mec.dnn.dimensions import Ranges, solve
 from rllib_mec.dnn.program import TensorSpec
 from rllib_mec.errors import MecError, unknown
 
-
-class Reads(Protocol):
-    """How the tensors are found in what a half is called with.
-
-    Attributes:
-        specs: Name and spec of each tensor.
-    """
-
-    specs: Mapping[str, TensorSpec]
-
-    def __call__(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[Mapping[str, Any], tuple[Any, ...]]:
-        """The tensors by name, and what the half is called with instead.
-
-        Args:
-            args: The positional arguments.
-            kwargs: The others.
-        """
-        ...
+Read = Callable[[tuple[Any, ...], Mapping[str, Any]], tuple[Mapping[str, Any], tuple[Any, ...]]]
+"""Of what a half is called with, the tensors by name, and what it is called with instead."""
 
 
-class TakesACall:
-    """A head's arguments, as its module has them.
+def of_a_call(
+    call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], tuple[Any, ...]]:
+    """A head's tensors, from arguments as its module has them.
 
     Args:
         call: How the module was called when it was traced.
-        specs: Name and spec of each tensor in that.
+        args: The positional arguments.
+        kwargs: The others.
     """
-
-    def __init__(self, call: Call, specs: Mapping[str, TensorSpec]):
-        """Keep them."""
-        self._call, self.specs = call, specs
-
-    def __call__(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[Mapping[str, Any], tuple[Any, ...]]:
-        """Take the arguments apart.
-
-        Args:
-            args: The positional ones.
-            kwargs: The others.
-        """
-        tensors = self._call.tensors(args, kwargs)
-        return dict(zip(self.specs, tensors, strict=True)), tuple(tensors)
+    tensors = call.tensors(args, kwargs)
+    return dict(zip(call.names, tensors, strict=True)), tuple(tensors)
 
 
-class TakesTensors:
-    """A tail's tensors, by name.
+def by_name(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], tuple[Any, ...]]:
+    """A tail's tensors, which are all that it takes.
 
     Args:
-        specs: Name and spec of each.
+        args: One mapping.
+        kwargs: None.
+
+    Raises:
+        MecError: Something else was given.
     """
-
-    def __init__(self, specs: Mapping[str, TensorSpec]):
-        """Keep them."""
-        self.specs = specs
-
-    def __call__(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[Mapping[str, Any], tuple[Any, ...]]:
-        """They are all that there is.
-
-        Args:
-            args: One mapping.
-            kwargs: None.
-        """
-        if kwargs or len(args) != 1 or not isinstance(args[0], Mapping):
-            raise MecError("a tail takes one mapping of tensors by name, as its head returns it")
-        return args[0], args
+    if kwargs or len(args) != 1 or not isinstance(args[0], Mapping):
+        raise MecError("a tail takes one mapping of tensors by name, as its head returns it")
+    return args[0], args
 
 
 class Checks:
     """A hook that checks what a half is called with, its state first if it has one.
 
     Args:
-        reads: How the tensors are found.
+        read: How the tensors are found.
+        specs: Name and spec of each of them.
         state: Name and spec of each state; None: the half has none.
         bound: The half takes no other batch than the traced one.
         ranges: The sizes that range.
     """
 
     def __init__(
-        self, reads: Reads, state: Mapping[str, TensorSpec] | None, bound: bool, ranges: Ranges
+        self,
+        read: Read,
+        specs: Mapping[str, TensorSpec],
+        state: Mapping[str, TensorSpec] | None,
+        bound: bool,
+        ranges: Ranges,
     ):
         """Keep what to check by."""
-        self._reads, self._state, self._bound, self._ranges = reads, state, bound, ranges
-        specs = {**(state or {}), **reads.specs} if ranges else {}
-        self._sizes = {name: spec.sizes or spec.shape for name, spec in specs.items()}
+        self._read, self._specs, self._state = read, specs, state
+        self._bound, self._ranges = bound, ranges
+        every = {**(state or {}), **specs} if ranges else {}
+        self._sizes = {name: spec.sizes or spec.shape for name, spec in every.items()}
         self._steps = solve(self._sizes)
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -126,8 +96,8 @@ class Checks:
             taken, args = args[:1], args[1:]
             state = taken[0]
             self._check(state, self._state, bound=True)
-        tensors, passed = self._reads(args, kwargs)
-        self._check(tensors, self._reads.specs, self._bound)
+        tensors, passed = self._read(args, kwargs)
+        self._check(tensors, self._specs, self._bound)
         if self._ranges:
             shapes = {n: tuple(t.shape) for n, t in {**state, **tensors}.items()}
             self._ranges.check(shapes, self._sizes, self._steps)

@@ -29,7 +29,6 @@ Dynamic = Mapping[str, Mapping[int, Dim]]
 SIZE = sympy.Dummy("size", integer=True, nonnegative=True)
 """Stands for a tensor's size in the formula of what that tells."""
 
-
 Step = tuple[sympy.Symbol, str, int, sympy.Expr]
 """A symbol, the tensor and dimension that tell it, and a formula of that size and of symbols."""
 
@@ -170,8 +169,10 @@ def _inverse(size: sympy.Expr, symbol: Any) -> sympy.Expr | None:
     if not size.is_polynomial(symbol) or sympy.degree(size, symbol) != 1:
         return None
     slope: Any = sympy.diff(size, symbol)
-    rest: Any = SIZE - sympy.expand(size - slope * symbol)
-    return rest if slope == 1 else FloorDiv(rest, slope)  # type: ignore[return-value]
+    formula: Any = SIZE - sympy.expand(size - slope * symbol)
+    if slope != 1:
+        formula = FloorDiv(formula, slope)
+    return formula
 
 
 def check_dynamic(
@@ -261,8 +262,8 @@ def ranges_of(
             shapes[node.name] = tuple(
                 tuple(_formula(size, found) for size in t.shape) for t in tensors
             )
-    varying = {n: s for n, s in sizes.items() if isinstance(s, sympy.Basic)}
-    return Ranges(dict(limits), dict(given), varying, shapes)  # type: ignore[arg-type]
+    varying = {name: size for name, size in sizes.items() if not isinstance(size, int)}
+    return Ranges(limits, given, varying, shapes)
 
 
 def _formula(size: Any, symbols: Mapping[Any, sympy.Symbol]) -> Size:

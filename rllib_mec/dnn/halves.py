@@ -153,8 +153,7 @@ class SizesThatRange:
                 )
             _, name, at, inverse = self._steps[symbol]
             size = self._graph.call_function(torch.ops.aten.sym_size.int, (self._tell[name], at))
-            others = inverse.free_symbols - {SIZE}
-            for other in others:
+            for other in inverse.free_symbols - {SIZE}:
                 self._value(other)
             self._values[SIZE] = fx.Proxy(size)
             self._values[symbol] = value_of(inverse, self._values)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import fx, nn
 
-from rllib_mec.dnn.checks import Checks, TakesACall, TakesTensors
+from rllib_mec.dnn.checks import Checks, by_name, of_a_call
 from rllib_mec.dnn.dimensions import Ranges
 from rllib_mec.dnn.graph import OperatorGraph
 from rllib_mec.dnn.halves import HalfGraph, head_graph, sides_of_state, tail_graph
@@ -72,9 +72,9 @@ def split(
 
     Where PyTorch itself fuses a module into another kernel (``nn.TransformerEncoderLayer`` without
     gradients, a mask found to be causal), and where a size that ranges decides whether it copies (a
-    reshape of a batch of one), results differ in the last bits. The halves call the same
-    operations on the same parameters, which are shared with the module and not copied; a later
-    ``train()``, a replaced submodule or another setting of one changes not the other.
+    reshape of a batch of one), results differ in the last bits. The halves call the same operations
+    on the same parameters, which are shared with the module and not copied; a later ``train()``, a
+    replaced submodule or another setting of one changes not the other.
 
     At the first point (the input) the head returns its inputs; at the last one (full local) it
     returns the results, and nothing needs to be sent.
@@ -124,9 +124,9 @@ def split(
     head.tensors, tail.tensors = tensors, tensors
     tail.result = program.result
     call = program.call.without(program.held)
-    takes = TakesACall(call, head.inputs), TakesTensors(tensors)
-    for half, reads in zip((head, tail), takes, strict=True):
-        hook = Checks(reads, half.state, program.shape_bound, program.ranges)
+    of_call = functools.partial(of_a_call, call)
+    for half, read, specs in ((head, of_call, head.inputs), (tail, by_name, tensors)):
+        hook = Checks(read, specs, half.state, program.shape_bound, program.ranges)
         half.register_forward_pre_hook(hook, with_kwargs=True)
     tail.register_forward_hook(_Rebuilds(program.result, bool(program.state)))
     return head, tail

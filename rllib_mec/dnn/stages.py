@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import fx, nn
 
-from rllib_mec.dnn.checks import Checks, TakesTensors
+from rllib_mec.dnn.checks import Checks, by_name
 from rllib_mec.dnn.dimensions import Ranges
 from rllib_mec.dnn.halves import HalfGraph, take
 from rllib_mec.dnn.points import PartitionPoint
@@ -88,6 +88,6 @@ def _middle(program: Program, before: PartitionPoint, after: PartitionPoint) -> 
     middle = _half(Middle, part, sent, {}, f"{before.graph.name}_middle")
     middle.tensors = {name: program.specs[node] for node, name in taken.items()}
     middle.given = {name: program.specs[node] for node, name in given.items()}
-    check = Checks(TakesTensors(middle.tensors), None, program.shape_bound, program.ranges)
+    check = Checks(by_name, middle.tensors, None, program.shape_bound, program.ranges)
     middle.register_forward_pre_hook(check, with_kwargs=True)
     return middle

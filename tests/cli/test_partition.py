@@ -121,6 +121,7 @@ def test_of_sizes_that_range_the_best_cut_is_told_at_several(own_module, capsys)
     assert found["sizes"] == {"batch": [1, 2], "length": [2, 12]}
     lengths = [row["length"] for row in found["best_by_size"] if row["batch"] == 2]
     assert {2, 12} <= set(lengths) and len(lengths) == len(found["best_by_size"]) - 1
+    assert len(set(lengths)) == len(lengths)
     alone = command.replace("batch:1..2", "2").replace("length:2..12", "5")
     assert main([*alone.split(), "--json"]) == 0
     there = json.loads(capsys.readouterr().out)

@@ -77,7 +77,7 @@ def test_one_pair_of_halves_decodes_with_a_cache_that_grows(gpt):
                 assert torch.equal(output.logits, expected.logits), point
                 past, ids = expected.past_key_values, expected.logits[:, -1:].argmax(-1)
             caches = {**mine, **theirs}
-            assert [torch.equal(caches[n], past[int(n[-3])][int(n[-1])]) for n in CACHES]
+            assert all(torch.equal(caches[n], past[int(n[-3])][int(n[-1])]) for n in CACHES)
         count += 1
     assert count > 30
 
