@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +44,24 @@ def save_half(half: Head | Middle | Tail, path: str | Path) -> None:
     device = next((p.device for p in half.parameters()), torch.device("cpu"))
     graph = fx.Graph()
     given: Any = graph.graph_copy(half.graph, {})
+    # Where a size is 1, torch fixes it.
+    at = {name: max(size, 2) for name, size in half.ranges.given.items()}
+    taken = half.inputs if isinstance(half, Head) else half.tensors
+    examples = {
+        name: replace(s, shape=half.ranges.shape(s.sizes or s.shape, **at)).example(device)
+        for name, s in taken.items()
+    }
+    free = {name: _free(spec) for name, spec in taken.items()}
+    arguments: tuple[Any, ...] = (examples,)
+    shapes: tuple[Any, ...] = (free,)
     if isinstance(half, Head):
-        arguments: tuple[Any, ...] = tuple(s.example(device) for s in half.inputs.values())
-        shapes: tuple[Any, ...] = tuple(map(_free, half.inputs.values()))
-    else:
-        arguments = ({name: s.example(device) for name, s in half.tensors.items()},)
-        shapes = ({name: _free(s) for name, s in half.tensors.items()},)
-        if half.state is not None and isinstance(half, Tail):
-            given = put_together(plain(half.result), given[0]), given[1]
-        elif path.suffix == TORCH and isinstance(half, Tail):
-            given = put_together(plain(half.result), given)
+        arguments, shapes = tuple(examples.values()), tuple(free.values())
+    elif half.state is not None and isinstance(half, Tail):
+        given = put_together(plain(half.result), given[0]), given[1]
+    elif path.suffix == TORCH and isinstance(half, Tail):
+        given = put_together(plain(half.result), given)
     if half.state is not None:
-        arguments = fresh_state(half), *arguments
+        arguments = fresh_state(half, **at), *arguments
         shapes = {name: _free(s) for name, s in half.state.items()}, *shapes
     graph.output(given)
     bare = fx.GraphModule(half, graph).eval()  # without the checks of a call

@@ -180,6 +180,11 @@ def capture_export(
         if fixed := re.search(r"marked (\S+) as dynamic .* constant \((\d+)\)", str(error)):
             why = f"{type(module).__name__} fixes it to {fixed[2]}"
             raise MecError(f"the size {fixed[1]!r} cannot range: {why}") from error
+        if violated := re.search(r"Constraints violated .*\n\s*- (.*)", str(error)):
+            why = violated[1]
+            for size, place in re.findall(r"(\w+) = (L\['tensors'\]\S+)", why):
+                why = why.replace(f"{size} = {place}", size).replace(place, size)
+            raise MecError(f"the sizes cannot range so: {why}") from error
         raise MecError(_at_fault(module, error)) from error
     assert isinstance(traced, fx.GraphModule)
     if any(isinstance(value, torch.SymInt) for value in constants(results[0])):

@@ -124,6 +124,11 @@ def test_sizes_that_follow_from_others(tmp_path):
             if not point.is_full_local:
                 assert sum(8 * t.nbytes for t in sent.values()) == bits[point.operators]
         torch.testing.assert_close(from_file(told[1][1][0](x)), expected, **exact)
+    alone = partition_table(resized(graph, batch=1), "operator").points[1]
+    save_half(split(model, alone)[1], tmp_path / "tail.pt2")  # of a batch of one, and takes three
+    x = torch.randn(3, 3, 7)
+    given = load_half(tmp_path / "tail.pt2")(split(model, alone)[0](x))
+    assert all(map(torch.equal, given, model(x)))
     assert len(told) == len(partition_table(graph, "operator").points) - 1
     route = split_route(model, [told[1][0], told[2][0]])
     x = torch.randn(3, 3, 21)
@@ -178,6 +183,11 @@ BATCHES = {"x": {0: BATCH}}
     ("module", "dynamic", "wrong"),
     [
         (Fixes(), {"x": {1: LENGTH}}, "the size 'length' cannot range: Fixes fixes it to 3"),
+        (
+            nn.AvgPool1d(2).eval(),
+            {"input": {2: Dim("frames", max=9)}},
+            r"the sizes cannot range so: Not all values of frames in .* \(frames // 2\) != 1",
+        ),
         (Returns(), BATCHES, "the result of Returns holds a size that ranges"),
         (nn.ReLU(), {"x": {0: BATCH}}, "unknown tensor with a size that ranges: 'x'"),
         (Returns(), {"x": {3: BATCH}}, "which has no dimension 3"),
