@@ -10,7 +10,7 @@ from ray.rllib.core.columns import Columns
 
 from rllib_mec.algorithms.columns import PLAYED
 from rllib_mec.algorithms.distributions import HEADS
-from rllib_mec.algorithms.emh_ppo import EMHPPOConfig, algorithm
+from rllib_mec.algorithms.emh_ppo import EMHPPOConfig, teachers
 from rllib_mec.algorithms.emh_ppo.imitation import demonstrate, imitate
 from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
 from rllib_mec.algorithms.joint_ppo.connectors import PerTaskAdvantages
@@ -140,7 +140,7 @@ def test_an_algorithm_imitates_once_before_its_first_iteration(monkeypatch, tmp_
         made.append(budget)
         return Planner(mdp, budget=QUICK, cache=False)
 
-    monkeypatch.setattr(algorithm, "Planner", planner)
+    monkeypatch.setattr(teachers, "Planner", planner)
     warm = config(demonstrations=2000, imitation_epochs=12, lr=0.0).build_algo()
     cold = config(lr=0.0).build_algo()
     try:
@@ -168,7 +168,7 @@ def test_search_teaches_what_it_betters_and_then_the_networks_themselves(monkeyp
         bettered.append((policy.name, candidates))
         return Lookahead(policy, candidates, **kwargs)
 
-    monkeypatch.setattr(algorithm, "Lookahead", lookahead)
+    monkeypatch.setattr(teachers, "Lookahead", lookahead)
     taught = config(
         demonstrations=800,
         teacher="search",

@@ -10,7 +10,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from rllib_mec.algorithms.columns import CREDIT, SCENARIO
-from rllib_mec.algorithms.emh_ppo import EMHPPOConfig, algorithm
+from rllib_mec.algorithms.emh_ppo import EMHPPOConfig, teachers
+from rllib_mec.algorithms.emh_ppo.env_runner import EMHPPOEnvRunner
 from rllib_mec.algorithms.emh_ppo.imitation import _loss, demonstrate, imitate
 from rllib_mec.algorithms.h_ppo import HPPOConfig
 from rllib_mec.algorithms.joint_ppo.connectors import PerTaskAdvantages
@@ -269,7 +270,7 @@ def test_an_algorithm_imitates_evaluates_and_goes_on_elsewhere(ray_session, tmp_
         planned.append(mdp)
         return Planner(mdp, budget=QUICK, cache=False)
 
-    monkeypatch.setattr(algorithm, "Planner", planner)
+    monkeypatch.setattr(teachers, "Planner", planner)
     own = config(TWO).training(demonstrations=64, imitation_epochs=1)
     own.learners(num_learners=1).evaluation(evaluation_interval=1, evaluation_duration=2)
     first = own.build_algo()
@@ -292,3 +293,28 @@ def test_an_algorithm_imitates_evaluates_and_goes_on_elsewhere(ray_session, tmp_
         assert np.isfinite(other.train()["learners"][DEFAULT_MODULE_ID]["policy_loss"])
     finally:
         other.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_remote_env_runners_share_a_lesson_that_is_the_same_without_them(monkeypatch):
+    demonstrate_alone, local = EMHPPOEnvRunner.demonstrate, []
+
+    def noted(runner, lesson, scenarios):
+        local.append(list(scenarios))  # remote ones have their own list
+        return demonstrate_alone(runner, lesson, local[-1])
+
+    monkeypatch.setattr(EMHPPOEnvRunner, "demonstrate", noted)
+    learned = []
+    for number in (0, 1):
+        own = config(TWO).env_runners(num_env_runners=number).training(lr=0.0)
+        own.training(demonstrations=64, imitation_epochs=1, teacher="search", search_candidates=8)
+        algo = own.build_algo()
+        try:
+            algo.train()
+            learned.append(algo.learner_group.get_weights()[DEFAULT_MODULE_ID])
+        finally:
+            algo.stop()
+    assert local == [[0, 1]]
+    for name, value in learned[0].items():
+        np.testing.assert_allclose(learned[1][name], value, rtol=1e-4, atol=1e-6, err_msg=name)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.policy.sample_batch import SampleBatch
 from ray.rllib.utils.from_config import NotProvided
 from typing_extensions import Self
 
 from rllib_mec.algorithms.emh_ppo.env_runner import EMHPPOEnvRunner
-from rllib_mec.algorithms.emh_ppo.imitation import demonstrate
 from rllib_mec.algorithms.emh_ppo.learner import EMHPPOTorchLearner
 from rllib_mec.algorithms.emh_ppo.rl_module import EMHPPOModelConfig, EMHPPORLModule
 from rllib_mec.algorithms.emh_ppo.set_features import SetFeatures, own_parts
@@ -22,16 +22,8 @@ from rllib_mec.envs import laws
 from rllib_mec.envs.mdp import MDP
 from rllib_mec.errors import MecError
 from rllib_mec.network.checks import Count, Natural, Switch
-from rllib_mec.policies import (
-    Lookahead,
-    Planner,
-    PlannerBudget,
-    Policy,
-    ShortestQueue,
-    check_plannable,
-)
-from rllib_mec.policies.checkpoint import JointModulePolicy
-from rllib_mec.registry import ENVIRONMENTS, algorithm_name, make_mdp
+from rllib_mec.policies import check_plannable
+from rllib_mec.registry import ENVIRONMENTS, make_mdp
 
 SEARCH_CANDIDATES = 64
 
@@ -241,29 +233,33 @@ class EMHPPO(JointPPO):
         super().training_step()
 
     def _take_lesson(self, lesson: int) -> None:
-        config = self.config
-        pool = Pool.of(config)
-        number = -(-config.demonstrations // (len(pool) * config.lessons))
-        batches = [
-            demonstrate(self._teacher(mdp, lesson), number, config, scale, lesson)
-            for mdp, scale in zip(pool.mdps, pool.reward_scales, strict=True)
-        ]
-        self.learner_group.foreach_learner(lambda learner: learner.imitate(*batches))
-        self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group)
+        """Demonstrations of every scenario, of all env runners; the networks imitate them."""
 
-    def _teacher(self, mdp: MDP, lesson: int) -> Policy:
-        config = self.config
-        if config.teacher == "planner":
-            # Plans of one place, whose powers follow the distance: those of several are 7 % better
-            # in profile "si", but the networks do not learn which of them belongs where.
-            return Planner(mdp, budget=PlannerBudget(places=1))
-        policy: Policy = ShortestQueue(mdp)
-        if lesson:
-            module: Any = self.get_module()
-            module = module.on(mdp) if module.carries_over else module
-            policy = JointModulePolicy(algorithm_name(type(self)), mdp, module)
-        seed = (config.seed or 0) + lesson
-        return Lookahead(policy, config.search_candidates, seed=seed)
+        def by_turns(runner: EMHPPOEnvRunner) -> dict[int, SampleBatch]:
+            """Those of the scenarios that this one of the remote env runners is dealt."""
+            return runner.demonstrate(lesson, largest_first[runner.worker_index - 1 :: num_remote])
+
+        pool, group = Pool.of(self.config), self.env_runner_group
+        num_remote = group.num_remote_env_runners()
+        largest_first = sorted(
+            range(len(pool)), key=lambda index: -pool.mdps[index].scenario.num_devices
+        )
+        found: dict[int, SampleBatch] = {}
+        if num_remote:
+            for part in group.foreach_env_runner(by_turns, local_env_runner=False):
+                found |= part
+        left = [index for index in range(len(pool)) if index not in found]
+        if left:  # there are no remote ones, or some were lost
+            local: Any = self.env_runner
+            if local is None:
+                raise MecError(
+                    f"{len(left)} of {len(pool)} demonstrations are missing, as env runners were "
+                    "lost: resume, or leave create_local_env_runner true"
+                )
+            found |= local.demonstrate(lesson, left)
+        batches = [found[index] for index in range(len(pool))]
+        self.learner_group.foreach_learner(lambda learner: learner.imitate(*batches))
+        group.sync_weights(from_worker_or_learner_group=self.learner_group)
 
     @classmethod
     def get_default_config(cls) -> EMHPPOConfig:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.policy.sample_batch import SampleBatch
 
 from rllib_mec.algorithms.acting import Decision
 from rllib_mec.algorithms.columns import CREDIT
 from rllib_mec.algorithms.distributions import TASK_HEADS
+from rllib_mec.algorithms.emh_ppo.imitation import demonstrate
+from rllib_mec.algorithms.emh_ppo.teachers import teacher_of
 from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
 
 
@@ -19,6 +24,28 @@ class EMHPPOEnvRunner(TaskWindowEnvRunner):
     are done changes nothing after the window, so that the advantage of an MD's decisions about
     them is exactly how much better the window went than with decisions drawn anew for this MD.
     """
+
+    def demonstrate(self, lesson: int, scenarios: Iterable[int]) -> dict[int, SampleBatch]:
+        """Let the teacher of a lesson decide in some of the scenarios.
+
+        What it shows depends on the scenario and the lesson alone, not on who asks for it.
+
+        Args:
+            lesson: Counted from 0.
+            scenarios: Indices of the pool's.
+
+        Returns:
+            Index -> :func:`~rllib_mec.algorithms.emh_ppo.imitation.demonstrate`'s windows.
+        """
+        config, pool = self.config, self.pool
+        number = -(-config.demonstrations // (len(pool) * config.lessons))
+        shown = {}
+        for index in scenarios:
+            module = self.module[DEFAULT_MODULE_ID]
+            teacher = teacher_of(config, pool.mdps[index], module, lesson)
+            scale = pool.reward_scales[index]
+            shown[index] = demonstrate(teacher, number, config, scale, lesson)
+        return shown
 
     def credit(self, env: Any, decision: Decision) -> dict[str, np.ndarray]:
         """The counterfactual advantage of each MD's task decisions, ``(B, N)``.
