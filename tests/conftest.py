@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 import threading
+import types
 
 import coverage
 import pytest
+import wrapt
 from numba.core.dispatcher import Dispatcher
 
 from rllib_mec import plugin
@@ -38,6 +41,18 @@ def uncovered(compile_kernel):
 
 
 Dispatcher.compile = uncovered(Dispatcher.compile)
+
+
+@wrapt.when_imported("ray.rllib.connectors.connector_v2")
+def find_callers_without_sources(module):
+    """Ray's connectors ask who makes them, by `inspect.stack`, which reads the sources of all.
+
+    That is most of the time that a runner or a learner takes to be made here, where pytest's own
+    frames are many.
+    """
+    quick = types.SimpleNamespace(**vars(inspect))
+    quick.stack = functools.partial(inspect.stack, context=0)
+    module.inspect = quick
 
 
 @pytest.fixture(autouse=True)

@@ -39,10 +39,12 @@ def test_builds_and_trains_until_an_episode_has_ended(path, ray_session, monkeyp
             config.training(search_candidates=8)
         quick = PlannerBudget(refined=1, rounds=1, proposals=1, samples=8, final_samples=8)
         planner = functools.partial(Planner, cache=False)
-        monkeypatch.setattr("rllib_mec.algorithms.emh_ppo.algorithm.Planner", planner)
+        monkeypatch.setattr("rllib_mec.algorithms.emh_ppo.teachers.Planner", planner)
         monkeypatch.setattr(
-            "rllib_mec.algorithms.emh_ppo.algorithm.PlannerBudget", lambda **beam: quick
+            "rllib_mec.algorithms.emh_ppo.teachers.PlannerBudget", lambda **beam: quick
         )
+    if "horizon_ms" in config.env_config:
+        config.env_config["horizon_ms"] = 50  # an episode of dozens of MDs has thousands of tasks
     if randomize := config.env_config.get("randomize"):  # the planner searches in each
         randomize.update(num_scenarios=2, num_devices=[1, 3])
     algorithm = config.build_algo()
