@@ -66,6 +66,7 @@ def header(results: Results, budget: Budget, name: str, jobs: int) -> str:
     stale = sum(map(results.store.is_stale, trials))
     if stale:
         commits += f" ({stale} of {len(trials)} trials by other code than {commit()}'s)"
+    seeds = sorted({trial.seed for trial in trials if trial.seed is not None})
     steps = sorted({record["steps"] for record in records if "steps" in record})
     minutes = sum(record["seconds"] for record in records) / 60
     episodes = results.cells[0].protocol.episodes
@@ -73,7 +74,7 @@ def header(results: Results, budget: Budget, name: str, jobs: int) -> str:
         f"- command: `python benchmarks/reproduce.py --only {name} --budget {budget.name}`",
         f"- machine: {processor()}",
         f"- commit: {commits}",
-        f"- budget: {budget.name}; training seeds: {', '.join(map(str, budget.seeds))}; "
+        f"- budget: {budget.name}; training seeds: {', '.join(map(str, seeds))}; "
         f"{' or '.join(f'{count:,}' for count in steps)} env steps; "
         f"{episodes} seeded evaluation episodes",
         f"- time: {minutes:.1f} min of one core in all for {len(trials)} trials; with "
@@ -103,6 +104,21 @@ def metric_table(results: Results, metric: str) -> str:
             row += ["" if local is None else f"{100 * (1 - own.mean / local):.1f} %"]
         rows.append(row)
     return table(head, rows)
+
+
+def interquartile_table(results: Results, metrics: Sequence[str]) -> str:
+    """Interquartile means over many seeds, with bootstrap intervals."""
+    columns = list(dict.fromkeys(name for cell in results.of() for name in cell.where))
+    rows = []
+    for cell in results.of():
+        row = [*(str(cell.where.get(column, "")) for column in columns), cell.policy]
+        for metric in metrics:
+            middle, *ends = (
+                f"{value:.{DIGITS[metric] + 1}f}" for value in results.interquartile(cell, metric)
+            )
+            row.append(f"{middle} [{', '.join(ends)}]")
+        rows.append(row)
+    return table([*columns, "policy", *(TITLES[metric] for metric in metrics)], rows)
 
 
 def _reference(results: Results, name: str, cell: Cell, metric: str) -> float | None:

@@ -26,22 +26,33 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "tuned_configs"
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How a policy is measured (Section V-A).
+    """How a policy is measured (Section V-A, unless drawn).
 
     Attributes:
         num_tasks: Tasks of every MD.
         distance_m: Distance of every MD to the base station.
         episodes: Seeded episodes.
+        drawn: Whether queues and distances are drawn instead, as in training.
     """
 
     num_tasks: int = 50
     distance_m: float = EVALUATION_DISTANCE_M
     episodes: int = 400
+    drawn: bool = False
 
     @property
     def name(self) -> str:
         """Its file in the store."""
+        if self.drawn:
+            return f"drawn_{self.episodes}_episodes"
         return f"{self.num_tasks}_tasks_{self.distance_m:g}_m_{self.episodes}_episodes"
+
+    @property
+    def beginnings(self) -> dict[str, Any]:
+        """How episodes begin, as :func:`~rllib_mec.evaluation.evaluate` takes it."""
+        if self.drawn:
+            return {"draw": True}
+        return {"num_tasks": self.num_tasks, "distance_m": self.distance_m}
 
 
 @dataclasses.dataclass(frozen=True)

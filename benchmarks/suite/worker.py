@@ -45,12 +45,7 @@ def do(trial: Trial, protocols: Iterable[Protocol], store: Store, report: Report
             continue
         began = time.monotonic()
         policy = policy or policy_of(trial, store)
-        result = evaluate(
-            policy,
-            episodes=protocol.episodes,
-            num_tasks=protocol.num_tasks,
-            distance_m=protocol.distance_m,
-        )
+        result = evaluate(policy, episodes=protocol.episodes, **protocol.beginnings)
         record = {**result.to_dict(), **_origin(trial, began)}
         store.write_evaluation(trial, protocol, record)
 

@@ -72,12 +72,31 @@ def test_the_papers_numbers_stand_only_where_they_were_measured(configs):
 def test_figures_share_their_trials(configs):
     store = Store(configs)
     keys = {
-        name: {trial.key for trial in ITEMS[name].results(BUDGETS["full"], store).trials()}
+        # The headline's full budget has more seeds than the others'.
+        name: {trial.key for trial in ITEMS[name].results(BUDGETS["quick"], store).trials()}
         for name in ("headline", "fig6", "fig8", "fig10", "table4", "ablation")
     }
     assert keys["headline"] < keys["table4"] < keys["fig10"]
     assert keys["table4"] < keys["fig6"] <= keys["table4"] | keys["ablation"]
     assert keys["headline"] < keys["fig8"] < keys["fig10"]
+
+
+def test_the_headline_has_ten_seeds_interquartile_means_and_drawn_episodes(configs):
+    item, budget = ITEMS["headline"], BUDGETS["full"]
+    results = item.results(budget, Store(configs))
+    fill(results)
+    drawn = results.find("EMH-PPO", episodes="drawn")
+    rewards = sorted(row["reward"] for row in results.rows(drawn))
+    assert len(rewards) == 10
+    middle, low, high = results.interquartile(drawn, "reward")
+    assert middle == pytest.approx(np.mean(rewards[2:8]))  # scipy rounds 2.5 off each end down
+    assert rewards[0] < low < middle < high < rewards[-1]
+    page = item.page(results, budget, jobs=2)
+    assert "training seeds: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9;" in page
+    assert f"| drawn | EMH-PPO | {middle:.3f} [{low:.3f}, {high:.3f}] |" in page
+    quick = item.results(BUDGETS["quick"], results.store)
+    fill(quick)
+    assert "Interquartile means take four seeds" in item.page(quick, BUDGETS["quick"], jobs=2)
 
 
 @pytest.mark.parametrize("name", ITEMS)
