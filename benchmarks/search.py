@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def measure(name: str, policy: Policy, episodes: int) -> dict[str, float]:
-    """Reward with its interval, and the time of a decision for one network, ms; first, the first.
+    """Reward with its interval, and times for one network, ms: of decisions, of their window.
 
     Args:
         name: Of the columns.
@@ -70,18 +70,23 @@ def measure(name: str, policy: Policy, episodes: int) -> dict[str, float]:
         episodes: Of the evaluation.
     """
     policy.expect_distances(DISTANCE_M)
-    observation = policy.mdp.make(1, num_tasks=50, distance_m=DISTANCE_M).observation()
-    times = []
+    worlds = policy.mdp.make(1, num_tasks=50, distance_m=DISTANCE_M)
+    observation = worlds.observation()
+    times, simulations = [], []
     for _ in range(DECISIONS):
         began = time.monotonic()
-        policy.decide(observation)
+        actions = policy.decide(observation)
         times.append(1e3 * (time.monotonic() - began))
+        began = time.monotonic()
+        worlds.simulate(actions)
+        simulations.append(1e3 * (time.monotonic() - began))
     found = evaluate(policy, episodes=episodes, distance_m=DISTANCE_M)["reward"]
     return {
         name: found.mean,
         f"{name} ±": found.half_width,
         f"{name}, first decision, ms": times[0],
         f"{name}, a decision, ms": min(times[1:]),
+        f"{name}, its window, ms": min(simulations),
     }
 
 
