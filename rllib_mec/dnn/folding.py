@@ -66,6 +66,7 @@ def fold(program: Program, found: Probe, module: nn.Module, name: str) -> Operat
     """
     _unpack_result(program, found)
     program.shape_bound |= _bake_in_sizes(program, found)
+    _take_tuples_apart(program, found)
     data = _data_nodes(program, found)
     views = {n for n in data if _is_tuple_view(n, data, found)}
     sources = {n: _sources(n, data, views) for n in data}
@@ -122,7 +123,10 @@ def _unpack_result(program: Program, found: Probe) -> None:
         nest, tensors = take_apart(value, lambda v: isinstance(v, torch.Tensor), "a result")
         if isinstance(nest, Slot):
             results.append(node)
-        if not isinstance(nest, Branch) or not tensors:
+        if not tensors:
+            program.shape_bound |= not isinstance(value, torch.dtype | torch.device | None)
+            return Constant(value)
+        if not isinstance(nest, Branch):
             return nest
         parts: list[Nest] = []
         for i, item in enumerate(value):
@@ -182,15 +186,54 @@ def _bake_in_sizes(program: Program, found: Probe) -> bool:
     return used
 
 
+def _take_tuples_apart(program: Program, found: Probe) -> None:
+    """Where a tuple is handed on as it is (an LSTM cell's state), hand on its items."""
+    graph = program.module.graph
+    everything, todo = dict.fromkeys(graph.nodes), list(graph.nodes)
+    while todo:
+        node = todo.pop()
+        value = found.values.get(node)
+        whole = [u for u in node.users if u.target not in (operator.getitem, getattr)]
+        if type(value) not in (tuple, list) or not whole or not tensors_in(value):
+            continue
+        if node.op == "output" or _is_tuple_view(node, everything, found):
+            continue
+        items, after = [], node
+        for i, item in enumerate(value):
+            if not tensors_in(item):
+                items.append(item)
+                continue
+            with graph.inserting_after(after):
+                after = graph.call_function(operator.getitem, (node, i))
+            after.meta.update(node.meta)
+            found.values[after], found.macs[after] = item, 0
+            everything[after] = None
+            items.append(after)
+        for user in whole:
+
+            def instead(n: fx.Node, old: fx.Node = node, new: Any = type(value)(items)) -> Any:
+                return new if n is old else n
+
+            user.args = fx.map_arg(user.args, instead)
+            user.kwargs = fx.map_arg(user.kwargs, instead)
+        todo += [item for item in items if isinstance(item, fx.Node)]
+
+
+def _draws(node: fx.Node) -> bool:
+    """Whether a node of an exported program draws at random: two halves must not draw apart."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
 def _data_nodes(program: Program, found: Probe) -> dict[fx.Node, None]:
-    """Nodes whose value depends on the inputs' data, in execution order; state is like weights."""
+    """Nodes whose value depends on inputs or on chance, in execution order; state is like weights."""
     data: dict[fx.Node, None] = {}
     inputs = iter(program.inputs)
     for node in program.module.graph.nodes:
         held = node.op == "placeholder" and next(inputs) in program.held
         if node.op == "output" or held or not tensors_in(found.values[node]):
             continue
-        if node.op == "placeholder" or any(parent in data for parent in node.all_input_nodes):
+        reads = any(parent in data for parent in node.all_input_nodes)
+        if node.op == "placeholder" or reads or _draws(node):
             data[node] = None
     return data
 

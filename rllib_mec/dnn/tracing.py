@@ -11,12 +11,28 @@ import torch
 from torch import fx, nn
 
 from rllib_mec.dnn.calls import Call
-from rllib_mec.dnn.capture import Captured, capture_export, capture_fx, silence, writes_input
+from rllib_mec.dnn.capture import (
+    IN_PLACE,
+    Captured,
+    capture_export,
+    capture_fx,
+    silence,
+    writes_input,
+)
 from rllib_mec.dnn.dimensions import Dynamic
 from rllib_mec.dnn.folding import fold
 from rllib_mec.dnn.graph import OperatorGraph
-from rllib_mec.dnn.program import Probe, Program, TensorSpec, probe, storage_of, tensors_in
-from rllib_mec.dnn.shadow import KeepsState, fingerprint, keeps_state, shadow
+from rllib_mec.dnn.program import (
+    Probe,
+    Program,
+    StandIn,
+    TensorSpec,
+    probe,
+    storage_of,
+    tensors_in,
+)
+from rllib_mec.dnn.shadow import KeepsState, capturing, fingerprint, keeps_state, shadow
+from rllib_mec.dnn.witness import Record, steps_of, weights_of
 from rllib_mec.errors import MecError, unknown
 
 
@@ -71,26 +87,21 @@ def trace(
         if argument.split(".")[0] not in call.signature.parameters:
             raise unknown("argument that is state:", argument, call.signature.parameters)
     problem: MecError | None = None
+    is_named = False
     # torch.fx does not know what a size may be.
     with_ranges = functools.partial(capture_export, dynamic=dynamic)
     for capture in (with_ranges,) if dynamic else (capture_fx, capture_export):
-        found: Probe | None = None
         captured: Captured | None = None
-        copy = shadow(module)
         try:
-            captured = capture(copy, call, list(tensors.values()))
-            with silence():
-                found = probe(captured.module, tuple(tensors.values()))
-            _check_writes(captured.module, found, call)
+            captured = capture(shadow(module), call, list(tensors.values()))
+            found = _probed(captured, module, call, list(tensors.values()), capture is capture_fx)
         except KeepsState:
             raise
         except MecError as error:
-            problem = error
-            if captured is not None and capture is capture_fx:
-                break  # its structure is known and an operator fails: the export would as well
+            # Where torch.fx sees an operator that fails, it names it better.
+            problem = problem if is_named else error
+            is_named = captured is not None
             continue
-        if capture is capture_fx and _order_matters(found):
-            continue  # it writes in place what a cut could reorder; the export does not
         program = Program(
             captured.module,
             weakref.ref(module),
@@ -107,6 +118,46 @@ def trace(
         return fold(program, found, module, name or type(module).__name__)
     assert problem is not None
     raise problem
+
+
+def _probed(
+    captured: Captured,
+    module: nn.Module,
+    call: Call,
+    tensors: list[torch.Tensor],
+    by_fx: bool,
+) -> Probe:
+    """The probe of a captured program.
+
+    Raises:
+        MecError: The program fails, or is not what the module does.
+    """
+    records: list[Record] = []
+
+    def watch(given: list[torch.Tensor], stand_in: StandIn | None) -> Record:
+        records.append(Record(given, weights_of(module, stand_in)))
+        return records[0]
+
+    with silence():
+        found = probe(captured.module, tuple(tensors), watch if by_fx else None)
+    _check_writes(captured.module, found, call)
+    if not by_fx:
+        return found
+    if _order_matters(found) or _is_read_later(found):
+        raise MecError(
+            f"the forward of {type(module).__name__} writes in place to what others of its views"
+            " read, which a cut could reorder: let it work on clones"
+        )
+    with silence(), capturing():
+        expected = steps_of(lambda: shadow(module), call, tensors)
+        if expected in (None, records[0].steps):
+            return found
+        if steps_of(lambda: shadow(module), call, tensors) != expected:
+            raise KeepsState(
+                f"the forward of {type(module).__name__} does something else in each call, by what"
+                " is neither an input nor a weight: make that an argument"
+            )
+    raise MecError(f"torch.fx does not see what {type(module).__name__} decides")
 
 
 def _check_kind(module: Any) -> None:
@@ -142,6 +193,8 @@ def _check_writes(traced: fx.GraphModule, found: Probe, call: Call) -> None:
         name = next(names) if node.op == "placeholder" else str(node.target)
         if node.op in ("placeholder", "get_attr"):
             if any(storage_of(t) in written for t in tensors_in(found.values[node])):
+                if name.startswith("_tensor_constant"):
+                    raise MecError(f"torch.fx does not see that a forward makes {name!r} anew")
                 raise writes_input(name) if node.op == "placeholder" else keeps_state(name)
 
 
@@ -164,6 +217,24 @@ def _order_matters(found: Probe) -> bool:
             after = _reachable(writer, _users)
             if any(r not in before and source not in after for r, source in beside):
                 return True
+    return False
+
+
+def _is_read_later(found: Probe) -> bool:
+    """Whether something reads what ``+=`` wrote by another way than from it."""
+    nodes = list(found.values)
+    position = {node: i for i, node in enumerate(nodes)}
+    by_storage: dict[int, list[fx.Node]] = {}
+    for node in nodes:
+        for storage in {storage_of(t) for t in tensors_in(found.values[node])}:
+            by_storage.setdefault(storage, []).append(node)
+    for node in nodes:
+        if IN_PLACE in node.meta and isinstance(node.args[0], fx.Node):
+            for tensor in tensors_in(found.values[node.args[0]]):
+                for other in by_storage[storage_of(tensor)]:
+                    last = max((position.get(user, len(nodes)) for user in other.users), default=0)
+                    if last > position[node] or other.op in ("placeholder", "get_attr"):
+                        return True
     return False
 
 
