@@ -169,9 +169,9 @@ def _bake_in_sizes(program: Program, found: Probe) -> bool:
     for node in list(graph.nodes):
         if node.op in ("placeholder", "output") or tensors_in(found.values[node]):
             continue
-        if node.name in range_:
-            continue
         value = found.values[node]
+        if node.name in range_ or isinstance(value, nn.Module):  # a branch of torch.cond
+            continue
         for user in list(node.users):
             used = used or bool(tensors_in(found.values[user]))
             user.args = fx.map_arg(user.args, lambda n, old=node, new=value: new if n is old else n)

@@ -19,7 +19,7 @@ from rllib_mec.dnn.partition import partition_table
 from rllib_mec.dnn.points import PartitionPoint
 from rllib_mec.dnn.program import Program, TensorSpec, example_tensors
 from rllib_mec.dnn.shadow import fingerprint, twin
-from rllib_mec.dnn.tracing import trace
+from rllib_mec.dnn.tracing import check_mode, trace
 from rllib_mec.errors import MecError
 
 _traced: weakref.WeakKeyDictionary[nn.Module, OperatorGraph] = weakref.WeakKeyDictionary()
@@ -107,8 +107,7 @@ def split(
         raise MecError(f"expected a PartitionPoint or an index, got {type(point).__name__}")
     if not isinstance(module, nn.Module):
         raise MecError(f"expected a torch.nn.Module to split, got {type(module).__name__}")
-    if any(child.training for child in module.modules()):
-        raise MecError("cannot split a module in training mode: call .eval()")
+    check_mode(module)
     program = _program_of(module, point.graph)
     inside = {*point.head_operators, *(node.name for node in point.graph.inputs)}
     names = sent_nodes(program, point)

@@ -76,12 +76,7 @@ def trace(
             line at fault.
     """
     _check_kind(module)
-    for path, child in module.named_modules():
-        if child.training:
-            where = f"its submodule {path!r}" if path else "the module"
-            raise MecError(
-                f"{where} is in training mode, where batch norm would update: call .eval()"
-            )
+    check_mode(module)
     call, tensors = Call.of(module, example_input)
     for argument in state or {}:
         if argument.split(".")[0] not in call.signature.parameters:
@@ -160,15 +155,34 @@ def _probed(
     raise MecError(f"torch.fx does not see what {type(module).__name__} decides")
 
 
+def check_mode(module: nn.Module) -> None:
+    """Refuse a module in training mode.
+
+    Args:
+        module: The user's.
+
+    Raises:
+        MecError: It, or a part of it, is.
+    """
+    for path, child in module.named_modules():
+        if child.training:
+            where = f"its submodule {path!r}" if path else "the module"
+            raise MecError(
+                f"{where} is in training mode, where batch norm would update: call .eval()"
+            )
+
+
 def _check_kind(module: Any) -> None:
     """Refuse what is no module, or one that only runs as a whole."""
     if isinstance(module, torch.export.ExportedProgram):
-        raise MecError("expected a torch.nn.Module, got an ExportedProgram: pass .module()")
+        raise MecError("got an ExportedProgram: pass the module that it was made of, in eval mode")
     if not isinstance(module, nn.Module):
         raise MecError(f"expected a torch.nn.Module to trace, got {type(module).__name__}")
     for path, part in module.named_modules():
         where = f"its submodule {path!r}" if path else "the module"
         kind = type(part).__module__
+        if "eval" in vars(part) and hasattr(part, "range_constraints"):
+            raise MecError(f"{where} is an exported program: pass the module that it was made of")
         if isinstance(part, torch.jit.ScriptModule):
             raise MecError(f"{where} is TorchScript: pass the module that it was made of")
         if hasattr(part, "_orig_mod"):

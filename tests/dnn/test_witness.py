@@ -229,3 +229,17 @@ class MakesSparse(Net):
 def test_sparse_tensors_are_refused_in_one_line(module, x):
     with pytest.raises(MecError, match="sparse"):
         trace(module.eval(), x)
+
+
+class Branches(Net):
+    def forward(self, x):
+        return torch.cond(self.a(x).sum() > 0, lambda y: y * 2, lambda y: y - 1, (self.b(x),))
+
+
+def test_a_branch_of_torch_cond_stays_one():
+    module = Branches().eval()
+    table = partition_table(trace(module, X), "operator")
+    for index in range(len(table)):
+        head, tail = split(module, table.point(index))
+        for x in (X, -5 * X, 5 * X):
+            assert torch.equal(tail(head(x)), module(x))
