@@ -65,7 +65,7 @@ def pareto_front(
     Raises:
         TooWide: The graph is too wide even for an approximate front.
     """
-    macs = [node.macs for node in graph.nodes]
+    macs = graph.work_counts
     device = [macs]
     server = []
     if device_ms is not None:

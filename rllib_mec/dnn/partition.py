@@ -261,12 +261,14 @@ def _memory_bytes(graph: OperatorGraph, given: float | None) -> float:
     if not (is_number and 0 < given < math.inf):
         raise MecError(f"device_memory_mb must be a positive number, got {given!r}")
     (least,) = heads_memory_bytes(graph, [graph.input_set])
-    if 1e6 * given < least:
+    # What a point needs, told in MB, is enough for it.
+    memory_bytes = round(1e6 * given, 3)
+    if memory_bytes < least:
         raise MecError(
             f"device_memory_mb must be at least {math.ceil(least / 1e3) / 1e3:.10g} to hold the"
             f" input of {graph.name!r}, but is {given:g}"
         )
-    return 1e6 * given
+    return memory_bytes
 
 
 class _Row(NamedTuple):

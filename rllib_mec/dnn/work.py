@@ -24,7 +24,7 @@ class Work:
     Attributes:
         whole_ms: Latency of the whole DNN.
         measured_ms: Latency of each node, inputs included; None: by MACs.
-        counts: Each node's work, in whole multiples of a unit.
+        counts: Each node's work, in whole multiples of a unit; see :attr:`.OperatorGraph.work_counts`.
         unit: How many of them are one ms, or the whole DNN where ``measured_ms`` is None.
     """
 
@@ -47,8 +47,8 @@ class Work:
         """
         measured = as_latencies(given, graph, label)
         if measured is None:
-            macs = [node.macs for node in graph.nodes]
-            return cls(float(given), None, macs, max(graph.total_macs, 1))  # type: ignore[arg-type]
+            counts = graph.work_counts
+            return cls(float(given), None, counts, sum(counts))  # type: ignore[arg-type]
         of_nodes = (*(0.0 for _ in graph.inputs), *measured)
         return cls(math.fsum(measured), of_nodes, *exact(of_nodes))
 
