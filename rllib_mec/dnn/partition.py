@@ -83,6 +83,8 @@ def partition_table(
     if method not in METHODS:
         raise unknown("partition method", method, METHODS)
     check_server_model(server_model)
+    if isinstance(other_servers_ms, str) or not isinstance(other_servers_ms, Sequence | np.ndarray):
+        raise MecError(f"other_servers_ms must be a list, one for each, got {other_servers_ms!r}")
     if bandwidth_mbps is not None:
         check_bandwidth("bandwidth_mbps", bandwidth_mbps)
     graph = graph_of(dnn)

@@ -78,6 +78,9 @@ def trace(
     _check_kind(module)
     check_mode(module)
     call, tensors = Call.of(module, example_input)
+    for label, given in ("state", state), ("dynamic", dynamic):
+        if given is not None and not isinstance(given, Mapping):
+            raise MecError(f"{label} must be a mapping by argument, got {given!r}")
     for argument in state or {}:
         if argument.split(".")[0] not in call.signature.parameters:
             raise unknown("argument that is state:", argument, call.signature.parameters)
