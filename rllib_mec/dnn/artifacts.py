@@ -126,8 +126,8 @@ def load_half(path: str | Path) -> Callable[..., Any]:
             raise
         except Exception as error:
             raise MecError(
-                f"cannot load {str(path)!r}, which is damaged, of another version of torch or no half"
-                f" that save_half wrote: {first_line(error)}"
+                f"cannot load {str(path)!r}, which is damaged, of another version of torch or no"
+                f" half that save_half wrote: {first_line(error)}"
             ) from error
         taken = _taken(program)
 
@@ -159,11 +159,9 @@ def load_half(path: str | Path) -> Callable[..., Any]:
         given_by_name = isinstance(arguments[0], Mapping) if len(arguments) == 1 else False
         tensors = dict(arguments[0]) if given_by_name else dict(enumerate(arguments))
         expected = names if given_by_name else [*range(len(names))]
-        _check_like(
-            {key: _spec_of(tensor) for key, tensor in zip(expected, session.get_inputs(), strict=True)},
-            tensors,
-            f"what {path.name!r} takes",
-        )
+        specs = map(_spec_of, session.get_inputs())
+        wanted = dict(zip(expected, specs, strict=True))
+        _check_like(wanted, tensors, f"what {path.name!r} takes")
         feed = {
             name: tensors[key].detach().cpu().numpy()
             for name, key in zip(taken, expected, strict=True)
@@ -194,45 +192,51 @@ def _nested(tail: Tail, graph: fx.Graph, given: Any) -> Any:
 
 
 def _taken(program: torch.export.ExportedProgram) -> tuple[Any, ...]:
-    """The arguments of a program from a file, tensors without data in their places."""
-    graph = {node.name: node.meta["val"] for node in program.graph.find_nodes(op="placeholder")}
-    leaves = [graph[name] for name in program.graph_signature.user_inputs if isinstance(name, str)]
-    args, _ = pytree.tree_unflatten(leaves, program.call_spec.in_spec)
+    """The arguments of a program from a file, with the spec of each tensor in its place."""
+    nodes = {node.name: node.meta["val"] for node in program.graph.find_nodes(op="placeholder")}
+    given = [nodes[name] for name in program.graph_signature.user_inputs if name in nodes]
+    specs = [TensorSpec(tuple(tensor.shape), tensor.dtype) for tensor in given]
+    structure = program.call_spec.in_spec
+    assert structure is not None
+    args, _ = pytree.tree_unflatten(specs, structure)
     return args
 
 
-def _spec_of(argument: Any) -> torch.Tensor:
-    """A tensor without data as ONNX Runtime tells of it."""
-    name = argument.type.removeprefix("tensor(").removesuffix(")")
-    dtype = getattr(torch, {"float": "float32", "double": "float64"}.get(name, name))
-    return torch.empty(argument.shape, dtype=dtype, device="meta")
+def _spec_of(argument: Any) -> TensorSpec:
+    """What ONNX Runtime tells of a tensor."""
+    name = str(argument.type).removeprefix("tensor(").removesuffix(")")
+    name = {"float": "float32", "double": "float64"}.get(name, name)
+    return TensorSpec(tuple(argument.shape), getattr(torch, name))
 
 
 def _check_like(expected: Any, given: Any, where: str) -> None:
     """Check that what a half from a file is called with is what it was saved for.
 
     Args:
-        expected: Containers of tensors without data, of which sizes that range are no numbers.
+        expected: Containers of specs, in which sizes that range are no numbers.
         given: What it is called with.
         where: What that is, for errors.
 
     Raises:
         MecError: It is not.
     """
-    if isinstance(expected, torch.Tensor):
+    if isinstance(expected, TensorSpec):
         if not isinstance(given, torch.Tensor):
             raise MecError(f"{where} must be a tensor, but is a {type(given).__name__}")
         pairs = zip(given.shape, expected.shape, strict=False)
         fits = all(not isinstance(wanted, int) or size == wanted for size, wanted in pairs)
-        if given.dtype != expected.dtype or given.dim() != expected.dim() or not fits:
+        if given.dtype != expected.dtype or given.dim() != len(expected.shape) or not fits:
             raise MecError(
-                f"{where} is of {given.dtype} and shape {tuple(given.shape)}, but the half was saved"
-                f" for {expected.dtype} and {tuple(expected.shape)}"
+                f"{where} is of {given.dtype} and shape {tuple(given.shape)}, but the half was"
+                f" saved for {expected.dtype} and {expected.shape}"
             )
     elif isinstance(expected, Mapping):
         if not isinstance(given, Mapping) or given.keys() != expected.keys():
-            told = ", ".join(map(repr, given)) if isinstance(given, Mapping) else f"a {type(given).__name__}"
-            raise MecError(f"{where} must be tensors {', '.join(map(repr, expected))}, but is {told}")
+            told = f"a {type(given).__name__}"
+            if isinstance(given, Mapping):
+                told = ", ".join(map(repr, given)) or "none"
+            names = ", ".join(map(repr, expected))
+            raise MecError(f"{where} must be tensors {names}, but is {told}")
         for name, value in expected.items():
             _check_like(value, given[name], f"{name!r}")
     elif isinstance(expected, list | tuple):

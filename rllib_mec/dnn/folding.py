@@ -192,7 +192,7 @@ def _take_tuples_apart(program: Program, found: Probe) -> None:
     everything, todo = dict.fromkeys(graph.nodes), list(graph.nodes)
     while todo:
         node = todo.pop()
-        value = found.values.get(node)
+        value: Any = found.values.get(node)
         whole = [u for u in node.users if u.target not in (operator.getitem, getattr)]
         if type(value) not in (tuple, list) or not whole or not tensors_in(value):
             continue
@@ -209,13 +209,10 @@ def _take_tuples_apart(program: Program, found: Probe) -> None:
             found.values[after], found.macs[after] = item, 0
             everything[after] = None
             items.append(after)
+        instead = {node: list(items) if isinstance(value, list) else tuple(items)}
         for user in whole:
-
-            def instead(n: fx.Node, old: fx.Node = node, new: Any = type(value)(items)) -> Any:
-                return new if n is old else n
-
-            user.args = fx.map_arg(user.args, instead)
-            user.kwargs = fx.map_arg(user.kwargs, instead)
+            user.args = fx.map_arg(user.args, lambda n, new=instead: new.get(n, n))
+            user.kwargs = fx.map_arg(user.kwargs, lambda n, new=instead: new.get(n, n))
         todo += [item for item in items if isinstance(item, fx.Node)]
 
 
@@ -225,7 +222,7 @@ def _draws(node: fx.Node) -> bool:
 
 
 def _data_nodes(program: Program, found: Probe) -> dict[fx.Node, None]:
-    """Nodes whose value depends on inputs or on chance, in execution order; state is like weights."""
+    """Nodes that depend on inputs or on chance, in execution order; state is like weights."""
     data: dict[fx.Node, None] = {}
     inputs = iter(program.inputs)
     for node in program.module.graph.nodes:

@@ -1,7 +1,7 @@
 """Whether a captured program does what its module does, told without data.
 
 torch.fx shows a forward a stand-in for each tensor, of another class and with every attribute:
-what a forward decides by ``isinstance``, ``hasattr`` or a counter of its own may differ from a call.
+what a forward decides by ``isinstance``, ``hasattr`` or its own counter may differ from a call.
 """
 
 from __future__ import annotations
@@ -84,9 +84,7 @@ class Record(TorchDispatchMode):
         return repr(leaf)
 
 
-def weights_of(
-    module: nn.Module, stand_in: StandIn | None
-) -> Iterator[tuple[str, torch.Tensor]]:
+def weights_of(module: nn.Module, stand_in: StandIn | None) -> Iterator[tuple[str, torch.Tensor]]:
     """Name of each parameter and buffer, with itself and with what stands for it.
 
     Args:

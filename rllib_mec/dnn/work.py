@@ -24,7 +24,7 @@ class Work:
     Attributes:
         whole_ms: Latency of the whole DNN.
         measured_ms: Latency of each node, inputs included; None: by MACs.
-        counts: Each node's work, in whole multiples of a unit; see :attr:`.OperatorGraph.work_counts`.
+        counts: Each node's work, in whole multiples of a unit.
         unit: How many of them are one ms, or the whole DNN where ``measured_ms`` is None.
     """
 
@@ -82,8 +82,8 @@ def graph_of(dnn: str | OperatorGraph) -> OperatorGraph:
         return dnn
     if not isinstance(dnn, str):
         raise MecError(
-            "a DNN is given by its name or as the OperatorGraph that trace() makes of a module, got a"
-            f" {type(dnn).__name__}"
+            "a DNN is given by its name or as the OperatorGraph that trace() makes of a module, got"
+            f" a {type(dnn).__name__}"
         )
     from rllib_mec.dnn.models import model_graph
 

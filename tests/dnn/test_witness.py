@@ -1,4 +1,4 @@
-"""What a program would silently get wrong: decisions, aliases and numbers that torch.fx does not see."""
+"""What torch.fx does not see, and would get wrong: decisions, aliases, numbers drawn anew."""
 
 import random
 
