@@ -40,7 +40,8 @@ def save_half(half: Head | Middle | Tail, path: str | Path) -> None:
         path: Ends in ``.pt2`` (``torch.export`` program) or ``.onnx`` (needs the extra ``onnx``).
 
     Raises:
-        MecError: Another suffix, or the extra is not installed.
+        MecError: Another suffix, no folder to write to, no half, a result that holds what no file
+            can, or the extra is not installed.
     """
     path = Path(path)
     _check_suffix(path)
@@ -109,7 +110,7 @@ def load_half(path: str | Path) -> Callable[..., Any]:
         returns the named tensors, or for a tail the list of the result's leaves.
 
     Raises:
-        MecError: Another suffix, no such file, or ONNX Runtime is not installed.
+        MecError: Another suffix, no such file, a damaged one, or ONNX Runtime is not installed.
     """
     path = Path(path)
     _check_suffix(path)

@@ -72,8 +72,8 @@ def trace(
 
     Raises:
         MecError: The module is in training mode, does not take this input, has control flow that
-            depends on data, or fixes a size that should range; the message names the operator or
-            line at fault.
+            depends on data, does something else in each call, or fixes a size that should range;
+            the message names the operator or line at fault.
     """
     _check_kind(module)
     check_mode(module)
