@@ -213,10 +213,10 @@ def test_a_cloud_behind_the_server_gets_its_part(own_module, capsys):
         ),
         ("partition resnet50 --measure b.json --server-latency-ms 3", "not both"),
         (
-            "partition resnet50 --input x=float32[1,3,99999,9999999]",
-            "cannot make x of shape [1,3,99999,9999999], which is too large",
+            "partition --model my_dnns:tokens --input input_ids=int64[99999999,99999999]",
+            "cannot make input_ids of shape [99999999,99999999], which is too large",
         ),
-        ("partition resnet50 --input 3,99999,9999999", "which is too large"),
+        ("partition --model my_dnns:make --input 3,9999999,9999999", "which is too large"),
         ("partition --model my_dnns:", "--model must be PKG.MODULE:FACTORY, got 'my_dnns:'"),
         ("partition --model :make", "--model must be PKG.MODULE:FACTORY, got ':make'"),
         ("partition resnet50 --plot no/such/cut.png", "--plot: there is no folder 'no/such'"),
