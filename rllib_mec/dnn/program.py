@@ -66,6 +66,7 @@ class TensorSpec:
         strides = tensor.stride()
         order = tuple(sorted(range(tensor.dim()), key=lambda d: -strides[d]))
         is_plain = tensor.is_contiguous() or order == tuple(range(tensor.dim()))
+        is_plain = is_plain or 0 in strides  # repeated by an expand, which no copy is
         return cls(tuple(tensor.shape), tensor.dtype, () if is_plain else order, sizes)
 
     def example(self, device: torch.device | str = "cpu") -> torch.Tensor:
