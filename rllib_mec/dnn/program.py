@@ -212,6 +212,11 @@ class _ProbingInterpreter(fx.Interpreter):
         read = [t for a in n.all_input_nodes for t in tensors_in(self.env[a])]
         versions = [t._version for t in read]
         before = self._flops.get_total_flops()
+        if any(isinstance(self.env[a], torch.Generator) for a in n.all_input_nodes):
+            raise MecError(
+                f"operator {operator_path(n)!r} draws from a torch.Generator of the forward's own,"
+                " which two halves cannot share: draw without one"
+            )
         if operation(n) == "as_strided" and not all(_is_dense(t) for t in read):
             raise MecError(
                 f"operator {operator_path(n)!r} reads memory beyond its tensor, which is not sent:"

@@ -32,7 +32,7 @@ from rllib_mec.dnn.program import (
     tensors_in,
 )
 from rllib_mec.dnn.shadow import KeepsState, capturing, fingerprint, keeps_state, shadow
-from rllib_mec.dnn.witness import Record, steps_of, weights_of
+from rllib_mec.dnn.witness import Record, steps_of, steps_of_program, weights_of
 from rllib_mec.errors import MecError, unknown
 
 
@@ -98,7 +98,7 @@ def trace(
         except MecError as error:
             # Where torch.fx sees an operator that fails, it names it better.
             problem = problem if is_named else error
-            is_named = captured is not None
+            is_named = captured is not None and not isinstance(error, _Unseen)
             continue
         program = Program(
             captured.module,
@@ -116,6 +116,10 @@ def trace(
         return fold(program, found, module, name or type(module).__name__)
     assert problem is not None
     raise problem
+
+
+class _Unseen(MecError):
+    """What torch.fx does not see and the export may."""
 
 
 def _probed(
@@ -147,15 +151,19 @@ def _probed(
             " read, which a cut could reorder: let it work on clones"
         )
     with silence(), capturing():
-        expected = steps_of(lambda: shadow(module), call, tensors)
-        if expected in (None, records[0].steps):
+        made = functools.partial(steps_of, functools.partial(shadow, module), call, tensors)
+        expected, steps = made(), records[0].steps
+        if expected is None and not any(t.is_meta for t in (*tensors, *module.parameters())):
+            made = functools.partial(made, with_data=True)
+            expected, steps = made(), steps_of_program(captured.module, module, tensors)
+        if expected in (None, steps):
             return found
-        if steps_of(lambda: shadow(module), call, tensors) != expected:
+        if made() != expected:
             raise KeepsState(
                 f"the forward of {type(module).__name__} does something else in each call, by what"
                 " is neither an input nor a weight: make that an argument"
             )
-    raise MecError(f"torch.fx does not see what {type(module).__name__} decides")
+    raise _Unseen(f"torch.fx does not see what {type(module).__name__} decides")
 
 
 def check_mode(module: nn.Module) -> None:
@@ -211,7 +219,7 @@ def _check_writes(traced: fx.GraphModule, found: Probe, call: Call) -> None:
         if node.op in ("placeholder", "get_attr"):
             if any(storage_of(t) in written for t in tensors_in(found.values[node])):
                 if name.startswith("_tensor_constant"):
-                    raise MecError(f"torch.fx does not see that a forward makes {name!r} anew")
+                    raise _Unseen(f"torch.fx does not see that a forward makes {name!r} anew")
                 raise writes_input(name) if node.op == "placeholder" else keeps_state(name)
 
 

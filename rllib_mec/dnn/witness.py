@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch._subclasses import FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -98,22 +98,32 @@ def weights_of(module: nn.Module, stand_in: StandIn | None) -> Iterator[tuple[st
 
 
 def steps_of(
-    make: Callable[[], nn.Module], call: Call, tensors: list[torch.Tensor]
+    make: Callable[[], nn.Module],
+    call: Call,
+    tensors: list[torch.Tensor],
+    *,
+    with_data: bool = False,
 ) -> list[Step] | None:
-    """What a module does in a call; None where it cannot be told without data.
+    """What a module does in a call; None where it cannot be told so.
 
     Args:
         make: Gives a shadow of the module, which the call may write to.
         call: How it is called.
         tensors: The call's.
+        with_data: Run it, since a buffer of its own decides what it does.
     """
     module = make()
     on_meta = any(p.is_meta for p in module.parameters())
-    fake = None if on_meta else FakeTensorMode(allow_non_fake_inputs=True)
+    fake = None if on_meta or with_data else FakeTensorMode(allow_non_fake_inputs=True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.device("meta") if fake is None else fake)
+        if on_meta:
+            stack.enter_context(torch.device("meta"))
+        elif fake is not None:
+            stack.enter_context(fake)
         given = [fake.from_tensor(t) if fake else torch.empty_like(t) for t in tensors]
+        if with_data:
+            given = [tensor.clone() for tensor in tensors]
         weights = weights_of(module, fake and fake.from_tensor)
         record = stack.enter_context(Record(given, weights))
         args, kwargs = call.make(given)
@@ -121,4 +131,20 @@ def steps_of(
             module(*args, **kwargs)
         except Exception:
             return None
+    return record.steps
+
+
+def steps_of_program(
+    program: fx.GraphModule, module: nn.Module, tensors: list[torch.Tensor]
+) -> list[Step]:
+    """What a captured program does when it runs with data.
+
+    Args:
+        program: Of the module.
+        module: Whose weights it has.
+        tensors: The call's.
+    """
+    given = [tensor.clone() for tensor in tensors]
+    with torch.no_grad(), Record(given, weights_of(module, None)) as record:
+        fx.Interpreter(program).run(*given)
     return record.steps

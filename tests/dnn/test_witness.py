@@ -39,6 +39,13 @@ class AsksForASize(Net):
         return self.a(x) if isinstance(x.shape[0], int) else self.b(x)
 
 
+class AsksABufferAndTheClass(Net):
+    def forward(self, x):
+        if bool(self.n.sum() == 0) and isinstance(x, torch.Tensor):
+            return self.a(x)
+        return self.b(x)
+
+
 class KeepsAnAlias(Net):
     def forward(self, x):
         y = self.a(x)
@@ -243,3 +250,19 @@ def test_a_branch_of_torch_cond_stays_one():
         head, tail = split(module, table.point(index))
         for x in (X, -5 * X, 5 * X):
             assert torch.equal(tail(head(x)), module(x))
+
+
+def test_a_decision_by_a_buffer_and_by_the_class_is_not_mistaken():
+    module = AsksABufferAndTheClass().eval()
+    with pytest.raises(MecError, match="control flow depends on the data"):
+        trace(module, X)
+
+
+class DrawsItsOwn(Net):
+    def forward(self, x):
+        return self.a(x) + torch.rand(4, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_generator_of_its_own_is_refused():
+    with pytest.raises(MecError, match=r"draws from a torch\.Generator"):
+        trace(DrawsItsOwn().eval(), X)
