@@ -97,8 +97,13 @@ def partition(
     plot: str | None,
 ) -> int:
     """Print the table, and what else was asked for."""
-    if profile and server_latency_ms:
-        raise MecError("give --profile or --server-latency-ms, not both")
+    latencies = {
+        "--profile": profile,
+        "--measure": measure,
+        "--server-latency-ms": server_latency_ms,
+    }
+    if len(both := [flag for flag, value in latencies.items() if value]) > 1:
+        raise MecError(f"give {both[0]} or {both[1]}, not both: each says what the server takes")
     links = _links(bandwidth_mbps, cloud_latency_ms, cloud_bandwidth_mbps, device_memory_mb)
     graph = _graph(dnn, model, given, timed=measure is not None)
     ranges = graph.program.ranges.limits
@@ -203,7 +208,7 @@ def _graph(
 
     if bool(dnn) == bool(factory):
         raise MecError("give either a torchvision model's name or --model PKG.MODULE:FACTORY")
-    if factory and ":" not in factory:
+    if factory and not all(factory.partition(":")):
         raise MecError(f"--model must be PKG.MODULE:FACTORY, got {factory!r}")
     name = str(dnn or factory)
     own = _input(given) or (INPUT_SHAPE if factory else own_input(name))
@@ -223,7 +228,7 @@ def _table_at(
 ) -> PartitionTable:
     """The table at some sizes, where a latency is that of so many MACs."""
     if not isinstance(server, LatencyProfile):
-        server *= at.total_macs / max(macs, 1)
+        server *= max(at.total_macs, 1) / max(macs, 1)
     device = _slower(server, slowdown)
     return partition_table(at, device_latency_ms=device, server_latency_ms=server, **options)
 

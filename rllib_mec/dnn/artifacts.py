@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.export import Dim
+from torch.utils import _pytree as pytree
 
-from rllib_mec.dnn.nesting import plain, put_together, slot_names
-from rllib_mec.dnn.program import TensorSpec
+from rllib_mec.dnn.capture import silence
+from rllib_mec.dnn.nesting import constants, plain, put_together, slot_names
+from rllib_mec.dnn.program import TensorSpec, first_line
 from rllib_mec.dnn.splitting import Head, Tail, fresh_state
 from rllib_mec.dnn.stages import Middle
 from rllib_mec.errors import MecError, unknown
 
 TORCH, ONNX = ".pt2", ".onnx"
 """Suffixes of the two formats."""
+
+_STORABLE = (type(None), bool, int, float)
 
 
 def save_half(half: Head | Middle | Tail, path: str | Path) -> None:
@@ -35,10 +40,15 @@ def save_half(half: Head | Middle | Tail, path: str | Path) -> None:
         path: Ends in ``.pt2`` (``torch.export`` program) or ``.onnx`` (needs the extra ``onnx``).
 
     Raises:
-        MecError: Another suffix, or the extra is not installed.
+        MecError: Another suffix, no folder to write to, no half, a result that holds what no file
+            can, or the extra is not installed.
     """
     path = Path(path)
     _check_suffix(path)
+    if not isinstance(half, Head | Middle | Tail):
+        raise MecError(f"expected a half of split or split_route, got a {type(half).__name__}")
+    if not path.parent.is_dir() or path.is_dir():
+        raise MecError(f"cannot write {str(path)!r}: it must be a file in a folder that exists")
     if half.state is not None and path.suffix == ONNX:
         raise MecError("a half that keeps state must be saved as .pt2, which gives it back")
     device = next((p.device for p in half.parameters()), torch.device("cpu"))
@@ -56,10 +66,8 @@ def save_half(half: Head | Middle | Tail, path: str | Path) -> None:
     shapes: tuple[Any, ...] = (free,)
     if isinstance(half, Head):
         arguments, shapes = tuple(examples.values()), tuple(free.values())
-    elif half.state is not None and isinstance(half, Tail):
-        given = put_together(plain(half.result), given[0]), given[1]
     elif path.suffix == TORCH and isinstance(half, Tail):
-        given = put_together(plain(half.result), given)
+        given = _nested(half, graph, given)
     if half.state is not None:
         arguments = fresh_state(half, **at), *arguments
         shapes = {name: _free(s) for name, s in half.state.items()}, *shapes
@@ -102,19 +110,43 @@ def load_half(path: str | Path) -> Callable[..., Any]:
         returns the named tensors, or for a tail the list of the result's leaves.
 
     Raises:
-        MecError: Another suffix, no such file, or ONNX Runtime is not installed.
+        MecError: Another suffix, no such file, a damaged one, or ONNX Runtime is not installed.
     """
     path = Path(path)
     _check_suffix(path)
     if not path.is_file():
         raise MecError(f"there is no file {str(path)!r}")
     if path.suffix == TORCH:
-        return torch.export.load(path).module()
+        try:
+            with zipfile.ZipFile(path) as archive, silence():
+                if (damaged := archive.testzip()) is not None:
+                    raise MecError(f"the file {str(path)!r} is damaged, in its part {damaged!r}")
+                program = torch.export.load(path)
+                loaded = program.module()
+        except MecError:
+            raise
+        except Exception as error:
+            raise MecError(
+                f"cannot load {str(path)!r}, which is damaged, of another version of torch or no"
+                f" half that save_half wrote: {first_line(error)}"
+            ) from error
+        taken = _taken(program)
+
+        def check(module: nn.Module, args: Any, kwargs: Any) -> None:
+            _check_like(taken, args, f"what {path.name!r} takes")
+            if kwargs:
+                raise MecError(f"{path.name!r} takes no keyword arguments, but got {[*kwargs]}")
+
+        loaded.register_forward_pre_hook(check, prepend=True, with_kwargs=True)
+        return loaded
     try:
         import onnxruntime
     except ImportError:
         raise MecError("onnxruntime is not installed: pip install 'rllib_mec[onnx]'") from None
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise MecError(f"cannot load {str(path)!r}: {first_line(error)}") from error
     taken = [tensor.name for tensor in session.get_inputs()]
     given = [tensor.name for tensor in session.get_outputs()]
 
@@ -124,15 +156,96 @@ def load_half(path: str | Path) -> Callable[..., Any]:
         Args:
             *arguments: Tensors in the order of the file's inputs, or one mapping of them by name.
         """
-        if len(arguments) == 1 and isinstance(arguments[0], Mapping):
-            feed = {name: arguments[0][name.removesuffix(":in")].numpy() for name in taken}
-        else:
-            feed = {name: tensor.numpy() for name, tensor in zip(taken, arguments, strict=True)}
+        names = [name.removesuffix(":in") for name in taken]
+        given_by_name = isinstance(arguments[0], Mapping) if len(arguments) == 1 else False
+        tensors = dict(arguments[0]) if given_by_name else dict(enumerate(arguments))
+        expected = names if given_by_name else [*range(len(names))]
+        specs = map(_spec_of, session.get_inputs())
+        wanted = dict(zip(expected, specs, strict=True))
+        _check_like(wanted, tensors, f"what {path.name!r} takes")
+        feed = {
+            name: tensors[key].detach().cpu().numpy()
+            for name, key in zip(taken, expected, strict=True)
+        }
         results = [torch.from_numpy(result) for result in session.run(given, feed)]
         is_tail = all(name.startswith("result_") for name in given)
         return results if is_tail else dict(zip(given, results, strict=True))
 
     return run
+
+
+def _nested(tail: Tail, graph: fx.Graph, given: Any) -> Any:
+    """Of a tail's tensors its result, in a file: of classes that need no code."""
+    for value in constants(tail.result):
+        if type(value) not in _STORABLE and not isinstance(value, torch.Size):
+            raise MecError(
+                f"the DNN returns {value!r} beside its tensors, which no .pt2 file can hold: only"
+                " numbers and None"
+            )
+    result = plain(tail.result)
+
+    def rebuilt(tensors: tuple[torch.Tensor, ...]) -> Any:
+        return put_together(result, tensors)
+
+    if tail.state is None:
+        return graph.call_function(rebuilt, (given,))
+    return graph.call_function(rebuilt, (given[0],)), given[1]
+
+
+def _taken(program: torch.export.ExportedProgram) -> tuple[Any, ...]:
+    """The arguments of a program from a file, with the spec of each tensor in its place."""
+    nodes = {node.name: node.meta["val"] for node in program.graph.find_nodes(op="placeholder")}
+    given = [nodes[name] for name in program.graph_signature.user_inputs if name in nodes]
+    specs = [TensorSpec(tuple(tensor.shape), tensor.dtype) for tensor in given]
+    structure = program.call_spec.in_spec
+    assert structure is not None
+    args, _ = pytree.tree_unflatten(specs, structure)
+    return args
+
+
+def _spec_of(argument: Any) -> TensorSpec:
+    """What ONNX Runtime tells of a tensor."""
+    name = str(argument.type).removeprefix("tensor(").removesuffix(")")
+    name = {"float": "float32", "double": "float64"}.get(name, name)
+    return TensorSpec(tuple(argument.shape), getattr(torch, name))
+
+
+def _check_like(expected: Any, given: Any, where: str) -> None:
+    """Check that what a half from a file is called with is what it was saved for.
+
+    Args:
+        expected: Containers of specs, in which sizes that range are no numbers.
+        given: What it is called with.
+        where: What that is, for errors.
+
+    Raises:
+        MecError: It is not.
+    """
+    if isinstance(expected, TensorSpec):
+        if not isinstance(given, torch.Tensor):
+            raise MecError(f"{where} must be a tensor, but is a {type(given).__name__}")
+        pairs = zip(given.shape, expected.shape, strict=False)
+        fits = all(not isinstance(wanted, int) or size == wanted for size, wanted in pairs)
+        if given.dtype != expected.dtype or given.dim() != len(expected.shape) or not fits:
+            raise MecError(
+                f"{where} is of {given.dtype} and shape {tuple(given.shape)}, but the half was"
+                f" saved for {expected.dtype} and {expected.shape}"
+            )
+    elif isinstance(expected, Mapping):
+        if not isinstance(given, Mapping) or given.keys() != expected.keys():
+            told = f"a {type(given).__name__}"
+            if isinstance(given, Mapping):
+                told = ", ".join(map(repr, given)) or "none"
+            names = ", ".join(map(repr, expected))
+            raise MecError(f"{where} must be tensors {names}, but is {told}")
+        for name, value in expected.items():
+            _check_like(value, given[name], f"{name!r}")
+    elif isinstance(expected, list | tuple):
+        if not isinstance(given, list | tuple) or len(given) != len(expected):
+            count = len(given) if isinstance(given, list | tuple) else type(given).__name__
+            raise MecError(f"{where} must be {len(expected)} in number, but is {count}")
+        for i, value in enumerate(expected):
+            _check_like(value, given[i], f"{where}, number {i},")
 
 
 def _free(spec: TensorSpec) -> dict[int, Any]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import operator
 import re
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,9 @@ class _Tracer(fx.Tracer):
 
         return call, []
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _StandIn(node, self)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return m is not self.root and super().is_leaf_module(m, module_qualified_name)
 
@@ -100,6 +104,40 @@ class _Tracer(fx.Tracer):
             raise MecError("torch.fx does not see torch.autocast inside a forward")
         return super().create_node(kind, *args, **kwargs)
 
+
+class _StandIn(fx.Proxy):
+    """What a tensor is while torch.fx traces; it would keep what is assigned to it to itself."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "requires_grad" and hasattr(torch.Tensor, name):
+            raise MecError(f"torch.fx does not see what is assigned to a tensor's {name!r}")
+        super().__setattr__(name, value)
+
+
+IN_PLACE = "in_place"
+"""Marks a node that gives anew what the forward writes in place, by ``+=`` and the like."""
+
+AUGMENTED = {
+    "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide",
+    "mod": "remainder", "pow": "pow", "and": "bitwise_and", "or": "bitwise_or",
+    "xor": "bitwise_xor", "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
+}  # fmt: skip
+"""Of each augmented assignment, what torch does for it."""
+
+
+def _augmented(name: str) -> Callable[[fx.Proxy, Any], fx.Proxy]:
+    plain = getattr(operator, f"__{name}__")
+
+    def assign(self: fx.Proxy, other: Any) -> fx.Proxy:
+        made = plain(self, other)
+        made.node.meta[IN_PLACE] = True
+        return made
+
+    return assign
+
+
+for _name in AUGMENTED:
+    setattr(_StandIn, f"__i{_name}__", _augmented(_name))
 
 _TENSORS = (torch.Tensor, fx.Proxy)
 

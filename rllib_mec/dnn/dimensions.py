@@ -193,6 +193,8 @@ def check_dynamic(
     for name, dims in dynamic.items():
         if name not in tensors:
             raise unknown("tensor with a size that ranges:", name, tensors, show=12)
+        if not isinstance(dims, Mapping):
+            raise MecError(f"{name!r} needs a mapping of dimensions to Dims, got {dims!r}")
         for at, dim in dims.items():
             shape = tuple(tensors[name].shape)
             if not isinstance(at, int) or not 0 <= at < len(shape):

@@ -66,6 +66,7 @@ def fold(program: Program, found: Probe, module: nn.Module, name: str) -> Operat
     """
     _unpack_result(program, found)
     program.shape_bound |= _bake_in_sizes(program, found)
+    _take_tuples_apart(program, found)
     data = _data_nodes(program, found)
     views = {n for n in data if _is_tuple_view(n, data, found)}
     sources = {n: _sources(n, data, views) for n in data}
@@ -122,7 +123,10 @@ def _unpack_result(program: Program, found: Probe) -> None:
         nest, tensors = take_apart(value, lambda v: isinstance(v, torch.Tensor), "a result")
         if isinstance(nest, Slot):
             results.append(node)
-        if not isinstance(nest, Branch) or not tensors:
+        if not tensors:
+            program.shape_bound |= not isinstance(value, torch.dtype | torch.device | None)
+            return Constant(value)
+        if not isinstance(nest, Branch):
             return nest
         parts: list[Nest] = []
         for i, item in enumerate(value):
@@ -165,9 +169,9 @@ def _bake_in_sizes(program: Program, found: Probe) -> bool:
     for node in list(graph.nodes):
         if node.op in ("placeholder", "output") or tensors_in(found.values[node]):
             continue
-        if node.name in range_:
-            continue
         value = found.values[node]
+        if node.name in range_ or isinstance(value, nn.Module):  # a branch of torch.cond
+            continue
         for user in list(node.users):
             used = used or bool(tensors_in(found.values[user]))
             user.args = fx.map_arg(user.args, lambda n, old=node, new=value: new if n is old else n)
@@ -182,15 +186,51 @@ def _bake_in_sizes(program: Program, found: Probe) -> bool:
     return used
 
 
+def _take_tuples_apart(program: Program, found: Probe) -> None:
+    """Where a tuple is handed on as it is (an LSTM cell's state), hand on its items."""
+    graph = program.module.graph
+    everything, todo = dict.fromkeys(graph.nodes), list(graph.nodes)
+    while todo:
+        node = todo.pop()
+        value: Any = found.values.get(node)
+        whole = [u for u in node.users if u.target not in (operator.getitem, getattr)]
+        if type(value) not in (tuple, list) or not whole or not tensors_in(value):
+            continue
+        if node.op == "output" or _is_tuple_view(node, everything, found):
+            continue
+        items, after = [], node
+        for i, item in enumerate(value):
+            if not tensors_in(item):
+                items.append(item)
+                continue
+            with graph.inserting_after(after):
+                after = graph.call_function(operator.getitem, (node, i))
+            after.meta.update(node.meta)
+            found.values[after], found.macs[after] = item, 0
+            everything[after] = None
+            items.append(after)
+        instead = {node: list(items) if isinstance(value, list) else tuple(items)}
+        for user in whole:
+            user.args = fx.map_arg(user.args, lambda n, new=instead: new.get(n, n))
+            user.kwargs = fx.map_arg(user.kwargs, lambda n, new=instead: new.get(n, n))
+        todo += [item for item in items if isinstance(item, fx.Node)]
+
+
+def _draws(node: fx.Node) -> bool:
+    """Whether a node of an exported program draws at random: two halves must not draw apart."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
 def _data_nodes(program: Program, found: Probe) -> dict[fx.Node, None]:
-    """Nodes whose value depends on the inputs' data, in execution order; state is like weights."""
+    """Nodes that depend on inputs or on chance, in execution order; state is like weights."""
     data: dict[fx.Node, None] = {}
     inputs = iter(program.inputs)
     for node in program.module.graph.nodes:
         held = node.op == "placeholder" and next(inputs) in program.held
         if node.op == "output" or held or not tensors_in(found.values[node]):
             continue
-        if node.op == "placeholder" or any(parent in data for parent in node.all_input_nodes):
+        reads = any(parent in data for parent in node.all_input_nodes)
+        if node.op == "placeholder" or reads or _draws(node):
             data[node] = None
     return data
 

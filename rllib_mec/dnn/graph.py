@@ -156,6 +156,16 @@ class OperatorGraph:
         return sum(node.macs for node in self.nodes)
 
     @cached_property
+    def work_counts(self) -> tuple[int, ...]:
+        """For each node, what its latency is in proportion to: its MACs.
+
+        Of a DNN that has no MACs at all, every operator counts the same.
+        """
+        if self.total_macs:
+            return tuple(node.macs for node in self.nodes)
+        return tuple(int(node.kind != INPUT) for node in self.nodes)
+
+    @cached_property
     def parent_ids(self) -> tuple[tuple[int, ...], ...]:
         """For each node, the numbers of its parents."""
         return tuple(tuple(self.index[p] for p in node.parents) for node in self.nodes)

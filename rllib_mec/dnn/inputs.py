@@ -95,8 +95,6 @@ class Inputs:
         Args:
             device: Where the tensors lie.
         """
-        import torch
-
         nested: dict[str, Any] = {}
         for name, part in self.parts:
             *path, last = name.split(".")
@@ -104,7 +102,7 @@ class Inputs:
             for key in path:
                 place = place.setdefault(key, {})
             if isinstance(part, TensorInput):
-                part = torch.zeros(part.shape, dtype=getattr(torch, part.dtype), device=device)
+                part = _zeros(name, part.shape, part.dtype, device)
             place[last] = part
         return {name: _lists(value) for name, value in nested.items()}
 
@@ -190,8 +188,16 @@ def traced_with(shape: tuple[int, ...] | Inputs, device: str = "cpu") -> dict[st
         shape: Of one RGB or other float input without the batch, or all arguments.
         device: Where the tensors lie.
     """
-    import torch
-
     if isinstance(shape, Inputs):
         return {"example_input": shape.example(device), "dynamic": shape.dynamic()}
-    return {"example_input": torch.zeros(1, *shape, device=device)}
+    return {"example_input": _zeros("the input", (1, *shape), "float32", device)}
+
+
+def _zeros(name: str, shape: tuple[int, ...], dtype: str, device: str) -> Any:
+    import torch
+
+    try:
+        return torch.zeros(shape, dtype=getattr(torch, dtype), device=device)
+    except (RuntimeError, OverflowError) as error:
+        told = ",".join(map(str, shape))
+        raise MecError(f"cannot make {name} of shape [{told}], which is too large") from error

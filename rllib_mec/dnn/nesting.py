@@ -267,4 +267,7 @@ def _listed(names: tuple[str, ...]) -> str:
 def _told(nest: Nest) -> str:
     if isinstance(nest, Slot):
         return "a tensor"
-    return f"a {nest.kind.__name__}" if isinstance(nest, Branch) else repr(nest.value)
+    if isinstance(nest, Branch):
+        return f"a {nest.kind.__name__}"
+    told = repr(nest.value)
+    return told if len(told) < 60 and "\n" not in told else f"a {type(nest.value).__name__}"

@@ -65,9 +65,9 @@ def pareto_front(
     Raises:
         TooWide: The graph is too wide even for an approximate front.
     """
-    macs = [node.macs for node in graph.nodes]
-    device = [macs]
-    server = []
+    macs: Sequence[int] = graph.work_counts
+    device: list[Sequence[int]] = [macs]
+    server: list[Sequence[int]] = []
     if device_ms is not None:
         device.append(_integers(device_ms, _PICOSECONDS_PER_MS))
     if server_model == "share":

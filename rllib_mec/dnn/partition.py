@@ -83,6 +83,8 @@ def partition_table(
     if method not in METHODS:
         raise unknown("partition method", method, METHODS)
     check_server_model(server_model)
+    if isinstance(other_servers_ms, str) or not isinstance(other_servers_ms, Sequence | np.ndarray):
+        raise MecError(f"other_servers_ms must be a list, one for each, got {other_servers_ms!r}")
     if bandwidth_mbps is not None:
         check_bandwidth("bandwidth_mbps", bandwidth_mbps)
     graph = graph_of(dnn)
@@ -261,12 +263,14 @@ def _memory_bytes(graph: OperatorGraph, given: float | None) -> float:
     if not (is_number and 0 < given < math.inf):
         raise MecError(f"device_memory_mb must be a positive number, got {given!r}")
     (least,) = heads_memory_bytes(graph, [graph.input_set])
-    if 1e6 * given < least:
+    # What a point needs, told in MB, is enough for it.
+    memory_bytes = round(1e6 * given, 3)
+    if memory_bytes < least:
         raise MecError(
             f"device_memory_mb must be at least {math.ceil(least / 1e3) / 1e3:.10g} to hold the"
             f" input of {graph.name!r}, but is {given:g}"
         )
-    return 1e6 * given
+    return memory_bytes
 
 
 class _Row(NamedTuple):

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from rllib_mec.dnn.calls import Call
@@ -25,6 +26,9 @@ from rllib_mec.errors import MecError
 
 Value = Any
 """A node's value while probing: a tensor without data, a tuple of them, a number, None, ..."""
+
+StandIn = Callable[[torch.Tensor], torch.Tensor]
+"""Gives for a tensor one without data, for the same always the same."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,19 @@ class TensorSpec:
         Args:
             tensor: Whose shape, type and layout to take.
             sizes: The formulas of its sizes.
+
+        Raises:
+            MecError: It is sparse.
         """
+        if tensor.layout is not torch.strided:
+            raise MecError(
+                f"a sparse tensor of shape {tuple(tensor.shape)} would have to be sent, whose size"
+                " depends on its data: let the forward take and return dense ones"
+            )
         strides = tensor.stride()
         order = tuple(sorted(range(tensor.dim()), key=lambda d: -strides[d]))
         is_plain = tensor.is_contiguous() or order == tuple(range(tensor.dim()))
+        is_plain = is_plain or 0 in strides  # repeated by an expand, which no copy is
         return cls(tuple(tensor.shape), tensor.dtype, () if is_plain else order, sizes)
 
     def example(self, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -170,6 +183,8 @@ def storage_of(tensor: torch.Tensor) -> int:
     Args:
         tensor: A tensor, or a view of one.
     """
+    if tensor.layout is not torch.strided:
+        return id(tensor)
     return tensor.untyped_storage()._cdata
 
 
@@ -197,6 +212,11 @@ class _ProbingInterpreter(fx.Interpreter):
         read = [t for a in n.all_input_nodes for t in tensors_in(self.env[a])]
         versions = [t._version for t in read]
         before = self._flops.get_total_flops()
+        if any(isinstance(self.env[a], torch.Generator) for a in n.all_input_nodes):
+            raise MecError(
+                f"operator {operator_path(n)!r} draws from a torch.Generator of the forward's own,"
+                " which two halves cannot share: draw without one"
+            )
         if operation(n) == "as_strided" and not all(_is_dense(t) for t in read):
             raise MecError(
                 f"operator {operator_path(n)!r} reads memory beyond its tensor, which is not sent:"
@@ -220,7 +240,11 @@ class _ProbingInterpreter(fx.Interpreter):
         return value
 
 
-def probe(module: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> Probe:
+def probe(
+    module: fx.GraphModule,
+    inputs: tuple[torch.Tensor, ...],
+    watch: Callable[[list[torch.Tensor], StandIn | None], TorchDispatchMode] | None = None,
+) -> Probe:
     """Run a program without data and note each node's value, MACs and in-place writes.
 
     MACs are half the floating-point operations that :class:`FlopCounterMode` counts: convolutions,
@@ -229,6 +253,8 @@ def probe(module: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> Probe:
     Args:
         module: The program.
         inputs: Tensors for its placeholders, in order; only their shapes and dtypes count.
+        watch: Makes a mode that sees every operation, of the inputs without data and of what
+            makes such stand-ins; None: parameters have no data.
 
     Raises:
         MecError: An operator fails on these shapes; the message names it.
@@ -246,7 +272,10 @@ def probe(module: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> Probe:
         if fake is not None:
             stack.enter_context(fake)
         stack.enter_context(flops)
-        interpreter.run(*(stand_in(tensor) for tensor in inputs))
+        given = [stand_in(tensor) for tensor in inputs]
+        if watch is not None:
+            stack.enter_context(watch(given, fake and fake.from_tensor))
+        interpreter.run(*given)
     return interpreter.probe
 
 

@@ -14,6 +14,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from rllib_mec.dnn.codecs import Codec
 from rllib_mec.dnn.graph import OperatorGraph, bits_of
 from rllib_mec.dnn.points import PartitionPoint
@@ -88,6 +90,9 @@ def best_route(
     """
     check_server_model(server_model)
     graph = graph_of(dnn)
+    for label, given in ("latencies_ms", latencies_ms), ("bandwidths_mbps", bandwidths_mbps):
+        if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray):
+            raise MecError(f"{label} must be a list, one for each, got {given!r}")
     machines = [Work.of(graph, ms, f"latencies_ms[{i}]") for i, ms in enumerate(latencies_ms)]
     if len(machines) < 2 or len(bandwidths_mbps) != len(machines) - 1:
         raise MecError(

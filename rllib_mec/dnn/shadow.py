@@ -15,7 +15,7 @@ from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rllib_mec.dnn.program import without_fused_attention
+from rllib_mec.dnn.program import storage_of, without_fused_attention
 from rllib_mec.errors import MecError
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
@@ -102,17 +102,26 @@ def capturing(module: nn.Module | None = None) -> Iterator[None]:
     Args:
         module: The shadow, whose tensors are the user's; None: torch puts others in their stead.
     """
-    names = {}
+    names: dict[int, str] = {}
+    before: list[tuple[torch.Tensor, torch.Tensor]] = []
     for path, m in module.named_modules() if module is not None else ():
         for name, value in {**vars(m), **m._parameters, **m._buffers}.items():
-            if isinstance(value, torch.Tensor) and not value.is_meta:
-                names[value.untyped_storage()._cdata] = f"{path}.{name}".lstrip(".")
+            if isinstance(value, torch.Tensor) and value.layout is torch.strided:
+                before.append((value, value.data))
+                names[storage_of(value)] = f"{path}.{name}".lstrip(".")
     token = _capturing.set(True)
     try:
-        with _NoWrites(names) if names else contextlib.nullcontext(), _without_shortcuts():
+        with contextlib.nullcontext() if module is None else _NoWrites(names), _without_shortcuts():
             yield
     finally:
         _capturing.reset(token)
+        for tensor, data in before:
+            if _memory(tensor) != _memory(data):  # another was assigned
+                tensor.data = data
+
+
+def _memory(tensor: torch.Tensor) -> tuple[Any, ...]:
+    return storage_of(tensor), tensor.dtype, tuple(tensor.shape), tensor.layout
 
 
 @contextlib.contextmanager
@@ -128,18 +137,20 @@ def _without_shortcuts() -> Iterator[None]:
 
 
 class _NoWrites(TorchDispatchMode):
-    """Refuses what would write into some tensors before it does."""
+    """Refuses what would write into some tensors, or freeze a random one, before it does."""
 
     def __init__(self, names: Mapping[int, str]) -> None:
         super().__init__()
         self._names = names
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise MecError("torch.fx would keep what a forward draws at random")
         if func._schema.is_mutable:
             for argument, value in zip(func._schema.arguments, args, strict=False):
                 written = argument.alias_info is not None and argument.alias_info.is_write
                 if written and isinstance(value, torch.Tensor):
-                    name = self._names.get(value.untyped_storage()._cdata)
+                    name = self._names.get(storage_of(value))
                     if name is not None:
                         raise keeps_state(name)
         return func(*args, **(kwargs or {}))
@@ -212,7 +223,7 @@ def _state(module: nn.Module) -> dict[str, tuple[Any, Any]]:
 def _mark(name: str, value: Any, state: dict[str, tuple[Any, Any]], depth: int) -> None:
     if isinstance(value, torch.Tensor):
         version = 0 if value.is_inference() else value._version
-        state[name] = ((id(value), version), value)
+        state[name] = ((id(value), version, *_memory(value)), value)
     elif isinstance(value, _SIMPLE):
         state[name] = (None if value is None else (type(value), value), value)
     elif isinstance(value, (nn.Module, fx.Proxy)) or not depth:

@@ -19,7 +19,7 @@ from rllib_mec.dnn.partition import partition_table
 from rllib_mec.dnn.points import PartitionPoint
 from rllib_mec.dnn.program import Program, TensorSpec, example_tensors
 from rllib_mec.dnn.shadow import fingerprint, twin
-from rllib_mec.dnn.tracing import trace
+from rllib_mec.dnn.tracing import check_mode, trace
 from rllib_mec.errors import MecError
 
 _traced: weakref.WeakKeyDictionary[nn.Module, OperatorGraph] = weakref.WeakKeyDictionary()
@@ -107,8 +107,7 @@ def split(
         raise MecError(f"expected a PartitionPoint or an index, got {type(point).__name__}")
     if not isinstance(module, nn.Module):
         raise MecError(f"expected a torch.nn.Module to split, got {type(module).__name__}")
-    if any(child.training for child in module.modules()):
-        raise MecError("cannot split a module in training mode: call .eval()")
+    check_mode(module)
     program = _program_of(module, point.graph)
     inside = {*point.head_operators, *(node.name for node in point.graph.inputs)}
     names = sent_nodes(program, point)
@@ -128,7 +127,7 @@ def split(
     for half, read, specs in ((head, of_call, head.inputs), (tail, by_name, tensors)):
         hook = Checks(read, specs, half.state, program.shape_bound, program.ranges)
         half.register_forward_pre_hook(hook, with_kwargs=True)
-    tail.register_forward_hook(_Rebuilds(program.result, bool(program.state)))
+    tail.register_forward_hook(Rebuilds(program.result, bool(program.state)))
     return head, tail
 
 
@@ -157,6 +156,8 @@ def fresh_state(half: Head | Tail, **sizes: int) -> dict[str, torch.Tensor]:
     Raises:
         MecError: There is no such size, or it is beyond its limits.
     """
+    if not isinstance(half, Head | Tail):
+        raise MecError(f"expected a half of split, got a {type(half).__name__}")
     device = next((p.device for p in half.parameters()), torch.device("cpu"))
     made = dict[str, torch.Tensor]()
     for name, spec in (half.state or {}).items():
@@ -222,13 +223,26 @@ def _half(
     return made
 
 
-class _Rebuilds:
-    """Makes of a tail's tensors what its module returns."""
+class Rebuilds:
+    """A hook that makes of a tail's tensors what its module returns.
+
+    Args:
+        result: What that is made of.
+        has_state: The tail gives the tensors and its state.
+    """
 
     def __init__(self, result: Nest, has_state: bool) -> None:
+        """Keep what to make."""
         self._result, self._has_state = result, has_state
 
     def __call__(self, module: nn.Module, args: Any, results: Any) -> Any:
+        """Make one result.
+
+        Args:
+            module: The tail.
+            args: Of its call.
+            results: The tensors.
+        """
         if self._has_state:
             return put_together(self._result, results[0]), results[1]
         return put_together(self._result, results)

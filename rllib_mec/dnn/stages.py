@@ -59,7 +59,10 @@ def split_route(
     Raises:
         MecError: As :func:`rllib_mec.dnn.split`, the points are not nested, or the DNN keeps state.
     """
-    points = route.points if isinstance(route, Route) else tuple(route)
+    points = route.points if isinstance(route, Route) else route
+    points = tuple(points) if isinstance(points, Sequence) else (points,)
+    if not all(isinstance(point, PartitionPoint) for point in points):
+        raise MecError("a route is a Route or a sequence of PartitionPoints, one for each link")
     if not points:
         raise MecError("a route needs at least one partition point")
     for i, (before, after) in enumerate(itertools.pairwise(points)):

@@ -90,6 +90,8 @@ class PartitionTable:
         Raises:
             MecError: There is no such index.
         """
+        if not isinstance(index, int | np.integer) or isinstance(index, bool):
+            raise MecError(f"a partition point is told by its index, a whole number, got {index!r}")
         if not 0 <= index < len(self.points):
             raise MecError(
                 f"partition point {index} is out of range: {self.dnn!r} has points 0 to"

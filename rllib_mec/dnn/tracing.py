@@ -11,12 +11,28 @@ import torch
 from torch import fx, nn
 
 from rllib_mec.dnn.calls import Call
-from rllib_mec.dnn.capture import Captured, capture_export, capture_fx, silence, writes_input
+from rllib_mec.dnn.capture import (
+    IN_PLACE,
+    Captured,
+    capture_export,
+    capture_fx,
+    silence,
+    writes_input,
+)
 from rllib_mec.dnn.dimensions import Dynamic
 from rllib_mec.dnn.folding import fold
 from rllib_mec.dnn.graph import OperatorGraph
-from rllib_mec.dnn.program import Probe, Program, TensorSpec, probe, storage_of, tensors_in
-from rllib_mec.dnn.shadow import KeepsState, fingerprint, keeps_state, shadow
+from rllib_mec.dnn.program import (
+    Probe,
+    Program,
+    StandIn,
+    TensorSpec,
+    probe,
+    storage_of,
+    tensors_in,
+)
+from rllib_mec.dnn.shadow import KeepsState, capturing, fingerprint, keeps_state, shadow
+from rllib_mec.dnn.witness import Record, steps_of, steps_of_program, weights_of
 from rllib_mec.errors import MecError, unknown
 
 
@@ -56,41 +72,34 @@ def trace(
 
     Raises:
         MecError: The module is in training mode, does not take this input, has control flow that
-            depends on data, or fixes a size that should range; the message names the operator or
-            line at fault.
+            depends on data, does something else in each call, or fixes a size that should range;
+            the message names the operator or line at fault.
     """
     _check_kind(module)
-    for path, child in module.named_modules():
-        if child.training:
-            where = f"its submodule {path!r}" if path else "the module"
-            raise MecError(
-                f"{where} is in training mode, where batch norm would update: call .eval()"
-            )
+    check_mode(module)
     call, tensors = Call.of(module, example_input)
+    for label, given in ("state", state), ("dynamic", dynamic):
+        if given is not None and not isinstance(given, Mapping):
+            raise MecError(f"{label} must be a mapping by argument, got {given!r}")
     for argument in state or {}:
         if argument.split(".")[0] not in call.signature.parameters:
             raise unknown("argument that is state:", argument, call.signature.parameters)
     problem: MecError | None = None
+    is_named = False
     # torch.fx does not know what a size may be.
     with_ranges = functools.partial(capture_export, dynamic=dynamic)
     for capture in (with_ranges,) if dynamic else (capture_fx, capture_export):
-        found: Probe | None = None
         captured: Captured | None = None
-        copy = shadow(module)
         try:
-            captured = capture(copy, call, list(tensors.values()))
-            with silence():
-                found = probe(captured.module, tuple(tensors.values()))
-            _check_writes(captured.module, found, call)
+            captured = capture(shadow(module), call, list(tensors.values()))
+            found = _probed(captured, module, call, list(tensors.values()), capture is capture_fx)
         except KeepsState:
             raise
         except MecError as error:
-            problem = error
-            if captured is not None and capture is capture_fx:
-                break  # its structure is known and an operator fails: the export would as well
+            # Where torch.fx sees an operator that fails, it names it better.
+            problem = problem if is_named else error
+            is_named = captured is not None and not isinstance(error, _Unseen)
             continue
-        if capture is capture_fx and _order_matters(found):
-            continue  # it writes in place what a cut could reorder; the export does not
         program = Program(
             captured.module,
             weakref.ref(module),
@@ -109,15 +118,82 @@ def trace(
     raise problem
 
 
+class _Unseen(MecError):
+    """What torch.fx does not see and the export may."""
+
+
+def _probed(
+    captured: Captured,
+    module: nn.Module,
+    call: Call,
+    tensors: list[torch.Tensor],
+    by_fx: bool,
+) -> Probe:
+    """The probe of a captured program.
+
+    Raises:
+        MecError: The program fails, or is not what the module does.
+    """
+    records: list[Record] = []
+
+    def watch(given: list[torch.Tensor], stand_in: StandIn | None) -> Record:
+        records.append(Record(given, weights_of(module, stand_in)))
+        return records[0]
+
+    with silence():
+        found = probe(captured.module, tuple(tensors), watch if by_fx else None)
+    _check_writes(captured.module, found, call)
+    if not by_fx:
+        return found
+    if _order_matters(found) or _is_read_later(found):
+        raise MecError(
+            f"the forward of {type(module).__name__} writes in place to what others of its views"
+            " read, which a cut could reorder: let it work on clones"
+        )
+    with silence(), capturing():
+        made = functools.partial(steps_of, functools.partial(shadow, module), call, tensors)
+        expected, steps = made(), records[0].steps
+        if expected is None and not any(t.is_meta for t in (*tensors, *module.parameters())):
+            made = functools.partial(made, with_data=True)
+            expected, steps = made(), steps_of_program(captured.module, module, tensors)
+        if expected in (None, steps):
+            return found
+        if made() != expected:
+            raise KeepsState(
+                f"the forward of {type(module).__name__} does something else in each call, by what"
+                " is neither an input nor a weight: make that an argument"
+            )
+    raise _Unseen(f"torch.fx does not see what {type(module).__name__} decides")
+
+
+def check_mode(module: nn.Module) -> None:
+    """Refuse a module in training mode.
+
+    Args:
+        module: The user's.
+
+    Raises:
+        MecError: It, or a part of it, is.
+    """
+    for path, child in module.named_modules():
+        if child.training:
+            where = f"its submodule {path!r}" if path else "the module"
+            raise MecError(
+                f"{where} is in training mode, where batch norm would update: call .eval()"
+            )
+
+
 def _check_kind(module: Any) -> None:
     """Refuse what is no module, or one that only runs as a whole."""
     if isinstance(module, torch.export.ExportedProgram):
-        raise MecError("expected a torch.nn.Module, got an ExportedProgram: pass .module()")
+        raise MecError("got an ExportedProgram: pass the module that it was made of, in eval mode")
     if not isinstance(module, nn.Module):
         raise MecError(f"expected a torch.nn.Module to trace, got {type(module).__name__}")
     for path, part in module.named_modules():
         where = f"its submodule {path!r}" if path else "the module"
         kind = type(part).__module__
+        if "eval" in vars(part) and hasattr(part, "range_constraints"):
+            raise MecError(f"{where} is an exported program: pass the module that it was made of")
         if isinstance(part, torch.jit.ScriptModule):
             raise MecError(f"{where} is TorchScript: pass the module that it was made of")
         if hasattr(part, "_orig_mod"):
@@ -142,6 +218,8 @@ def _check_writes(traced: fx.GraphModule, found: Probe, call: Call) -> None:
         name = next(names) if node.op == "placeholder" else str(node.target)
         if node.op in ("placeholder", "get_attr"):
             if any(storage_of(t) in written for t in tensors_in(found.values[node])):
+                if name.startswith("_tensor_constant"):
+                    raise _Unseen(f"torch.fx does not see that a forward makes {name!r} anew")
                 raise writes_input(name) if node.op == "placeholder" else keeps_state(name)
 
 
@@ -164,6 +242,24 @@ def _order_matters(found: Probe) -> bool:
             after = _reachable(writer, _users)
             if any(r not in before and source not in after for r, source in beside):
                 return True
+    return False
+
+
+def _is_read_later(found: Probe) -> bool:
+    """Whether something reads what ``+=`` wrote by another way than from it."""
+    nodes = list(found.values)
+    position = {node: i for i, node in enumerate(nodes)}
+    by_storage: dict[int, list[fx.Node]] = {}
+    for node in nodes:
+        for storage in {storage_of(t) for t in tensors_in(found.values[node])}:
+            by_storage.setdefault(storage, []).append(node)
+    for node in nodes:
+        if IN_PLACE in node.meta and isinstance(node.args[0], fx.Node):
+            for tensor in tensors_in(found.values[node.args[0]]):
+                for other in by_storage[storage_of(tensor)]:
+                    last = max((position.get(user, len(nodes)) for user in other.users), default=0)
+                    if last > position[node] or other.op in ("placeholder", "get_attr"):
+                        return True
     return False
 
 

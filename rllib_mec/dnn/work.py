@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rllib_mec.dnn.codecs import Codec
+from rllib_mec.dnn.codecs import CODECS, Codec
 from rllib_mec.dnn.codecs import codec as codec_by_name
 from rllib_mec.dnn.graph import OperatorGraph
 from rllib_mec.dnn.profiling import LatencyProfile, as_latencies
@@ -47,8 +47,8 @@ class Work:
         """
         measured = as_latencies(given, graph, label)
         if measured is None:
-            macs = [node.macs for node in graph.nodes]
-            return cls(float(given), None, macs, max(graph.total_macs, 1))  # type: ignore[arg-type]
+            counts = graph.work_counts
+            return cls(float(given), None, counts, sum(counts))  # type: ignore[arg-type]
         of_nodes = (*(0.0 for _ in graph.inputs), *measured)
         return cls(math.fsum(measured), of_nodes, *exact(of_nodes))
 
@@ -76,10 +76,15 @@ def graph_of(dnn: str | OperatorGraph) -> OperatorGraph:
         dnn: Either.
 
     Raises:
-        MecError: There is no such DNN.
+        MecError: There is no such DNN, or it is neither.
     """
     if isinstance(dnn, OperatorGraph):
         return dnn
+    if not isinstance(dnn, str):
+        raise MecError(
+            "a DNN is given by its name or as the OperatorGraph that trace() makes of a module, got"
+            f" a {type(dnn).__name__}"
+        )
     from rllib_mec.dnn.models import model_graph
 
     return model_graph(dnn)
@@ -102,6 +107,8 @@ def bits_sent(
         raise MecError(f"feature_bits must be a positive number, got {feature_bits!r}")
     if isinstance(codec, str):
         codec = codec_by_name(codec)
+    if codec is not None and not isinstance(codec, Codec):
+        raise MecError(f"codec must be one of {', '.join(CODECS)} or a Codec, got {codec!r}")
     if codec is None:
         return tuple(node.bits(feature_bits) for node in graph.nodes)
     return tuple(

@@ -36,6 +36,9 @@ def deep():
         nn.Conv2d(1, 8, 3), nn.Conv2d(8, 1, 1), nn.Flatten(), nn.Linear(36, 8), nn.Linear(8, 500)
     )
 
+def without_macs():
+    return nn.ReLU()
+
 def broken():
     return 3
 
@@ -204,6 +207,18 @@ def test_a_cloud_behind_the_server_gets_its_part(own_module, capsys):
         ("partition resnet50 --device-slowdown 0", "--device-slowdown must be positive"),
         ("partition resnet50 --profile none.json", "cannot read the profile 'none.json'"),
         ("partition resnet50 --profile a --server-latency-ms 3", "not both"),
+        (
+            "partition resnet50 --profile a --measure b.json",
+            "give --profile or --measure, not both",
+        ),
+        ("partition resnet50 --measure b.json --server-latency-ms 3", "not both"),
+        (
+            "partition --model my_dnns:tokens --input input_ids=int64[99999999,99999999]",
+            "cannot make input_ids of shape [99999999,99999999], which is too large",
+        ),
+        ("partition --model my_dnns:make --input 3,9999999,9999999", "which is too large"),
+        ("partition --model my_dnns:", "--model must be PKG.MODULE:FACTORY, got 'my_dnns:'"),
+        ("partition --model :make", "--model must be PKG.MODULE:FACTORY, got ':make'"),
         ("partition resnet50 --plot no/such/cut.png", "--plot: there is no folder 'no/such'"),
         (
             "partition resnet50 --plot cut.xyz",
@@ -243,6 +258,14 @@ def test_bad_input_is_one_line_and_exit_code_2(own_module, capsys, command, mess
     assert captured.err.startswith("rllib-mec: error: ")
     assert captured.err.count("\n") == 1
     assert message in captured.err
+
+
+def test_a_dnn_without_macs_is_cut_as_well(own_module, capsys):
+    command = "partition --model my_dnns:without_macs --input 3,8,8 --bandwidth-mbps 5 --json"
+    assert main(command.split()) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [point["local_mmacs"] for point in found["points"]] == [0, 0]
+    assert all(point["latency_ms"] > 0 for point in found["points"])
 
 
 def test_without_a_command_it_lists_them(capsys):

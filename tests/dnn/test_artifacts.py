@@ -98,3 +98,75 @@ def test_bad_paths_are_one_clear_line(small, tmp_path):
         save_half(head, tmp_path / "head.pth")
     with pytest.raises(MecError, match="there is no file"):
         load_half(tmp_path / "head.pt2")
+
+
+class Describes(nn.Module):
+    def __init__(self, told):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2)
+        self.told = told
+
+    def forward(self, x):
+        return {"y": self.b(self.a(x)), "told": self.told, "empty": []}
+
+
+def test_a_result_comes_from_a_file_in_plain_containers_or_is_refused(tmp_path):
+    x = torch.ones(2, 4)
+    for told in (3, None, 0.5):
+        head, tail = split(module := Describes(told).eval(), 1, x)
+        save_half(tail, tmp_path / "tail.pt2")
+        result = load_half(tmp_path / "tail.pt2")(head(x))
+        assert type(result) is dict and torch.equal(result["y"], module(x)["y"])
+        assert result["told"] == told and result["empty"] == []
+    for told in ("text", torch.float32, object()):
+        _, tail = split(Describes(told).eval(), 1, x)
+        with pytest.raises(MecError, match=r"which no \.pt2 file can hold"):
+            save_half(tail, tmp_path / "tail.pt2")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("halves")
+    for half in split(Describes(3).eval(), 1, torch.ones(2, 4)):
+        save_half(half, folder / f"{type(half).__name__.rsplit('_')[-1]}.pt2")
+    return {path.stem: path for path in folder.iterdir()}
+
+
+def test_a_damaged_file_is_told_and_not_run(files, tmp_path):
+    whole = files["head"].read_bytes()
+    at = whole.index(b"graph_module")  # in the program
+    broken = {
+        "cut": whole[: len(whole) // 2],
+        "empty": b"",
+        "changed": whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :],
+    }
+    for name, content in broken.items():
+        path = tmp_path / f"{name}.pt2"
+        path.write_bytes(content)
+        with pytest.raises(MecError, match="damaged"):
+            load_half(path)
+
+
+@pytest.mark.parametrize(
+    ("half", "given", "message"),
+    [
+        ("head", (torch.ones(1, 4),), r"shape \(1, 4\), but the half was saved for .* \(2, 4\)"),
+        ("head", (torch.ones(2, 4).double(),), "is of torch.float64"),
+        ("head", (), "must be 1 in number, but is 0"),
+        ("tail", ({},), "must be tensors 'b'"),
+        ("tail", (torch.ones(2, 4),), "must be tensors 'b', but is a Tensor"),
+        ("tail", ({"b": [1.0]},), "'b' must be a tensor, but is a list"),
+    ],
+)
+def test_a_wrong_call_of_a_half_from_a_file_is_one_line(files, half, given, message):
+    with pytest.raises(MecError, match=message) as told:
+        load_half(files[half])(*given)
+    assert "\n" not in str(told.value)
+
+
+def test_only_halves_are_saved_and_only_where_there_is_a_folder(files, tmp_path):
+    head, _ = split(Describes(3).eval(), 1, torch.ones(2, 4))
+    with pytest.raises(MecError, match="must be a file in a folder that exists"):
+        save_half(head, tmp_path / "none" / "head.pt2")
+    with pytest.raises(MecError, match="expected a half of split"):
+        save_half(nn.Linear(2, 2), tmp_path / "head.pt2")  # type: ignore[arg-type]

@@ -69,3 +69,10 @@ def test_every_method_keeps_its_points_that_fit(method):
 def test_bad_input_is_one_clear_line(graph, given, message):
     with pytest.raises(MecError, match=message):
         partition_table(graph, device_memory_mb=given)
+
+
+def test_what_a_point_needs_is_enough_for_it():
+    graph = chain_of(60)
+    for size in partition_table(graph, "operator").head_memory_bytes.tolist():
+        fitting = partition_table(graph, "operator", device_memory_mb=size / 1e6)
+        assert fitting.head_memory_bytes.max() == size

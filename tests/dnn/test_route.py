@@ -149,3 +149,22 @@ def test_bad_input_is_one_clear_line(latencies, rates, message):
     if len(latencies) == 2 and rates and rates[0] != 1.0:
         with pytest.raises(MecError, match="bandwidth_mbps must be a positive number"):
             partition_table(three_machines(x=1, a=1), bandwidth_mbps=rates[0])
+
+
+@pytest.mark.parametrize("model", ["constant", "share"])
+def test_a_dnn_without_macs_has_the_best_cut_in_its_table_and_on_its_route(model):
+    nodes = [Operator("x", kind="input", elements=100)]
+    for name, elements in {"a": 300, "b": 10, "c": 50, "d": 20}.items():
+        nodes.append(Operator(name, (nodes[-1].name,), elements=elements))
+    graph = OperatorGraph(nodes)
+    every = partition_table(
+        graph, "operator", device_latency_ms=40, server_latency_ms=4, server_model=model
+    )
+    assert every.local_latency_ms == pytest.approx([0, 10, 20, 30, 40])
+    expected = every.local_latency_ms + every.bits / 100 + every.server_latency_ms
+    front = partition_table(
+        graph, device_latency_ms=40, server_latency_ms=4, server_model=model, device_memory_mb=1
+    )
+    found = front.local_latency_ms + front.bits / 100 + front.server_latency_ms
+    route = best_route(graph, [40.0, 4.0], [0.1], server_model=model)
+    assert found.min() == expected.min() == pytest.approx(route.latency_ms)

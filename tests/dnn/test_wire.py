@@ -126,3 +126,23 @@ def test_memory_beyond_a_tensor_is_refused_as_it_is_not_sent():
 
     with pytest.raises(MecError, match="'as_strided' reads memory beyond its tensor"):
         trace(ReadsBeside().eval(), X)
+
+
+class Repeats(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x):
+        return self.b(self.a(x)[:1].expand(5, 16))
+
+
+def test_what_an_expand_repeats_is_laid_out_row_by_row():
+    torch.manual_seed(0)
+    module, x = Repeats().eval(), torch.randn(2, 16)
+    table = partition_table(trace(module, x), "operator")
+    assert ("expand",) in table.operators
+    for index in range(len(table)):
+        head, tail = split(module, table.point(index))
+        assert all(spec.order == () for spec in head.tensors.values())
+        assert torch.equal(tail(head(x)), module(x))
