@@ -111,7 +111,7 @@ def capturing(module: nn.Module | None = None) -> Iterator[None]:
                 names[storage_of(value)] = f"{path}.{name}".lstrip(".")
     token = _capturing.set(True)
     try:
-        with contextlib.nullcontext() if module is None else _NoWrites(names), _without_shortcuts():
+        with contextlib.nullcontext() if module is None else _NoWrites(names), without_shortcuts():
             yield
     finally:
         _capturing.reset(token)
@@ -125,7 +125,7 @@ def _memory(tensor: torch.Tensor) -> tuple[Any, ...]:
 
 
 @contextlib.contextmanager
-def _without_shortcuts() -> Iterator[None]:
+def without_shortcuts() -> Iterator[None]:
     """Let attention run operation by operation, by its mask, whatever stands in that."""
     detect = transformer._detect_is_causal_mask
     transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: is_causal is True

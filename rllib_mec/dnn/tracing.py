@@ -31,7 +31,7 @@ from rllib_mec.dnn.program import (
     storage_of,
     tensors_in,
 )
-from rllib_mec.dnn.shadow import KeepsState, capturing, fingerprint, keeps_state, shadow
+from rllib_mec.dnn.shadow import KeepsState, fingerprint, keeps_state, shadow, without_shortcuts
 from rllib_mec.dnn.witness import Record, steps_of, steps_of_program, weights_of
 from rllib_mec.errors import MecError, unknown
 
@@ -150,7 +150,7 @@ def _probed(
             f"the forward of {type(module).__name__} writes in place to what others of its views"
             " read, which a cut could reorder: let it work on clones"
         )
-    with silence(), capturing():
+    with silence(), without_shortcuts():  # hooks were looked at while capturing
         made = functools.partial(steps_of, functools.partial(shadow, module), call, tensors)
         expected, steps = made(), records[0].steps
         if expected is None and not any(t.is_meta for t in (*tensors, *module.parameters())):
