@@ -21,6 +21,7 @@ from rllib_mec.testbed.loopback import ray_on_loopback
 from rllib_mec.testbed.options import ROW, ServerOptions
 from rllib_mec.testbed.rows import SharedRows
 from rllib_mec.testbed.running import SCHEDULER, TAIL, RunningServer, applications, finish
+from rllib_mec.testbed.sources import Sources
 
 _REQUEST_TIMEOUT_S = 60.0  # twice what a body may take
 _KEEP_ALIVE_S = 65
@@ -83,18 +84,21 @@ def serving(
         folder = stack.enter_context(own_folder())
         if uses_haproxy:
             stack.enter_context(haproxy_front(front, folder))
+        sources = Sources(folder / "versions", resolved)
+        sources.add(1, model)
         level = logging.INFO if verbose else logging.ERROR
         try:
             stack.enter_context(_ray(ray_address, resolved, front.metrics_port, folder, level))
-            _deploy(resolved, front, uses_haproxy, level)
+            _deploy(resolved, sources.folder, front, uses_haproxy, level)
         except ImportError as error:
             raise MecError(f"{error}: pip install 'rllib_mec[testbed]'") from None
         except Exception as error:
             raise MecError(f"the server cannot start: {_cause(error)}") from None
         stack.callback(_end, resolved, ray_address)
         _wait_until_answered(resolved, front)
-        has_token = token is not None
-        yield RunningServer(options, resolved, front, model.name, model.num_points, has_token)
+        yield RunningServer(
+            options, resolved, front, sources, model.name, model.num_points, token is not None
+        )
 
 
 def _front(
@@ -147,7 +151,9 @@ def _ray(
         ray.shutdown()
 
 
-def _deploy(options: ServerOptions, front: Front, uses_haproxy: bool, level: int) -> None:
+def _deploy(
+    options: ServerOptions, sources: Path | None, front: Front, uses_haproxy: bool, level: int
+) -> None:
     from ray import serve
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
@@ -166,9 +172,9 @@ def _deploy(options: ServerOptions, front: Front, uses_haproxy: bool, level: int
         ssl_certfile=None if uses_haproxy else front.certificate,
     )
     serve.start(http_options=http, logging_config=quiet)
-    served = [(TAIL, "/", bind_tails(options))]
+    served = [(TAIL, "/", bind_tails(options, sources))]
     if options.checkpoint:
-        served.append((SCHEDULER, "/schedule", bind_scheduler(options)))
+        served.append((SCHEDULER, "/schedule", bind_scheduler(options, sources)))
     for name, prefix, application in served:
         serve.run(application, name=name, route_prefix=prefix, logging_config=quiet)
 

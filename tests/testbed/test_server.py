@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -36,6 +37,7 @@ from rllib_mec.testbed.client import (
     FRAME_TYPE,
     ServerBusy,
     ServerClient,
+    ServerLost,
     ServerRefused,
     parse_address,
 )
@@ -591,25 +593,36 @@ def test_a_link_that_is_cut_for_a_while_costs_no_task(server, model, tasks, whol
     assert "is back" in notes[-1]
 
 
-def test_new_weights_are_served_without_a_restart_and_old_ones_still(
-    server, files, model, tasks, whole
-):
+def test_new_weights_are_served_without_a_restart_and_old_ones_still(server, files, model, tasks):
     client = client_of(server)
-    old = encode(frame_of(model, tasks[0]))
+
+    def health():
+        try:
+            return client.get_json("/health", 5.0)
+        except (ServerLost, ServerBusy, ServerRefused):  # while there is no replica
+            return {"version": None, "served": None}
+
     save_weights(files / "weights.pt", seed=1)
     server.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: client.get_json("/health", PATIENT_S)["version"] == 2)
+    wait_until(lambda: health()["version"] == 2)
     newer = loaded(server, files)
     assert newer.fingerprint != model.fingerprint
-    for each in (newer, model):
-        expected = each.whole(tasks[0])
-        frame = old if each is model else encode(frame_of(each, tasks[0]))
-        reply = decode(infer(client, frame))
-        assert torch.equal(result_leaves(reply, [expected])[0], expected)
+    save_weights(files / "weights.pt", seed=0)  # which nobody asked it to load
+
+    def assert_that_both_are_answered():
+        for each in (newer, model):
+            expected = each.whole(tasks[0])
+            reply = decode(infer(client, encode(frame_of(each, tasks[0]))))
+            assert torch.equal(result_leaves(reply, [expected])[0], expected)
+
+    assert_that_both_are_answered()
     with device_of(model, server.address) as device:  # which has the old ones
         assert not any(record.fell_back for record in device.run(tasks, 2))
+    assert server.kill_processes("ray::ServeReplica:tail") == 1
+    wait_until(lambda: health()["served"] == 0)
+    assert health()["version"] == 2
+    assert_that_both_are_answered()
     client.close()
-    save_weights(files / "weights.pt", seed=0)
 
 
 def test_a_server_that_is_killed_and_started_again_costs_no_task(
