@@ -1,9 +1,9 @@
 """What the testbed survives: on real processes, each task's result compared, each row counted.
 
 Fuzzed frames and requests, to the scheduler too, uploads that do not end, overload by one device,
-kills of each of the server's processes, disks that are full, folders that go, a second user's server
-on the machine, SIGTERM of both sides. A task counts as lost if it has no result, a wrong one, or no
-row on disk.
+kills of each of the server's processes, full disks, folders that go, a second user's server on the
+machine, SIGTERM of both sides. A task counts as lost if it has no result, a wrong one, or no row on
+disk.
 
     python benchmarks/testbed_faults.py [--tasks 150]
 
