@@ -94,6 +94,7 @@ def server(
                 metrics_host=metrics_host,
                 metrics_port=metrics_port,
                 verbose=verbose,
+                note=note,
             ) as running,
         ):
             signals: queue.SimpleQueue[int] = queue.SimpleQueue()

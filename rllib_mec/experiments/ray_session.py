@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from rllib_mec.clusters import connect
 from rllib_mec.errors import MecError, one_line
 from rllib_mec.experiments.messages import note
 
@@ -86,7 +87,7 @@ def _ray(options: RayOptions, needs: dict[str, float], verbosity: int) -> Iterat
             cluster = _emulated_cluster(options)
             ray.init(address=cluster.address, **logging)
         elif address:
-            ray.init(address=address, **logging)
+            connect(address, **logging)
         else:
             ray.init(
                 address="local",
@@ -96,6 +97,8 @@ def _ray(options: RayOptions, needs: dict[str, float], verbosity: int) -> Iterat
                 include_dashboard=options.dashboard,
                 **logging,
             )
+    except MecError:
+        raise
     except Exception as error:
         raise MecError(f"Ray cannot start: {one_line(error)}") from None
     try:

@@ -10,6 +10,7 @@ from rllib_mec.errors import MecError
 from rllib_mec.testbed.haproxy import LOOPBACK, Front
 from rllib_mec.testbed.loopback import is_on_loopback
 from rllib_mec.testbed.options import ServerOptions
+from rllib_mec.testbed.sources import Sources
 
 TAIL, SCHEDULER = "tail", "scheduler"
 """Names of the two Serve applications."""
@@ -26,6 +27,7 @@ class RunningServer:
         options: What it was started with, as given.
         resolved: The same with what the checkpoint says.
         front: Where it listens.
+        sources: What its replicas load.
         model: Name of its DNN.
         num_points: Partition points on offer.
         has_token: Whether it asks for one.
@@ -35,6 +37,7 @@ class RunningServer:
     options: ServerOptions
     resolved: ServerOptions
     front: Front
+    sources: Sources
     model: str
     num_points: int
     has_token: bool
@@ -81,9 +84,15 @@ class RunningServer:
         if (model.name, model.num_points) != (self.model, self.num_points):
             raise MecError(f"{model.name!r} with {model.num_points} points is another DNN")
         version = self.version + 1
-        problems = [text for text in _broadcast(self.options, "reload", version) if text]
+        self.sources.add(version, model)
+        problems = []
+        # A replica that dies meanwhile has none: the one after it finds the version.
+        with contextlib.suppress(Exception):
+            problems = [text for text in _broadcast(self.options, "reload", version) if text]
         if problems:
+            self.sources.discard(version)
             raise MecError(problems[0])
+        self.sources.discard_old()
         self.version = version
 
 

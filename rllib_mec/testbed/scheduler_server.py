@@ -8,6 +8,7 @@ Routes: ``POST /schedule/register``, ``/schedule/window`` and ``/schedule/leave`
 # No "from __future__ import annotations": FastAPI needs the types, and Serve moves the methods.
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -24,6 +25,7 @@ from rllib_mec.testbed.loopback import keep_replica_on_loopback
 from rllib_mec.testbed.options import ServerOptions
 from rllib_mec.testbed.scheduler import UnknownDeviceError, WindowScheduler
 from rllib_mec.testbed.server import MANY
+from rllib_mec.testbed.sources import Source, Sources
 
 BAD_REQUEST, UNKNOWN_DEVICE, NO_PLACE, INVALID = 400, 404, 409, 422
 """HTTP statuses of what the scheduler refuses."""
@@ -84,14 +86,17 @@ class SchedulerServer:
 
     Args:
         options: Resolved options with a checkpoint.
+        sources: Folder of the kept versions' sources; None: the options say all.
     """
 
-    def __init__(self, options: ServerOptions):
+    def __init__(self, options: ServerOptions, sources: Path | None = None):
         """Load the policy."""
         keep_replica_on_loopback()
-        self._options, self._version = options, 1
+        self._options, self._sources = options, Sources(sources, options)
         RULES.token, RULES.max_bytes = read_token(options.token_file), _MAX_BODY_BYTES
-        policy = options.load_policy()
+        newest = (self._sources.kept() or [Source(1, b"", options)])[-1]
+        self._version = newest.number
+        policy = newest.options.load_policy()
         self._scheduler = WindowScheduler(policy, options.deadline_s, options.lease_s)
         self._windows = Counter("mec_windows", "Task windows handed out.", tag_keys=("absent",))
         self._devices = Gauge("mec_devices", "Devices that have a place.")
@@ -105,9 +110,9 @@ class SchedulerServer:
         Returns:
             What went wrong, so that the old version goes on; empty if nothing.
         """
-        loop = asyncio.get_running_loop()
+        load, loop = self._sources.of(number).load_policy, asyncio.get_running_loop()
         try:
-            self._scheduler.use(await loop.run_in_executor(None, self._options.load_policy))
+            self._scheduler.use(await loop.run_in_executor(None, load))
         except MecError as error:
             return str(error)
         self._version = number
@@ -211,14 +216,15 @@ def scheduler_application(args: dict[str, Any]) -> serve.Application:
     return bind_scheduler(options)
 
 
-def bind_scheduler(options: ServerOptions) -> serve.Application:
+def bind_scheduler(options: ServerOptions, sources: Path | None = None) -> serve.Application:
     """The application of the scheduler for resolved options.
 
     Args:
         options: With a checkpoint, its fields filled in from it.
+        sources: As of :class:`SchedulerServer`.
     """
     return SchedulerServer.options(
         num_replicas=1,
         max_ongoing_requests=MANY,  # devices wait for each other
         ray_actor_options={"num_cpus": 0},
-    ).bind(options)
+    ).bind(options, sources)

@@ -30,6 +30,7 @@ Routes: ``POST /infer`` takes and returns a binary frame (:mod:`rllib_mec.testbe
 import asyncio
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,6 +58,7 @@ from rllib_mec.testbed.hello import Hello
 from rllib_mec.testbed.loopback import keep_replica_on_loopback
 from rllib_mec.testbed.options import ROW, ServerOptions
 from rllib_mec.testbed.rows import SharedRows
+from rllib_mec.testbed.sources import Source, Sources
 from rllib_mec.testbed.tensors import from_frame, result_blobs
 from rllib_mec.testbed.versions import Version, Versions
 
@@ -96,16 +98,19 @@ class TailServer:
 
     Args:
         options: Resolved options.
+        sources: Folder of the kept versions' sources; None: the options say all.
     """
 
-    def __init__(self, options: ServerOptions):
-        """Load the DNN and run it once."""
+    def __init__(self, options: ServerOptions, sources: Path | None = None):
+        """Load the DNN, all versions of it that are answered, and run it once."""
         keep_replica_on_loopback()
         torch.set_num_threads(options.threads)
-        self._options = options
-        first = Version.of(1, options.load_model(), options.max_batch)
-        self._versions = Versions(first)
-        RULES.token, RULES.max_bytes = read_token(options.token_file), _longest_frame(first)
+        self._options, self._sources = options, Sources(sources, options)
+        kept = self._sources.kept() or [Source(1, b"", options)]
+        self._versions = Versions(*(self._load(each.number, each.options) for each in kept))
+        self._loading = asyncio.Lock()
+        newest = self._versions.newest
+        RULES.token, RULES.max_bytes = read_token(options.token_file), _longest_frame(newest)
         self._rows = SharedRows(options.csv, ROW) if options.csv else None
         self._batcher = KeyedBatcher(self._run, options.max_queue)
         self._served = self._refused = self._waiting = self._rows_lost = 0
@@ -140,17 +145,26 @@ class TailServer:
         Returns:
             What went wrong, so that the old version goes on; empty if nothing.
         """
+        async with self._loading:
+            if number <= self._versions.newest.number:
+                return ""
+            options, loop = self._sources.of(number), asyncio.get_running_loop()
+            try:
+                version = await loop.run_in_executor(None, self._load, number, options)
+            except MecError as error:
+                return str(error)
+            self._versions.add(version)
+            self._hello = self._make_hello()
+            return ""
 
-        def load() -> Version:
-            return Version.of(number, self._options.load_model(), self._options.max_batch)
+    def _load(self, number: int, options: ServerOptions) -> Version:
+        return Version.of(number, options.load_model(), options.max_batch)
 
-        try:
-            version = await asyncio.get_running_loop().run_in_executor(None, load)
-        except MecError as error:
-            return str(error)
-        self._versions.add(version)
-        self._hello = self._make_hello()
-        return ""
+    async def check_health(self) -> None:
+        """Serve asks now and then: load what came while this replica was starting."""
+        for source in self._sources.kept()[-1:]:
+            if problem := await self.reload(source.number):
+                _log.error("%s", problem)
 
     async def drain(self) -> None:
         """Take no more tasks, and finish those at hand."""
@@ -294,14 +308,15 @@ def tail_application(args: dict[str, Any]) -> serve.Application:
     return bind_tails(options)
 
 
-def bind_tails(options: ServerOptions) -> serve.Application:
+def bind_tails(options: ServerOptions, sources: Path | None = None) -> serve.Application:
     """The application of tails for resolved options.
 
     Args:
         options: With a model, its fields filled in.
+        sources: As of :class:`TailServer`.
     """
     return TailServer.options(
         num_replicas=options.replicas,
         max_ongoing_requests=MANY,
         ray_actor_options={"num_cpus": options.threads},
-    ).bind(options)
+    ).bind(options, sources)

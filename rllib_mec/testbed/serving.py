@@ -8,19 +8,22 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rllib_mec.clusters import sigterm_kept
 from rllib_mec.errors import MecError, one_line
 from rllib_mec.testbed.access import Access, check_certificate, check_token, own_front, read_token
 from rllib_mec.testbed.client import ServerBusy, ServerClient, ServerLost, ServerRefused
+from rllib_mec.testbed.cluster import check_address, cluster
 from rllib_mec.testbed.folders import own_folder
 from rllib_mec.testbed.haproxy import LOOPBACK, Front, can_use_haproxy, free_port, haproxy_front
 from rllib_mec.testbed.loopback import ray_on_loopback
 from rllib_mec.testbed.options import ROW, ServerOptions
 from rllib_mec.testbed.rows import SharedRows
 from rllib_mec.testbed.running import SCHEDULER, TAIL, RunningServer, applications, finish
+from rllib_mec.testbed.sources import Sources
 
 _REQUEST_TIMEOUT_S = 60.0  # twice what a body may take
 _KEEP_ALIVE_S = 65
@@ -40,6 +43,7 @@ def serving(
     metrics_host: str = LOOPBACK,
     metrics_port: int | None = None,
     verbose: bool = False,
+    note: Callable[[str], None] = lambda line: None,
 ) -> Iterator[RunningServer]:
     """Run the MEC server while a block runs; Ray must not be running in this process.
 
@@ -53,6 +57,7 @@ def serving(
         metrics_host: Address to export metrics at.
         metrics_port: Where to export metrics; None: a free port.
         verbose: Show what Ray and the replicas log.
+        note: Told, in one line, why starting takes long.
 
     Yields:
         The server, ready for requests.
@@ -61,6 +66,8 @@ def serving(
         MecError: The port is in use, Ray cannot start, the token or the certificate is missing or
             none, or the options are bad.
     """
+    if ray_address is not None:
+        check_address(ray_address)
     token = read_token(options.token_file)
     check_token(token, host)
     if (certificate is None) != (key is None):
@@ -83,18 +90,27 @@ def serving(
         folder = stack.enter_context(own_folder())
         if uses_haproxy:
             stack.enter_context(haproxy_front(front, folder))
+        sources = Sources(folder / "versions", resolved)
+        sources.add(1, model)
         level = logging.INFO if verbose else logging.ERROR
         try:
-            stack.enter_context(_ray(ray_address, resolved, front.metrics_port, folder, level))
-            _deploy(resolved, front, uses_haproxy, level)
+            log = {"log_to_driver": level < logging.ERROR, "logging_level": level}
+            if ray_address is None:
+                stack.enter_context(_own_ray(resolved, front.metrics_port, folder, log))
+            else:
+                stack.enter_context(cluster(ray_address, resolved, note, **log))
+            _deploy(resolved, sources.folder, front, uses_haproxy, level)
         except ImportError as error:
             raise MecError(f"{error}: pip install 'rllib_mec[testbed]'") from None
+        except MecError:
+            raise
         except Exception as error:
             raise MecError(f"the server cannot start: {_cause(error)}") from None
-        stack.callback(_end, resolved, ray_address)
+        stack.callback(finish, resolved)
         _wait_until_answered(resolved, front)
-        has_token = token is not None
-        yield RunningServer(options, resolved, front, model.name, model.num_points, has_token)
+        yield RunningServer(
+            options, resolved, front, sources, model.name, model.num_points, token is not None
+        )
 
 
 def _front(
@@ -116,24 +132,17 @@ def _front(
 
 
 @contextlib.contextmanager
-def _ray(
-    address: str | None,
-    options: ServerOptions,
-    metrics_port: int | None,
-    folder: Path,
-    level: int,
+def _own_ray(
+    options: ServerOptions, metrics_port: int | None, folder: Path, log: dict[str, Any]
 ) -> Iterator[None]:
-    """Connect to a cluster, or run a Ray of our own, on the loopback interface."""
+    """Run a Ray of our own, on the loopback interface."""
     import ray
 
-    log: dict[str, Any] = {"log_to_driver": level < logging.ERROR, "logging_level": level}
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default is for batch jobs
+    # A busy machine takes longer than the 5 s after which Serve gives its front up.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     try:
-        if address:
-            ray.init(address=address, **log)
-        else:
-            os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default is for batch jobs
-            # A busy machine takes longer than the 5 s after which Serve gives its front up.
-            os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+        with sigterm_kept():
             ray.init(
                 address="local",
                 num_cpus=max(options.replicas * options.threads, os.cpu_count() or 1),
@@ -147,7 +156,9 @@ def _ray(
         ray.shutdown()
 
 
-def _deploy(options: ServerOptions, front: Front, uses_haproxy: bool, level: int) -> None:
+def _deploy(
+    options: ServerOptions, sources: Path | None, front: Front, uses_haproxy: bool, level: int
+) -> None:
     from ray import serve
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
@@ -166,21 +177,11 @@ def _deploy(options: ServerOptions, front: Front, uses_haproxy: bool, level: int
         ssl_certfile=None if uses_haproxy else front.certificate,
     )
     serve.start(http_options=http, logging_config=quiet)
-    served = [(TAIL, "/", bind_tails(options))]
+    served = [(TAIL, "/", bind_tails(options, sources))]
     if options.checkpoint:
-        served.append((SCHEDULER, "/schedule", bind_scheduler(options)))
+        served.append((SCHEDULER, "/schedule", bind_scheduler(options, sources)))
     for name, prefix, application in served:
         serve.run(application, name=name, route_prefix=prefix, logging_config=quiet)
-
-
-def _end(options: ServerOptions, ray_address: str | None) -> None:
-    """Finish the requests at hand, and leave a cluster as it was."""
-    from ray import serve
-
-    finish(options)
-    if ray_address:  # a Ray of our own takes them with it
-        for name in applications(options):
-            serve.delete(name, _blocking=False)
 
 
 def _wait_until_answered(options: ServerOptions, front: Front) -> None:
@@ -209,9 +210,11 @@ def _cause(error: Exception) -> str:
     """The last error that Serve's messages name; they are whole traces of a replica's."""
     text = str(error)
     with contextlib.suppress(Exception):  # it may not run at all
+        import ray
         from ray import serve
 
-        for application in serve.status().applications.values():
+        statuses = serve.status().applications if ray.is_initialized() else {}  # else it starts one
+        for application in [statuses[name] for name in (TAIL, SCHEDULER) if name in statuses]:
             text += "".join(f"\n{each.message}" for each in application.deployments.values())
     found = _ERROR_LINE.findall(text)
     if not found:

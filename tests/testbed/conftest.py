@@ -7,6 +7,8 @@ import os
 import pytest
 import tiny_model
 import torch
+from real_server import NUM_TASKS, TOKEN, client_of, loaded, save_weights
+from server_process import ServerProcess
 
 from rllib_mec.testbed.split_model import SplitModel, task_input
 
@@ -37,3 +39,71 @@ def server_environment():
     here = os.path.dirname(__file__)
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+
+
+@pytest.fixture(scope="session")
+def checkpoint(ray_session, tmp_path_factory):
+    """A policy that was initialised, not trained."""
+    from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
+
+    scenario = {"num_devices": 2, "dnn": "mobilenet_v2", "max_window": 3}
+    config = (
+        EMHPPOConfig()
+        .environment("mec_task_window_v0", env_config=scenario)
+        .env_runners(num_envs_per_env_runner=2)
+        .debugging(seed=0)
+    )
+    algorithm = config.build_algo()
+    path = algorithm.save_to_path(tmp_path_factory.mktemp("policy") / "checkpoint")
+    algorithm.stop()
+    return path
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """The real server's weights, its token, and its rows."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "token").write_text(TOKEN)
+    save_weights(folder / "weights.pt", seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server_process(checkpoint, files, server_environment):
+    """The real server, one for all tests of a test process, whichever of their files it runs."""
+    arguments = ["--weights", str(files / "weights.pt"), "--token-file", str(files / "token")]
+    arguments += ["--csv", str(files / "rows.csv"), "--max-queue", "8", "--lease-s", "600"]
+    server = ServerProcess([*arguments, "--checkpoint", checkpoint], server_environment)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(server_process):
+    """The real server as it was started first: a test that ended it may have run before."""
+    if server_process.process.poll() is not None:
+        server_process.start()
+    return server_process
+
+
+@pytest.fixture(scope="session")
+def model(server_process, files):
+    return loaded(server_process, files)
+
+
+@pytest.fixture(scope="session")
+def tasks(model):
+    return [task_input(model.input_shape, 0, i) for i in range(NUM_TASKS)]
+
+
+@pytest.fixture(scope="session")
+def whole(model, tasks):
+    return [model.whole(x) for x in tasks]
+
+
+@pytest.fixture
+def client(server):
+    client = client_of(server)
+    yield client
+    client.close()

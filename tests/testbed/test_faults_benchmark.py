@@ -28,4 +28,18 @@ def test_only_whole_rows_count(benchmark, tmp_path):
     table, tasks = tmp_path / "x.csv", tmp_path / "x.json"
     table.write_text("a,b\n1,2\n3,4\n5")
     tasks.write_text('{"tasks": [\n{},\n{}\n]}\n')
-    assert (benchmark.tasks_in(table), benchmark.tasks_in(tasks)) == (2, 2)
+    from faults.ends import tasks_in
+
+    assert (tasks_in(table), tasks_in(tasks)) == (2, 2)
+
+
+def test_a_hostile_request_is_never_one_that_the_scheduler_would_take(benchmark):
+    import random
+
+    from faults.scheduler import _hostile
+
+    rng = random.Random(0)
+    made = [_hostile(rng) for _ in range(300)]
+    assert {route for route, _, _ in made} >= {"register", "window", "leave"}
+    assert any(len(body) > 2**21 for _, body, _ in made)
+    assert any(b"NaN" in body for _, body, _ in made)

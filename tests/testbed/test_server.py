@@ -2,148 +2,42 @@
 
 from __future__ import annotations
 
-import dataclasses
 import http.client
 import json
-import math
-import os
-import random
 import re
 import select
-import signal
 import socket
-import subprocess
-import threading
-import time
 import urllib.request
 
 import pytest
 import torch
+from real_server import (
+    HEADERS,
+    LATE,
+    PATIENT_S,
+    client_of,
+    device_of,
+    frame_of,
+    infer,
+)
 from server_process import (
-    RLLIB_MEC,
-    CuttableLink,
-    ServerProcess,
     assert_all_right,
     run_devices,
     wait_until,
 )
 
 from rllib_mec.cli.mec import main
-from rllib_mec.dnn import build_model
-from rllib_mec.errors import MecError
 from rllib_mec.testbed.access import Access
 from rllib_mec.testbed.client import (
-    FRAME_TYPE,
-    ServerBusy,
     ServerClient,
     ServerRefused,
     parse_address,
 )
-from rllib_mec.testbed.decisions import Fixed, Scheduled
-from rllib_mec.testbed.device import Device, load_from
+from rllib_mec.testbed.decisions import Fixed
 from rllib_mec.testbed.frames import ERROR, INFER, RESULT, Frame, decode, encode
-from rllib_mec.testbed.split_model import task_input
 from rllib_mec.testbed.tensors import result_leaves, to_blobs
 
 pytestmark = pytest.mark.slow
-
-PATIENT_S = 60.0
-LATE = 5  # the tail is one linear layer: requests cost the protocol rather than the DNN
-NUM_TASKS = 20
-
-
-@pytest.fixture(scope="module")
-def checkpoint(ray_session, tmp_path_factory):
-    """A policy that was initialised, not trained."""
-    from rllib_mec.algorithms.emh_ppo import EMHPPOConfig
-
-    scenario = {"num_devices": 2, "dnn": "mobilenet_v2", "max_window": 3}
-    config = (
-        EMHPPOConfig()
-        .environment("mec_task_window_v0", env_config=scenario)
-        .env_runners(num_envs_per_env_runner=2)
-        .debugging(seed=0)
-    )
-    algorithm = config.build_algo()
-    path = algorithm.save_to_path(tmp_path_factory.mktemp("policy") / "checkpoint")
-    algorithm.stop()
-    return path
-
-
-TOKEN = "0123456789abcdef" * 2
-HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """The server's weights, its token, and its rows."""
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "token").write_text(TOKEN)
-    save_weights(folder / "weights.pt", seed=0)
-    return folder
-
-
-def save_weights(path, seed):
-    torch.manual_seed(seed)
-    torch.save(build_model("mobilenet_v2").state_dict(), path)
-
-
-@pytest.fixture(scope="module")
-def server(checkpoint, files, server_environment):
-    arguments = ["--weights", str(files / "weights.pt"), "--token-file", str(files / "token")]
-    arguments += ["--csv", str(files / "rows.csv"), "--max-queue", "8", "--lease-s", "600"]
-    server = ServerProcess([*arguments, "--checkpoint", checkpoint], server_environment)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def model(server, files):
-    return loaded(server, files)
-
-
-def loaded(server, files):
-    weights = files / "weights.pt"
-    return load_from(
-        server.address, weights=weights, access=Access("", TOKEN), timeout_s=PATIENT_S
-    )[0]
-
-
-@pytest.fixture(scope="module")
-def tasks(model):
-    return [task_input(model.input_shape, 0, i) for i in range(NUM_TASKS)]
-
-
-@pytest.fixture(scope="module")
-def whole(model, tasks):
-    return [model.whole(x) for x in tasks]
-
-
-@pytest.fixture
-def client(server):
-    client = client_of(server)
-    yield client
-    client.close()
-
-
-def client_of(server, name=""):
-    return ServerClient(server.address, access=Access(name, TOKEN))
-
-
-def device_of(model, address, decider=None, name="md_0", **options):
-    options = {"timeout_s": PATIENT_S, **options}
-    access = Access(name, TOKEN)
-    return Device(model, [address], decider or Fixed(LATE), name=name, access=access, **options)
-
-
-def infer(client, data):
-    return client.request("POST", "/infer", data, FRAME_TYPE, PATIENT_S, 2**20)
-
-
-def frame_of(model, x, codec="float32", point=LATE):
-    blobs = to_blobs(model.head(point, x), codec)
-    return Frame(INFER, os.urandom(16), model.fingerprint, point, codec, blobs)
 
 
 def test_it_says_what_it_serves(server, client, model):
@@ -323,174 +217,6 @@ class TestRefusals:
         connection.close()
 
 
-def fuzzed(rng, valid):
-    """Bytes of one of five kinds that are no frame of this server."""
-    kind = rng.randrange(5)
-    if kind == 0:
-        return rng.randbytes(rng.randrange(200))
-    if kind == 1:
-        return valid[: rng.randrange(len(valid))]
-    if kind == 2:
-        return valid + rng.randbytes(rng.randrange(1, 2000))
-    changed = bytearray(valid)
-    for _ in range(rng.randrange(1, 5)):
-        changed[rng.randrange(64 if kind == 3 else len(changed))] ^= rng.randrange(1, 256)
-    return bytes(changed)
-
-
-def test_thousands_of_fuzzed_frames_leave_it_up_with_bounded_memory(
-    server, client, model, tasks, whole
-):
-    valid = encode(frame_of(model, tasks[0]))
-    host, port = parse_address(server.address)
-    statuses = []
-
-    def fuzz(seed, count):
-        rng = random.Random(seed)
-        connection = http.client.HTTPConnection(host, port, timeout=PATIENT_S)
-        for _ in range(count):
-            connection.request("POST", "/infer", fuzzed(rng, valid), HEADERS)
-            response = connection.getresponse()
-            response.read()
-            statuses.append(response.status)
-        connection.close()
-
-    def fuzz_from_four_connections(count):
-        threads = [threading.Thread(target=fuzz, args=(count + i, count // 4)) for i in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    fuzz_from_four_connections(1000)
-    before = server.resident_bytes()
-    fuzz_from_four_connections(3000)
-    assert len(statuses) == 4000
-    assert set(statuses) <= {400, 409, 413, 503}
-    assert statuses.count(400) > 3600
-    assert server.resident_bytes() < before + 64 * 2**20
-    reply = decode(infer(client, valid))
-    assert torch.equal(result_leaves(reply, [whole[0]])[0], whole[0])
-
-
-A = {"device": "a", "identity": "0" * 16}
-
-
-class TestScheduler:
-    """The scheduling deployment with a real policy."""
-
-    def scheduled(self, server, model, name, **options):
-        client = client_of(server, name)
-        return Scheduled(client, name, model, **{"timeout_s": PATIENT_S, **options})
-
-    def test_devices_play_the_windows_of_the_policy(self, server, checkpoint, model, tasks, whole):
-        from rllib_mec.policies import load_policy
-
-        devices = [
-            device_of(model, server.address, self.scheduled(server, model, name), name=name)
-            for name in ("a", "b")
-        ]
-        for device in devices:
-            device.connect()
-        runs = run_devices(devices, tasks)
-        for device in devices:
-            device.close()
-        policy = load_policy(checkpoint)
-        state = [[NUM_TASKS / 50, NUM_TASKS / 50, 0.5, 0.5]]
-        first = policy.decide(torch.tensor(state).numpy())
-        for n, (records, results) in enumerate(runs):
-            assert_all_right(whole, records, results)
-            assert not any(record.fell_back for record in records)
-            window = [record for record in records if record.window == 0]
-            assert len(window) == first["window"][0, n] + 1
-            assert [r.point for r in window] == first["partition"][0, n, : len(window)].tolist()
-            assert [r.channel for r in window] == first["channel"][0, n, : len(window)].tolist()
-
-    def test_a_device_killed_in_a_window_does_not_stop_the_others(
-        self, server, server_environment, files, model, tasks, whole
-    ):
-        command = ["device", "--server", server.address, "--name", "victim", "--tasks", "100000"]
-        command += ["--weights", str(files / "weights.pt"), "--token-file", str(files / "token")]
-        victim = subprocess.Popen(
-            [*RLLIB_MEC, *command, "--timeout-ms", "60000"],
-            env=server_environment,
-            stdout=subprocess.DEVNULL,
-        )
-        health = client_of(server)
-        seen = lambda: health.get_json("/schedule/health", PATIENT_S)  # noqa: E731
-        wait_until(lambda: "victim" in seen()["devices"])
-        windows = seen()["windows"]
-        wait_until(lambda: seen()["windows"] > windows)
-        decider = self.scheduled(server, model, "survivor")
-        device = device_of(model, server.address, decider, name="survivor")
-        device.connect()
-
-        def kill_at_the_third(record, result):
-            results.append(result)
-            if record.task == 2:
-                victim.send_signal(signal.SIGKILL)
-                victim.wait()
-
-        results = []
-        records = device.run(tasks, len(tasks), kill_at_the_third)
-        device.close()
-        assert_all_right(whole, records, results)
-        assert not any(record.fell_back for record in records)
-        # Its place is another's, as it missed too much.
-        decider = self.scheduled(server, model, "another")
-        decider.register()
-        decider.close()
-
-    def test_one_device_too_many_is_refused(self, server, model):
-        deciders = [self.scheduled(server, model, name) for name in "abc"]
-        deciders[0].register()
-        deciders[1].register()
-        with pytest.raises(Exception, match="2 devices and has no place for 'c'"):
-            deciders[2].register()
-        for decider in deciders:
-            decider.close()
-
-    @pytest.mark.parametrize(
-        ("route", "body", "status"),
-        [
-            ("register", {**A, "model": "x", "heads": [], "distance_m": 1.0}, 409),
-            ("register", A, 422),
-            ("register", {**A, "model": "x", "heads": [], "distance_m": math.nan}, 422),
-            ("register", {**A, "model": "x", "heads": [], "distance_m": math.inf}, 422),
-            ("register", {**A, "model": "x", "heads": [], "distance_m": -1.0}, 422),
-            ("register", {**A, "model": "x" * 300, "heads": [], "distance_m": 1.0}, 422),
-            ("register", {**A, "model": "x", "heads": ["0"] * 10_001, "distance_m": 1.0}, 422),
-            ("window", {**A, "sequence": 1, "remaining": 1, "distance_m": 1.0}, 404),
-            ("window", {**A, "sequence": "x", "remaining": 1, "distance_m": 1.0}, 422),
-            ("window", {**A, "sequence": 2**62, "remaining": 1, "distance_m": 1.0}, 422),
-            ("window", {**A, "sequence": 1.5, "remaining": 1, "distance_m": 1.0}, 422),
-            ("window", {**A, "sequence": 1, "remaining": 0, "distance_m": 1.0}, 422),
-            ("leave", [], 422),
-            ("leave", {**A, "more": 1}, 422),
-            ("leave", {**A, "device": "x" * 65}, 422),
-            ("leave", {**A, "device": ""}, 422),
-            ("leave", {**A, "device": "a\nb"}, 422),
-            ("leave", {**A, "identity": "?"}, 422),
-            ("leave", {**A, "device": "x" * 2**21}, 413),
-        ],
-    )
-    def test_bad_requests_are_refused(self, client, route, body, status):
-        with pytest.raises(ServerRefused) as caught:
-            client.post_json(f"/schedule/{route}", body, PATIENT_S)
-        assert caught.value.status == status
-        assert len(str(caught.value)) < 200
-
-    def test_a_name_is_one_devices(self, server, model):
-        first, second = (self.scheduled(server, model, "a") for _ in range(2))
-        first.register()
-        first.register()  # its own
-        with pytest.raises(MecError, match="another device has the name 'a'"):
-            second.register()
-        second.close()  # which frees nobody's place
-        assert "a" in client_of(server).get_json("/schedule/health", PATIENT_S)["devices"]
-        first.close()
-
-
 def test_metrics_count_what_was_answered(server, client, model, tasks):
     infer(client, encode(frame_of(model, tasks[0])))
     port = re.search(r"127\.0\.0\.1:(\d+)/metrics", server.ready)[1]
@@ -520,153 +246,3 @@ def test_a_checkpoint_for_something_else_is_refused(checkpoint, capsys, argument
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-
-
-def test_an_overloaded_server_pushes_back_and_every_task_is_answered_right(
-    server, model, tasks, whole
-):
-    """Offered ten times what it can answer; 8 may wait in the replica, 8 before it."""
-    devices = [device_of(model, server.address, Fixed(0), name=f"md_{i}") for i in range(24)]
-    answered, refused = [], []
-    stop = threading.Event()
-    data = encode(frame_of(model, tasks[0], point=0))
-
-    def flood():
-        client = client_of(server, "flood")
-        while not stop.is_set():
-            try:
-                infer(client, data)
-                answered.append(None)
-            except ServerBusy:
-                refused.append(None)
-        client.close()
-
-    def is_tenfold():
-        return len(refused) >= 9 * max(1, len(answered))
-
-    floods = [threading.Thread(target=flood) for _ in range(20)]
-    for thread in floods:
-        thread.start()
-    try:
-        wait_until(is_tenfold)
-        runs = run_devices(devices, tasks[:2])
-        wait_until(is_tenfold)
-    finally:
-        stop.set()
-        for thread in floods:
-            thread.join()
-    for records, results in runs:
-        assert_all_right(whole[:2], records, results)
-    assert refused
-    # 24 devices do not all fit into a queue of 8, but none waits behind the flood's.
-    assert not all(record.fell_back for records, _ in runs for record in records)
-    reasons = {record.reason for records, _ in runs for record in records if record.fell_back}
-    assert reasons <= {"the server: the server's queue is full", "the server is out of reach"}
-
-
-def test_a_link_that_is_cut_for_a_while_costs_no_task(server, model, tasks, whole):
-    link = CuttableLink(server.address)
-    results, notes = [], []
-    longest_s = 0.2
-    device = device_of(
-        model, link.address, timeout_s=3.0, backoff_s=(0.1, longest_s), note=notes.append
-    )
-
-    def source():
-        for i, x in enumerate(tasks):
-            if i == 5:
-                link.up.clear()
-            if i == 10:
-                link.up.set()
-                time.sleep(2 * longest_s)  # until the device tries again
-            yield x
-
-    with device:
-        records = device.run(source(), NUM_TASKS, lambda record, result: results.append(result))
-    link.close()
-    assert_all_right(whole, records, results)
-    assert all(record.fell_back for record in records[5:10])
-    assert "did not answer in time" in records[5].reason
-    assert not records[-1].fell_back
-    assert "is back" in notes[-1]
-
-
-def test_new_weights_are_served_without_a_restart_and_old_ones_still(
-    server, files, model, tasks, whole
-):
-    client = client_of(server)
-    old = encode(frame_of(model, tasks[0]))
-    save_weights(files / "weights.pt", seed=1)
-    server.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: client.get_json("/health", PATIENT_S)["version"] == 2)
-    newer = loaded(server, files)
-    assert newer.fingerprint != model.fingerprint
-    for each in (newer, model):
-        expected = each.whole(tasks[0])
-        frame = old if each is model else encode(frame_of(each, tasks[0]))
-        reply = decode(infer(client, frame))
-        assert torch.equal(result_leaves(reply, [expected])[0], expected)
-    with device_of(model, server.address) as device:  # which has the old ones
-        assert not any(record.fell_back for record in device.run(tasks, 2))
-    client.close()
-    save_weights(files / "weights.pt", seed=0)
-
-
-def test_a_server_that_is_killed_and_started_again_costs_no_task(
-    server, files, model, tasks, whole
-):
-    results, notes = [], []
-    again = ["--weights", str(files / "weights.pt"), "--token-file", str(files / "token")]
-    again += ["--csv", str(files / "rows.csv")]
-    device = device_of(
-        model, server.address, timeout_s=5.0, backoff_s=(0.0, 0.0), note=notes.append
-    )
-    device.connect()
-
-    def source():
-        for i in range(NUM_TASKS):
-            if i == 5:
-                server.kill()
-            if i == 10:
-                server.start(["--model", "mobilenet_v2", *again])  # the same weights and points
-            yield tasks[i]
-
-    records = device.run(source(), NUM_TASKS, lambda record, result: results.append(result))
-    device.close()
-    assert_all_right(whole, records, results)
-    assert [record.task for record in records if record.fell_back][:5] == [5, 6, 7, 8, 9]
-    assert not any(record.fell_back for record in records[11:])
-    assert "going on locally" in notes[-2]
-    assert "is back" in notes[-1]
-
-
-def test_a_server_that_is_told_to_end_answers_what_it_has(server, files, model, tasks):
-    data = frame_of(model, tasks[0], point=0)
-    answered, lost = set(), []
-    before = len((files / "rows.csv").read_text().splitlines())
-
-    def ask():
-        client = client_of(server)
-        while True:
-            frame = dataclasses.replace(data, request_id=os.urandom(16))
-            try:
-                infer(client, encode(frame))
-                answered.add(frame.request_id.hex())
-            except ServerBusy:
-                return  # it said that it ends
-            except Exception as error:
-                lost.append(error)
-                return
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: len(answered) >= 8)
-    server.process.terminate()
-    for thread in threads:
-        thread.join()
-    server.process.wait(60)
-    rows = (files / "rows.csv").read_text().splitlines()[before:]
-    assert lost == []
-    assert {row.split(",")[1] for row in rows} == answered
-    assert server.process.returncode == 0

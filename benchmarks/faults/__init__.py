@@ -1,0 +1,1 @@
+"""The faults that ``benchmarks/testbed_faults.py`` tries, by kind."""
