@@ -133,6 +133,13 @@ def load_half(path: str | Path) -> Callable[..., Any]:
         taken = _taken(program)
 
         def check(module: nn.Module, args: Any, kwargs: Any) -> None:
+            """Refuse a call with what the half was not saved for.
+
+            Args:
+                module: The half.
+                args: Of the call.
+                kwargs: Likewise; it takes none.
+            """
             _check_like(taken, args, f"what {path.name!r} takes")
             if kwargs:
                 raise MecError(f"{path.name!r} takes no keyword arguments, but got {[*kwargs]}")
