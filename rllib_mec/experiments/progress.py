@@ -6,6 +6,7 @@ import datetime
 import math
 import time
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any, TextIO
 
 from ray.tune import Callback
@@ -13,6 +14,7 @@ from ray.tune.experiment import Trial
 from rich import progress as rich_progress
 from rich.console import Console
 
+from rllib_mec.algorithms import long_work
 from rllib_mec.experiments.messages import error, note
 from rllib_mec.experiments.report import parameters
 from rllib_mec.experiments.stop_criteria import STEPS, lookup, share_done
@@ -31,6 +33,9 @@ _BAR = 20
 
 _EVERY_S = 10.0
 """Least seconds between lines where there is no terminal."""
+
+_ASK_EVERY_S = 1.0
+"""Seconds between looks at what trials do within an iteration."""
 
 
 def duration(seconds: float | None) -> str:
@@ -111,6 +116,9 @@ class Progress(Callback):
         self._pace = Pace(1)
         self._previous: dict[str, dict[str, Any]] = {}
         self._printed_at: dict[str, float] = {}
+        self._stop_keys_checked = False
+        self._asked_at = 0.0
+        self._stages: dict[str, tuple[str, Pace, float]] = {}  # and when it was last heard of
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: int = 1, **info):
         """Tune tells how many trials there will be; see the base class."""
@@ -146,30 +154,41 @@ class Progress(Callback):
         """Move the trial's bar, and print a line if one is due; see the base class."""
         now, name = time.monotonic(), trial.trial_id
         before = self._previous.get(name, {})
-        if not self._bar_of:
+        if not self._stop_keys_checked:
+            self._stop_keys_checked = True
             self._check_stop_keys(result)
         if not before and result.get("training_iteration", 0) > 1:
             before = result  # e.g. a copy of another trial: where it began is unknown
         share = 1.0 if result.get("done") else share_done(self._stop, result)
         if share is not None:
             first = share_done(self._stop, before) or 0.0
-            self._pace.note(name, share, first, ago_s=result.get("time_this_iter_s", 0.0))
+            # What took long before the iteration says nothing about those to come.
+            *_, since = self._stages.pop(name, (-math.inf,))
+            ago_s = min(result.get("time_this_iter_s", 0.0), now - since)
+            self._pace.note(name, share, first, ago_s)
         for other in trials:
             if other.is_finished():
                 self._pace.note(other.trial_id, 1.0)
-        line = self._label(trials, trial) + self._line(now, before, result)
         self._previous[name] = result
-        if name not in self._bar_of:
-            self._bars.start()
-            self._bar_of[name] = self._bars.add_task("", total=1.0)
-        fits = line[: self._console.width - _BAR - 2]  # else rich leaves the bar away
-        self._bars.update(self._bar_of[name], completed=share or 0.0, description=fits)
-        if result.get("done"):
-            self._bars.update(self._bar_of[name], visible=False)
-        due = self._bars.disable and now - self._printed_at.get(name, -math.inf) >= self._every_s
-        if due or result.get("done"):
-            self._printed_at[name] = now
-            self._console.print(line)
+        self._show(trials, trial, self._line(now, before, result), share, done=result.get("done"))
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Show how far trials are with what is long within an iteration; see the base class."""
+        now = time.monotonic()
+        if now - self._asked_at < _ASK_EVERY_S:
+            return
+        self._asked_at = now
+        for trial in trials:
+            running = trial.status == Trial.RUNNING
+            told = long_work.told(PurePath(trial.path or "").name) if running else None
+            if told is not None:
+                stage, share = told
+                before, pace, _ = self._stages.get(trial.trial_id, (None, Pace(1), now))
+                pace = pace if stage == before else Pace(1)
+                pace.note(stage, share)
+                self._stages[trial.trial_id] = stage, pace, now
+                line = f"{stage} {share:.0%}, {duration(pace.seconds_left())} left"
+                self._show(trials, trial, f"{line}  elapsed {duration(now - self._began)}", share)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -180,6 +199,29 @@ class Progress(Callback):
         """
         if self._pace.parts > 1:
             error(f"{self._label(trials, trial).strip()} failed, see {trial.error_file}")
+
+    def _show(
+        self,
+        trials: Sequence[Trial],
+        trial: Trial,
+        line: str,
+        share: float | None,
+        done: bool | None = False,
+    ) -> None:
+        """Move a trial's bar; without bars, print its line if one is due."""
+        name, line = trial.trial_id, self._label(trials, trial) + line
+        if name not in self._bar_of:
+            self._bars.start()
+            self._bar_of[name] = self._bars.add_task("", total=1.0)
+        fits = line[: self._console.width - _BAR - 2]  # else rich leaves the bar away
+        self._bars.update(
+            self._bar_of[name], completed=share or 0.0, description=fits, visible=not done
+        )
+        now = time.monotonic()
+        due = self._bars.disable and now - self._printed_at.get(name, -math.inf) >= self._every_s
+        if due or done:
+            self._printed_at[name] = now
+            self._console.print(line)
 
     def _line(self, now: float, before: dict, result: dict) -> str:
         left = self._pace.seconds_left()

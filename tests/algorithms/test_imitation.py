@@ -73,7 +73,9 @@ def test_demonstrations_hold_the_planners_decisions_and_discounted_returns():
 def test_imitation_makes_the_policy_decide_as_demonstrated():
     planner = Planner(Scenario(**SCENARIO), budget=QUICK, cache=False)
     learner_of = runner()
-    batch = demonstrate(planner, 3200, config())
+    shares: list[float] = []
+    batch = demonstrate(planner, 3200, config(), tell=shares.append)
+    assert len(shares) == 400 and shares == sorted(shares)  # 3200 windows of 8 worlds
     assert queue_mean(batch, slice(0, 1600)) > 2 * queue_mean(batch, slice(1600, None))
     module = learner_of.module[DEFAULT_MODULE_ID]
 
@@ -91,7 +93,9 @@ def test_imitation_makes_the_policy_decide_as_demonstrated():
         )
 
     before = errors()
-    imitate(module, batch, num_epochs=12, seed=0)
+    shares.clear()
+    imitate(module, batch, num_epochs=12, seed=0, tell=shares.append)
+    assert shares == pytest.approx(np.arange(300) / 300)  # 25 minibatches an epoch
     after = errors()
     assert after[0] < 0.5 * before[0]
     assert after[1] < 0.7 * before[1]

@@ -44,6 +44,16 @@ OF_MODULES = {
     "ray._private.ray_constants": {
         "ENABLE_RAY_CLUSTER": "whether the testbed's Ray stays on the loopback"
     },
+    "ray.experimental.internal_kv": dict.fromkeys(
+        (
+            "_internal_kv_del",
+            "_internal_kv_get",
+            "_internal_kv_initialized",
+            "_internal_kv_list",
+            "_internal_kv_put",
+        ),
+        "how far a lesson is, which Tune does not know",
+    ),
     "ray.serve._private.replica": {
         "add_port_to_grpc_server": "the testbed's replicas open no port for other machines"
     },

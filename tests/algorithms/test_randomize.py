@@ -9,8 +9,10 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
+from rllib_mec.algorithms import long_work
 from rllib_mec.algorithms.columns import CREDIT, SCENARIO
 from rllib_mec.algorithms.emh_ppo import EMHPPOConfig, teachers
+from rllib_mec.algorithms.emh_ppo import algorithm as emh_ppo
 from rllib_mec.algorithms.emh_ppo.env_runner import EMHPPOEnvRunner
 from rllib_mec.algorithms.emh_ppo.imitation import _loss, demonstrate, imitate
 from rllib_mec.algorithms.h_ppo import HPPOConfig
@@ -298,12 +300,17 @@ def test_an_algorithm_imitates_evaluates_and_goes_on_elsewhere(ray_session, tmp_
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_remote_env_runners_share_a_lesson_that_is_the_same_without_them(monkeypatch):
-    demonstrate_alone, local = EMHPPOEnvRunner.demonstrate, []
+    demonstrate_alone, local, stages = EMHPPOEnvRunner.demonstrate, [], []
 
-    def noted(runner, lesson, scenarios):
+    def noted(runner, lesson, scenarios, tell):
         local.append(list(scenarios))  # remote ones have their own list
-        return demonstrate_alone(runner, lesson, local[-1])
+        return demonstrate_alone(runner, lesson, local[-1], tell)
 
+    def asked_first(run):
+        stages.append(long_work.told(run))
+        long_work.forget(run)
+
+    monkeypatch.setattr(emh_ppo, "forget", asked_first)
     monkeypatch.setattr(EMHPPOEnvRunner, "demonstrate", noted)
     learned = []
     for number in (0, 1):
@@ -316,5 +323,8 @@ def test_remote_env_runners_share_a_lesson_that_is_the_same_without_them(monkeyp
         finally:
             algo.stop()
     assert local == [[0, 1]]
+    told = [stage and (stage[0], 0.0 <= stage[1] < 1.0) for stage in stages]
+    lesson = [None, ("lesson 1 of 1: demonstrations", True), ("lesson 1 of 1: imitation", True)]
+    assert told == [None, *lesson, *lesson]
     for name, value in learned[0].items():
         np.testing.assert_allclose(learned[1][name], value, rtol=1e-4, atol=1e-6, err_msg=name)

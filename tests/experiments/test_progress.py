@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from rllib_mec.algorithms import long_work
 from rllib_mec.checkpoints import find_checkpoint
 from rllib_mec.errors import MecError
 from rllib_mec.experiments import storage
@@ -78,6 +79,8 @@ def test_a_resumed_trial_is_timed_from_where_it_goes_on():
 def trial(name):
     return SimpleNamespace(
         trial_id=name,
+        path=f"/results/run_{name}",
+        status="RUNNING",
         checkpoint=None,
         last_result={},
         evaluated_params={"lr": 1},
@@ -119,6 +122,28 @@ def test_lines_come_at_intervals_but_the_last_always(monkeypatch):
         progress.on_trial_result(1, [one], one, result(iteration, **done))
     lines = stream.getvalue().splitlines()
     assert [int(line.split()[1]) for line in lines] == [1, 11, 21, 30]
+
+
+def test_what_takes_long_within_an_iteration_is_shown_and_not_taken_for_its_pace(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    shares = {"run_a": ("lesson 1 of 1: imitation", 0.25)}
+    monkeypatch.setattr(long_work, "told", shares.get)
+    stream = io.StringIO()
+    progress = Progress({"training_iteration": 11}, stream=stream)
+    one = trial("a")
+    progress.on_step_end(1, [one])
+    now += 30.0
+    shares["run_a"] = ("lesson 1 of 1: imitation", 0.75)
+    progress.on_step_end(2, [one])
+    now += 2.0
+    progress.on_trial_result(3, [one], one, result(1, time_this_iter_s=32.0))
+    now += 20.0
+    progress.on_trial_result(4, [one], one, result(2))
+    began, later, *iterations = stream.getvalue().splitlines()
+    assert began.split("  ")[0] == "lesson 1 of 1: imitation 25%, ? left"
+    assert later.split("  ")[0] == "lesson 1 of 1: imitation 75%, 0:00:15 left"
+    assert len(iterations) == 1 and "ETA 0:01:39" in iterations[0]  # 22 s for two of eleven
 
 
 def test_many_trials_are_numbered():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, ClassVar, Literal
 
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -17,6 +18,7 @@ from rllib_mec.algorithms.emh_ppo.set_features import SetFeatures, own_parts
 from rllib_mec.algorithms.emh_ppo.set_module import SetRLModule
 from rllib_mec.algorithms.joint_ppo.algorithm import JointPPO, JointPPOConfig
 from rllib_mec.algorithms.joint_ppo.rl_module import JointRLModule
+from rllib_mec.algorithms.long_work import Teller, forget
 from rllib_mec.algorithms.randomize import Pool
 from rllib_mec.envs import laws
 from rllib_mec.envs.mdp import MDP
@@ -237,8 +239,13 @@ class EMHPPO(JointPPO):
 
         def by_turns(runner: EMHPPOEnvRunner) -> dict[int, SampleBatch]:
             """Those of the scenarios that this one of the remote env runners is dealt."""
-            return runner.demonstrate(lesson, largest_first[runner.worker_index - 1 :: num_remote])
+            dealt = largest_first[runner.worker_index - 1 :: num_remote]
+            tell = Teller(run, f"{name}: demonstrations", runner.worker_index)
+            return runner.demonstrate(lesson, dealt, tell)
 
+        run = PurePath(str(self.logdir)).name  # RLlib loses the trial's id
+        name = f"lesson {lesson + 1} of {self.config.lessons}"
+        forget(run)  # of a process that was lost
         pool, group = Pool.of(self.config), self.env_runner_group
         num_remote = group.num_remote_env_runners()
         largest_first = sorted(
@@ -256,9 +263,13 @@ class EMHPPO(JointPPO):
                     f"{len(left)} of {len(pool)} demonstrations are missing, as env runners were "
                     "lost: resume, or leave create_local_env_runner true"
                 )
-            found |= local.demonstrate(lesson, left)
+            forget(run)
+            found |= local.demonstrate(lesson, left, Teller(run, f"{name}: demonstrations"))
         batches = [found[index] for index in range(len(pool))]
-        self.learner_group.foreach_learner(lambda learner: learner.imitate(*batches))
+        forget(run)
+        tell = Teller(run, f"{name}: imitation")
+        self.learner_group.foreach_learner(lambda learner: learner.imitate(*batches, tell=tell))
+        forget(run)
         group.sync_weights(from_worker_or_learner_group=self.learner_group)
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from ray.rllib.policy.sample_batch import SampleBatch
 from rllib_mec.algorithms.acting import Decision
 from rllib_mec.algorithms.columns import CREDIT
 from rllib_mec.algorithms.distributions import TASK_HEADS
-from rllib_mec.algorithms.emh_ppo.imitation import demonstrate
+from rllib_mec.algorithms.emh_ppo.imitation import Tell, demonstrate
 from rllib_mec.algorithms.emh_ppo.teachers import teacher_of
 from rllib_mec.algorithms.env_runner import TaskWindowEnvRunner
 
@@ -25,7 +25,9 @@ class EMHPPOEnvRunner(TaskWindowEnvRunner):
     them is exactly how much better the window went than with decisions drawn anew for this MD.
     """
 
-    def demonstrate(self, lesson: int, scenarios: Iterable[int]) -> dict[int, SampleBatch]:
+    def demonstrate(
+        self, lesson: int, scenarios: Sequence[int], tell: Tell
+    ) -> dict[int, SampleBatch]:
         """Let the teacher of a lesson decide in some of the scenarios.
 
         What it shows depends on the scenario and the lesson alone, not on who asks for it.
@@ -33,6 +35,7 @@ class EMHPPOEnvRunner(TaskWindowEnvRunner):
         Args:
             lesson: Counted from 0.
             scenarios: Indices of the pool's.
+            tell: Is told the share of them that is done.
 
         Returns:
             Index -> :func:`~rllib_mec.algorithms.emh_ppo.imitation.demonstrate`'s windows.
@@ -40,11 +43,16 @@ class EMHPPOEnvRunner(TaskWindowEnvRunner):
         config, pool = self.config, self.pool
         number = -(-config.demonstrations // (len(pool) * config.lessons))
         shown = {}
-        for index in scenarios:
+        for place, index in enumerate(scenarios):
+
+            def of_all(share: float, place: int = place) -> None:
+                """Tell what is done of all scenarios, by the share of this one."""
+                tell((place + share) / len(scenarios))
+
             module = self.module[DEFAULT_MODULE_ID]
             teacher = teacher_of(config, pool.mdps[index], module, lesson)
             scale = pool.reward_scales[index]
-            shown[index] = demonstrate(teacher, number, config, scale, lesson)
+            shown[index] = demonstrate(teacher, number, config, scale, lesson, of_all)
         return shown
 
     def credit(self, env: Any, decision: Decision) -> dict[str, np.ndarray]:

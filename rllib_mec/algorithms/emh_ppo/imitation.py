@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,9 @@ equal, but those of MDs that share the work well are, and so are those of the pa
 MOST_TASKS = 1.2
 """Longest of the equal queues, as a share of the mean number of tasks."""
 
+Tell = Callable[[float], None]
+"""Is told the share of the work that is done, now and then."""
+
 _SEEDS_A_LESSON = 1 << 32  # more than a config's seed can be
 
 
@@ -48,6 +51,7 @@ def demonstrate(
     config: Any,
     reward_scale: float | None = None,
     lesson: int = 0,
+    tell: Tell = lambda share: None,
 ) -> SampleBatch:
     """Let a policy decide, to learn from it.
 
@@ -57,6 +61,7 @@ def demonstrate(
         config: The algorithm's config: number of worlds, seed, and how rewards are learned from.
         reward_scale: What rewards are divided by; the config's by default.
         lesson: Each has episodes of its own.
+        tell: Is told the share of them that is there.
 
     Returns:
         The windows with ``obs``, masks, the heads' actions, ``played`` and ``value_targets``.
@@ -64,8 +69,16 @@ def demonstrate(
     num_steps = -(-num_windows // (2 * config.num_envs_per_env_runner))
     average = None if config.average_reward else 0.0
     parts = []
-    for share in (1.0, SHORT_EPISODES):
-        columns, rewards, terminated = _play(teacher, num_steps, share, config, lesson)
+    for part, share in enumerate((1.0, SHORT_EPISODES)):
+        played = _play(
+            teacher,
+            num_steps,
+            share,
+            config,
+            lesson,
+            lambda done, part=part: tell((part + done) / 2),
+        )
+        columns, rewards, terminated = played
         rewards = rewards / (reward_scale or config.reward_scale)
         average = rewards.mean() if average is None else average
         # Discounted returns: the critic knows nothing yet.
@@ -82,7 +95,7 @@ def demonstrate(
 
 
 def _play(
-    teacher: Policy, num_steps: int, share: float, config: Any, lesson: int
+    teacher: Policy, num_steps: int, share: float, config: Any, lesson: int, tell: Tell
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Windows of episodes with a share of the mean number of tasks: columns, rewards, ends."""
     scenario = teacher.scenario
@@ -95,7 +108,8 @@ def _play(
     rows: list[dict[str, np.ndarray]] = []
     rewards, terminated = [], []
     beginning = np.ones(worlds.num_envs, dtype=bool)
-    for _ in range(num_steps):
+    for number in range(num_steps):
+        tell(number / num_steps)
         equal = np.flatnonzero(beginning & (rng.random(worlds.num_envs) < EQUAL_QUEUES))
         if len(equal):
             state = worlds.get_state()
@@ -122,6 +136,7 @@ def imitate(
     num_epochs: int,
     seed: int,
     mdps: Sequence[MDP] = (),
+    tell: Tell = lambda share: None,
 ) -> float:
     """Fit actor and critic of a joint module to demonstrations, by maximum likelihood.
 
@@ -133,6 +148,7 @@ def imitate(
         seed: Seed of the order of windows and of the noise on the powers.
         mdps: Those that the batches are of, where there are several; the module is then bound to
             one of them in the end.
+        tell: Is told the share of the passes that is done.
 
     Returns:
         The loss of the last epoch.
@@ -153,9 +169,11 @@ def imitate(
         optimizer, 1.0, LEAST_RATE, total_iters=num_epochs * steps_an_epoch
     )
     loss_sum = 0.0
-    for _ in range(num_epochs):
+    for epoch in range(num_epochs):
         loss_sum = 0.0
-        for index, rows in _minibatches([batch.count for batch in batches], generator):
+        minibatches = _minibatches([batch.count for batch in batches], generator)
+        for number, (index, rows) in enumerate(minibatches):
+            tell((epoch + number / len(minibatches)) / num_epochs)
             if mdps:
                 module.bind(mdps[index])  # type: ignore[operator]  # it carries over
             part = {name: values[rows] for name, values in data[index].items()}

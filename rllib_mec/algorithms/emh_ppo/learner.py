@@ -12,7 +12,7 @@ from ray.rllib.policy.sample_batch import SampleBatch
 
 from rllib_mec.algorithms.columns import CREDIT, WINDOW_ADVANTAGES
 from rllib_mec.algorithms.distributions import TASK_HEADS
-from rllib_mec.algorithms.emh_ppo.imitation import imitate
+from rllib_mec.algorithms.emh_ppo.imitation import Tell, imitate
 from rllib_mec.algorithms.joint_ppo.learner import (
     ClippedTerm,
     JointPPOTorchLearner,
@@ -25,12 +25,13 @@ WINDOW_LOSS = "window_loss"
 class EMHPPOTorchLearner(JointPPOTorchLearner):
     """Every task slot of every MD has its own probability ratio and its own advantage."""
 
-    def imitate(self, *demonstrations: SampleBatch) -> None:
+    def imitate(self, *demonstrations: SampleBatch, tell: Tell) -> None:
         """Warm start the module; every learner does the same, so that they stay equal.
 
         Args:
             *demonstrations: Of :func:`~rllib_mec.algorithms.emh_ppo.imitation.demonstrate`, in each
                 scenario that is trained on.
+            tell: Is told the share of the work that is done.
         """
         config = self.config
         imitate(
@@ -39,6 +40,7 @@ class EMHPPOTorchLearner(JointPPOTorchLearner):
             mdps=Pool.of(config).mdps if is_randomized(config) else (),
             num_epochs=config.imitation_epochs,
             seed=config.seed or 0,
+            tell=tell,
         )
 
     def policy_terms(
