@@ -1,8 +1,8 @@
-"""Doors for a user's own parts, and the way of all names into Ray's tables and to its workers.
+"""Doors for a user's own parts, and the way of all names into others' tables and to Ray's workers.
 
-Ray is not imported here. Names enter its tables when Ray is imported, now or later, so that
-``import rllib_mec`` stays fast and ``PPOConfig().environment("mec_task_window_v0")`` works in any
-import order.
+Neither Ray nor Gymnasium is imported here. Names enter their tables when they are imported, now or
+later, so that ``import rllib_mec`` stays fast and ``PPOConfig().environment("mec_task_window_v0")``
+works in any import order.
 
 What a script registers has to be known in Ray's workers too. Of Ray's tables, that of environment
 creators is the one that it ships to them, so a creator of ours takes along all that was registered:
@@ -206,7 +206,8 @@ def make_rllib_env(name: str, env_config: dict[str, Any]) -> Any:
 
 
 def register() -> None:
-    """Enter all names into Ray's tables, now if Ray is imported, else when it is."""
+    """Enter all names into the tables of Ray and Gymnasium, now or when these are imported."""
+    wrapt.register_post_import_hook(_enter_gymnasium, "gymnasium.envs.registration")
     late_sources.append(_fetch_from_ray)
     wrapt.register_post_import_hook(_enter_envs, "ray.tune.registry")
     wrapt.register_post_import_hook(_enter_algorithms, "ray.rllib.algorithms.registry")
@@ -253,6 +254,18 @@ def _enter_envs(ray_tune_registry: Any, anew: bool = False) -> None:
     for name in ENVIRONMENTS.known():
         if anew or not table.contains(ray_tune_registry.ENV_CREATOR, name):
             ray_tune_registry.register_env(name, EnvCreator(name))
+
+
+def _enter_gymnasium(registration: Any) -> None:
+    """Enter this package's environments, with one agent for all: ``rllib_mec/TaskWindow-v0``."""
+    for name in _OF_THE_PACKAGE[ENVIRONMENTS.kind]:
+        *words, version = name.removeprefix("mec_").split("_")
+        title = "".join(word.capitalize() for word in words)
+        registration.register(
+            f"rllib_mec/{title}-{version}",
+            entry_point="rllib_mec.envs.central:CentralEnv",
+            kwargs={"env": name},
+        )
 
 
 def _enter_algorithms(rllib_registry: Any) -> None:

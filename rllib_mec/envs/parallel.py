@@ -40,7 +40,7 @@ class MecParallelEnv(ParallelEnv):
     """
 
     metadata: ClassVar[dict[str, Any]] = {
-        "render_modes": ["ansi", "rgb_array"],
+        "render_modes": ["human", "ansi", "rgb_array"],
         "is_parallelizable": True,
         "render_fps": 2,
     }
@@ -206,6 +206,8 @@ class MecParallelEnv(ParallelEnv):
         if not self.agents:  # the state is of the next episode
             state = state._replace(queues=np.zeros_like(state.queues))
         masks = self._masks(state)
+        if self.render_mode == "human":
+            self.render()
         return (
             self._observations(agents, masks),
             {agent: float(step.reward[0]) if agent in acted else 0.0 for agent in agents},
@@ -228,19 +230,24 @@ class MecParallelEnv(ParallelEnv):
 
         Returns:
             Text in mode ``"ansi"``, an image ``(H, W, 3)`` uint8 in mode ``"rgb_array"``; an empty
-            chart before the first step; ``None`` without a render mode.
+            chart before the first step; ``None`` without a render mode and in mode ``"human"``,
+            which prints the text, after each step by itself.
         """
         if self.render_mode is None:
             return None
         from rllib_mec.viz.gantt import gantt_image, gantt_text
 
-        draw = gantt_text if self.render_mode == "ansi" else gantt_image
+        draw = gantt_image if self.render_mode == "rgb_array" else gantt_text
         if self._last_step is None:
             ends, starts = np.zeros((self.scenario.num_devices, 1, 3)), None
         else:
             ends, every = self._last_step.stage_ends[0], self._last_step.starts
             starts = None if every is None else every[0]
-        return draw(ends, (ends[..., 2] > 0.0).sum(1), self.mdp.step_name, starts)
+        drawn = draw(ends, (ends[..., 2] > 0.0).sum(1), self.mdp.step_name, starts)
+        if self.render_mode != "human":
+            return drawn
+        print(drawn)
+        return None
 
     def close(self) -> None:
         """Nothing to release."""

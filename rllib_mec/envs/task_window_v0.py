@@ -70,7 +70,8 @@ class TaskWindowEnv(MecParallelEnv):
     ### Arguments
 
     The fields of :class:`~rllib_mec.network.scenario.Scenario` with their defaults (Table III),
-    and ``render_mode``: ``"ansi"`` or ``"rgb_array"``, the last window as a Gantt chart (Fig. 4).
+    and ``render_mode``: ``"human"``, ``"ansi"`` or ``"rgb_array"``, the last window as a Gantt
+    chart (Fig. 4).
     ``reset`` takes ``options={"num_tasks": 50, "distance_m": 50.0}`` to fix either for the episode.
 
     ### Version history

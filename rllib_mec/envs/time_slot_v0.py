@@ -82,7 +82,7 @@ class TimeSlotEnv(MecParallelEnv):
     | ``slot_ms`` | 50.0 | τ |
     | ``min_mean_tasks`` | 0.8 | floor in the reward; 0.8 is MAHPPO's |
     | ``observe_progress`` | ``False`` | whether tasks in flight are observed; MAHPPO's are |
-    | ``render_mode`` | ``None`` | ``"ansi"`` or ``"rgb_array"``, the last slot as a Gantt chart |
+    | ``render_mode`` | ``None`` | ``"human"``, ``"ansi"``, ``"rgb_array"``: the slot as a chart |
 
     and the fields of :class:`~rllib_mec.network.scenario.Scenario` but for ``max_window``.
     ``reset`` takes ``options={"num_tasks": 50, "distance_m": 50.0}`` to fix either for the episode.

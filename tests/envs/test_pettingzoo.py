@@ -92,17 +92,13 @@ def test_the_seed_determines_the_agent_environment_cycle(name):
 
 @every_env
 def test_render_modes(name):
-    def make(render_mode):
-        # The suite first asks for "human", which not every environment has.
-        return aec_env(name, render_mode=None if render_mode == "human" else render_mode)
-
-    render_test(make)
+    render_test(lambda render_mode: aec_env(name, render_mode=render_mode))
 
 
 @every_env
 def test_metadata_names_the_environment(name):
     env = ENVIRONMENTS.load(name)()
     assert env.metadata["name"] == name
-    assert env.metadata["render_modes"] == ["ansi", "rgb_array"]
+    assert env.metadata["render_modes"] == ["human", "ansi", "rgb_array"]
     assert env.metadata["is_parallelizable"]
     assert f"* v{name[-1]}:" in type(env).__doc__
