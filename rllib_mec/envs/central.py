@@ -96,8 +96,8 @@ class CentralEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         agents, row = self.par_env.possible_agents, np.asarray(action)
         if row.shape != self.action_space.shape:
             raise MecError(
-                f"the action must be {self.action_space.shape[0]} numbers, those of "
-                f"{len(agents)} MDs one after the other, but has shape {row.shape}"
+                f"the action must have shape {self.action_space.shape}, the rows of {len(agents)} "
+                f"MDs one after the other, but has {row.shape}"
             )
         rows = dict(zip(agents, row.reshape(len(agents), -1), strict=True))
         acting = self.par_env.agents

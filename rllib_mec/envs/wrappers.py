@@ -25,12 +25,21 @@ class WithoutInfos(BaseParallelWrapper):
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict]]:
-        """See the environment's."""
+        """Begin an episode.
+
+        Args:
+            seed: As the environment's.
+            options: As the environment's.
+        """
         observations, infos = super().reset(seed=seed, options=options)
         return observations, {agent: {} for agent in infos}
 
     def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict[str, dict]]:
-        """See the environment's."""
+        """Play one step.
+
+        Args:
+            actions: As the environment's.
+        """
         *others, infos = super().step(actions)
         observations, rewards, terminations, truncations = others
         return observations, rewards, terminations, truncations, {agent: {} for agent in infos}

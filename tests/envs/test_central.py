@@ -98,7 +98,7 @@ def test_bad_arguments_are_one_line(arguments, message):
 def test_an_action_of_another_size_is_refused():
     env = CentralEnv(num_devices=2)
     env.reset(seed=0)
-    with pytest.raises(MecError, match="those of 2 MDs one after the other, but has shape"):
+    with pytest.raises(MecError, match=r"the rows of 2 MDs one after the other, but has \(3,\)"):
         env.step(np.zeros(3, dtype=int))
 
 

@@ -44,15 +44,13 @@ class EMHPPOEnvRunner(TaskWindowEnvRunner):
         number = -(-config.demonstrations // (len(pool) * config.lessons))
         shown = {}
         for place, index in enumerate(scenarios):
-
-            def of_all(share: float, place: int = place) -> None:
-                """Tell what is done of all scenarios, by the share of this one."""
-                tell((place + share) / len(scenarios))
-
             module = self.module[DEFAULT_MODULE_ID]
             teacher = teacher_of(config, pool.mdps[index], module, lesson)
             scale = pool.reward_scales[index]
-            shown[index] = demonstrate(teacher, number, config, scale, lesson, of_all)
+            shown[index] = demonstrate(
+                *(teacher, number, config, scale, lesson),
+                tell=lambda share, place=place: tell((place + share) / len(scenarios)),
+            )
         return shown
 
     def credit(self, env: Any, decision: Decision) -> dict[str, np.ndarray]:
