@@ -112,12 +112,19 @@ option = functools.partial(click.option, show_default=True)
 
 @contextlib.contextmanager
 def ended_in_order() -> Iterator[None]:
-    """While the block runs, SIGTERM is Ctrl-C: what was begun is ended, what was done is kept."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """While the block runs, SIGTERM and SIGHUP are Ctrl-C: what was done is kept.
+
+    A SIGHUP comes when a terminal is closed; where it is ignored, as under nohup, it stays so.
+    """
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def verbosity_option(function: Any) -> Any:
