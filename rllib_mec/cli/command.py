@@ -12,6 +12,7 @@ import inspect
 import signal
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -102,7 +103,18 @@ class Command(click.Command):
                 words += [flag] if flag and has_value else []
                 has_value = True
             words.append(word)
+        for param, times in self._given(ctx, words).items():
+            is_once = isinstance(param, click.Option) and not (param.multiple or param.count)
+            if is_once and not param.is_flag and times > 1:
+                raise MecError(f"{param.opts[-1]} was given {times} times: give it once")
         return super().parse_args(ctx, words)
+
+    def _given(self, ctx: click.Context, words: list[str]) -> Counter[click.Parameter]:
+        """How often each parameter is among the words; nothing where they cannot be parsed."""
+        try:
+            return Counter(self.make_parser(ctx).parse_args(args=list(words))[2])
+        except click.UsageError:
+            return Counter()  # which click says itself
 
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
