@@ -104,8 +104,9 @@ class Command(click.Command):
                 has_value = True
             words.append(word)
         for param, times in self._given(ctx, words).items():
-            is_once = isinstance(param, click.Option) and not (param.multiple or param.count)
-            if is_once and not param.is_flag and times > 1:
+            if not isinstance(param, click.Option) or param.is_flag:
+                continue
+            if times > 1 and not (param.multiple or param.count):
                 raise MecError(f"{param.opts[-1]} was given {times} times: give it once")
         return super().parse_args(ctx, words)
 
