@@ -34,7 +34,9 @@ def leftovers() -> int:
 
 
 def report(rows: list[Row], machine: str, load: float) -> str:
-    """The Markdown page."""
+    """The Markdown page; none where a fault was not tried at all."""
+    if untried := [row.fault for row in rows if not row.tried]:
+        raise SystemExit(f"no page is written, as these were not tried: {', '.join(untried)}")
     lines = [
         "# What the testbed survives",
         "",
@@ -89,8 +91,8 @@ def main() -> int:
         seen = f"{outcome[1]} fell back; the next start cleaned {cleaned} of {left} folders"
         tell(Row("kill -9 of the server", 1, 1, outcome[0], seen))
         tell(server_ends(again, bench))
-    args.out.mkdir(parents=True, exist_ok=True)
     text = report(rows, describe_machine(), load)
+    args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "testbed_faults.md").write_text(text)
     print(text)
     return int(any(row.lost for row in rows))

@@ -70,7 +70,10 @@ def device_ends(server: Server, folder: pathlib.Path) -> list[Row]:
         own.mkdir()
         files = [own / "tasks.csv", own / "tasks.json"]
         popen = {"preexec_fn": full} if fault == "a full disk" else {}
-        process = device(server, "--csv", files[0], "--json", files[1], **popen)
+        # Only after kill -9 a name is not free again at once.
+        name = "another" if "KILL" in fault else "board"
+        options = "--name", name, "--csv", files[0], "--json", files[1]
+        process = device(server, *options, **popen)
         server.wait(lambda: files[0].exists() and files[0].stat().st_size > 10_000)  # noqa: B023
         if fault == "a removed folder":
             shutil.rmtree(own)

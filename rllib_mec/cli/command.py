@@ -12,6 +12,7 @@ import inspect
 import signal
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -102,7 +103,19 @@ class Command(click.Command):
                 words += [flag] if flag and has_value else []
                 has_value = True
             words.append(word)
+        for param, times in self._given(ctx, words).items():
+            if not isinstance(param, click.Option) or param.is_flag:
+                continue
+            if times > 1 and not (param.multiple or param.count):
+                raise MecError(f"{param.opts[-1]} was given {times} times: give it once")
         return super().parse_args(ctx, words)
+
+    def _given(self, ctx: click.Context, words: list[str]) -> Counter[click.Parameter]:
+        """How often each parameter is among the words; nothing where they cannot be parsed."""
+        try:
+            return Counter(self.make_parser(ctx).parse_args(args=list(words))[2])
+        except click.UsageError:
+            return Counter()  # which click says itself
 
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -112,12 +125,19 @@ option = functools.partial(click.option, show_default=True)
 
 @contextlib.contextmanager
 def ended_in_order() -> Iterator[None]:
-    """While the block runs, SIGTERM is Ctrl-C: what was begun is ended, what was done is kept."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """While the block runs, SIGTERM and SIGHUP are Ctrl-C: what was done is kept.
+
+    A SIGHUP comes when a terminal is closed; where it is ignored, as under nohup, it stays so.
+    """
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def verbosity_option(function: Any) -> Any:

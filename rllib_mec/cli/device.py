@@ -57,7 +57,7 @@ _DECISIONS = ("auto", "server", "local", "offload")
 @option("--slowdown", type=float, default=1.0, help="make compute take this many times as long")
 @option("--bandwidth-mbps", type=float, help="shape the uplink to this rate")
 @option("--timeout-ms", type=POSITIVE, default=1000.0, help="for a request, sending not counted")
-@option("--wait-s", type=float, default=0.0, help="how long to wait for the server to come up")
+@option("--wait-s", type=float, default=0.0, help="for the server, and for a name in use")
 @option("--threads", type=COUNT, default=1, help="torch threads; the server alike")
 @option("--verify", is_flag=True, help="compare every result with the whole DNN's")
 @option("--csv", "csv_file", type=NEW_FILE, help="write a row for each task")
@@ -111,7 +111,14 @@ def device(
     else:
         client = ServerClient(addresses[0], access=access)
         decider = Scheduled(
-            client, name, split, distance_m=distance_m, codec=codec, timeout_s=timeout_s, note=note
+            client,
+            name,
+            split,
+            distance_m=distance_m,
+            codec=codec,
+            timeout_s=timeout_s,
+            wait_s=wait_s,
+            note=note,
         )
     worker = Device(
         split,

@@ -32,7 +32,14 @@ from rllib_mec.dnn.program import (
     tensors_in,
 )
 from rllib_mec.dnn.shadow import KeepsState, fingerprint, keeps_state, shadow, without_shortcuts
-from rllib_mec.dnn.witness import Record, steps_of, steps_of_program, weights_of
+from rllib_mec.dnn.witness import (
+    Record,
+    own_seed,
+    same_results,
+    steps_of,
+    steps_of_program,
+    weights_of,
+)
 from rllib_mec.errors import MecError, unknown
 
 
@@ -91,7 +98,10 @@ def trace(
     for capture in (with_ranges,) if dynamic else (capture_fx, capture_export):
         captured: Captured | None = None
         try:
-            captured = capture(shadow(module), call, list(tensors.values()))
+            with own_seed() as seeded:
+                captured = capture(shadow(module), call, list(tensors.values()))
+                if not seeded():
+                    raise _sets_the_seed(module)
             found = _probed(captured, module, call, list(tensors.values()), capture is capture_fx)
         except KeepsState:
             raise
@@ -144,6 +154,9 @@ def _probed(
         found = probe(captured.module, tuple(tensors), watch if by_fx else None)
     _check_writes(captured.module, found, call)
     if not by_fx:
+        with silence(), without_shortcuts():
+            if not same_results(captured.module, shadow(module), call, tensors, exact=False):
+                raise _does_otherwise(module)
         return found
     if _order_matters(found) or _is_read_later(found):
         raise MecError(
@@ -157,6 +170,8 @@ def _probed(
             made = functools.partial(made, with_data=True)
             expected, steps = made(), steps_of_program(captured.module, module, tensors)
         if expected in (None, steps):
+            if not same_results(captured.module, shadow(module), call, tensors, exact=True):
+                raise _Unseen(str(_does_otherwise(module)))
             return found
         if made() != expected:
             raise KeepsState(
@@ -164,6 +179,20 @@ def _probed(
                 " is neither an input nor a weight: make that an argument"
             )
     raise _Unseen(f"torch.fx does not see what {type(module).__name__} decides")
+
+
+def _does_otherwise(module: nn.Module) -> MecError:
+    return MecError(
+        f"the forward of {type(module).__name__} does something else when it is traced: it may ask"
+        " for a tensor's very class or whether it is compiled, or draw at random by itself"
+    )
+
+
+def _sets_the_seed(module: nn.Module) -> KeepsState:
+    return KeepsState(
+        f"the forward of {type(module).__name__} sets torch's seed, which halves would not: draw"
+        " what it needs outside and pass it as an argument"
+    )
 
 
 def check_mode(module: nn.Module) -> None:

@@ -1,7 +1,8 @@
-"""Whether a captured program does what its module does, told without data.
+"""Whether a captured program does what its module does, told without data and with it.
 
 torch.fx shows a forward a stand-in for each tensor, of another class and with every attribute:
 what a forward decides by ``isinstance``, ``hasattr`` or its own counter may differ from a call.
+What it decides by asking for the very class, or whether it is traced, only shows in the results.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rllib_mec.dnn.calls import Call
 from rllib_mec.dnn.capture import AUGMENTED
+from rllib_mec.dnn.nesting import take_apart
 from rllib_mec.dnn.program import StandIn, storage_of, tensors_in
+
+_SEED = 0x5EED
 
 Step = tuple[Any, ...]
 """An operation, the types and shapes of the tensors that it reads, and its other arguments."""
@@ -148,3 +152,87 @@ def steps_of_program(
     with torch.no_grad(), Record(given, weights_of(module, None)) as record:
         fx.Interpreter(program).run(*given)
     return record.steps
+
+
+def same_results(
+    program: fx.GraphModule, module: nn.Module, call: Call, tensors: list[torch.Tensor], exact: bool
+) -> bool:
+    """Whether a program gives what its module gives; also where that cannot be told.
+
+    Args:
+        program: Of the module.
+        module: A shadow of it, which the call may write to.
+        call: How it is called.
+        tensors: The call's.
+        exact: The program has the module's own operations, so that integers are equal, too, and
+            what is drawn at random.
+    """
+    everything = (*tensors, *module.parameters(), *module.buffers())
+    if any(t.is_meta for t in everything):
+        return True
+
+    def of_module() -> list[torch.Tensor]:
+        args, kwargs = call.make([tensor.clone() for tensor in tensors])
+        return take_apart(module(*args, **kwargs), lambda v: isinstance(v, torch.Tensor), "it")[1]
+
+    def of_program() -> list[torch.Tensor]:
+        results = fx.Interpreter(program).run(*(tensor.clone() for tensor in tensors))
+        return [leaf for leaf in pytree.tree_leaves(results) if isinstance(leaf, torch.Tensor)]
+
+    def alike(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+        return len(a) == len(b) and all(map(_alike, a, b, itertools.repeat(exact)))
+
+    with torch.no_grad(), own_seed() as seed:
+        try:
+            expected = of_module()
+        except Exception:  # the example only has the right shapes
+            return True
+        seed()
+        given = of_program()
+        if exact or not _draws(program):
+            return alike(expected, given)
+        # An export draws by other operations: does the seed matter to both, or to none?
+        torch.default_generator.manual_seed(_SEED + 1)
+        others = of_program()
+        torch.default_generator.manual_seed(_SEED + 1)
+        return alike(expected, of_module()) == alike(given, others)
+
+
+def _draws(program: fx.GraphModule) -> bool:
+    tags = [getattr(node.target, "tags", ()) for node in program.graph.nodes]
+    return any(torch.Tag.nondeterministic_seeded in each for each in tags)
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor, exact: bool) -> bool:
+    """Whether two results differ by rounding at most."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.layout is not torch.strided or b.layout is not torch.strided:
+        return a.layout is b.layout  # which is refused elsewhere
+    if not (a.is_floating_point() or a.is_complex()):
+        return not exact or torch.equal(a, b)
+    a, b = a.nan_to_num(), b.nan_to_num()
+    most = torch.finfo(a.dtype).eps ** 0.5 * a.abs().max() if a.numel() else 0.0
+    return not a.numel() or bool((a - b).abs().max() <= most)
+
+
+@contextlib.contextmanager
+def own_seed() -> Iterator[Callable[[], bool]]:
+    """What is drawn in a block begins with a seed of its own, and goes on as before after it.
+
+    Yields:
+        Begins anew with that seed; returns whether nothing was drawn and no other seed set.
+    """
+    generator = torch.default_generator
+    before = generator.get_state()
+
+    def seed() -> bool:
+        drawn = generator.get_state()
+        generator.manual_seed(_SEED)
+        return torch.equal(drawn, generator.get_state())
+
+    try:
+        seed()
+        yield seed
+    finally:
+        generator.set_state(before)

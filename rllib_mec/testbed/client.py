@@ -166,6 +166,9 @@ class ServerClient:
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             raise ServerLost(_reason(error)) from None
+        except BaseException:
+            self.close()  # Ctrl-C in the middle of a reply: the next request needs another
+            raise
         if status in BUSY:
             raise ServerBusy(_reason_given(reply) or BUSY[status], _retry_after_s(headers))
         if status >= 500:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +16,8 @@ from rllib_mec.testbed.split_model import SplitModel
 POWER_W = 0.02
 """Transmit power where nobody decides it, as :class:`rllib_mec.policies.FullOffload` has it."""
 
-_UNKNOWN_DEVICE = 404
+_UNKNOWN_DEVICE, _TAKEN = 404, 423
+_PAUSE_S = 1.0  # between questions whether a name is free
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Scheduled(Decider):
         distance_m: Its distance to the base station.
         codec: How tensors are coded; None: as the scheduler's scenario counts them.
         timeout_s: How long an answer may take beyond the scheduler's own deadline.
+        wait_s: How long to wait for a name or a place that another device has: the one that was
+            killed a moment ago, perhaps.
         note: Told, in one line, when the scheduler is lost or back.
     """
 
@@ -104,37 +108,51 @@ class Scheduled(Decider):
         distance_m: float = 50.0,
         codec: str | None = None,
         timeout_s: float = 1.0,
+        wait_s: float = 0.0,
         note: Callable[[str], None] = lambda message: None,
     ):
         """Ask nothing yet."""
         self._client, self._device, self._model = client, device, model
         self._distance_m, self._codec, self._timeout_s = distance_m, codec, timeout_s
-        self._note = note
+        self._wait_s, self._note = wait_s, note
+        self._may_have_place = False
         self._breaker = CircuitBreaker()
         self._identity = secrets.token_hex(16)
         self._sequence = 0
         self._deadline_s = 0.0
 
     def register(self) -> None:
-        """Take a place among the scheduler's devices, or take it again.
+        """Take a place among the scheduler's devices; waits if the name or all places are taken.
 
         Raises:
-            MecError: It has none left, or decides for another DNN.
+            MecError: They still are, or it decides for another DNN.
             ServerLost: It cannot be asked.
             ServerBusy: It cannot be asked now.
         """
+        give_up, is_told = time.monotonic() + self._wait_s, False
+        while True:
+            try:
+                return self._register()
+            except ServerRefused as error:
+                if error.status != _TAKEN or time.monotonic() >= give_up:
+                    raise MecError(f"the scheduler at {self._client.address}: {error}") from None
+                if not is_told:
+                    self._note(f"waiting for up to {self._wait_s:g} s: {error}")
+                    is_told = True
+                time.sleep(min(_PAUSE_S, self._wait_s))
+
+    def _register(self) -> None:
         request = {
             **self._who(),
             "model": self._model.name,
             "heads": [f"{point.head:x}" for point in self._model.points],
             "distance_m": self._distance_m,
         }
+        self._may_have_place = True
         try:
             reply = self._client.post_json("/schedule/register", request, self._timeout_s)
             self._deadline_s = float(reply["deadline_ms"]) / 1e3
             self._codec = self._codec or str(reply["codec"])
-        except ServerRefused as error:
-            raise MecError(f"the scheduler at {self._client.address}: {error}") from None
         except (KeyError, TypeError, ValueError):
             raise ServerLost("it answered garbage: not a registration") from None
 
@@ -169,7 +187,7 @@ class Scheduled(Decider):
             except ServerRefused as error:
                 if error.status != _UNKNOWN_DEVICE:
                     raise
-                self.register()  # the scheduler was restarted, or gave this device up
+                self._register()  # the scheduler was restarted, or gave this device up
                 reply = self._client.post_json("/schedule/window", request, timeout_s)
         except ServerRefused as error:
             raise ServerLost(str(error)) from None
@@ -203,7 +221,7 @@ class Scheduled(Decider):
 
     def close(self) -> None:
         """Give the place up."""
-        if self._breaker.allows():
+        if self._may_have_place:
             try:
                 self._client.post_json("/schedule/leave", self._who(), self._timeout_s)
             except (ServerLost, ServerBusy, ServerRefused):

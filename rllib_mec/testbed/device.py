@@ -326,8 +326,12 @@ class Device:
             remote.close()
 
     def __enter__(self) -> Device:
-        """Connect."""
-        self.connect()
+        """Connect; where that fails or is interrupted, give back what was taken."""
+        try:
+            self.connect()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -37,8 +37,8 @@ class UnknownDeviceError(MecError):
     """A device asks that has not registered, or was given up."""
 
 
-class NameInUseError(MecError):
-    """Another device has the name."""
+class TakenError(MecError):
+    """Another device has the name, or others have all places; later they may be free."""
 
 
 @dataclass(eq=False)
@@ -112,18 +112,18 @@ class WindowScheduler:
             Index of the place: it is MD n of the scenario.
 
         Raises:
-            NameInUseError: A device with another identity has the name.
-            MecError: All places are taken by devices that are at work.
+            TakenError: A device with another identity has the name, or all places are taken by
+                devices that are at work.
         """
         self._free_dead_places()
         new = _Place(device, identity, distance_m, self._clock())
         for index, place in enumerate(self._places):
             if place is not None and place.device == device:
-                if not self._is_of(place, identity):
+                if not self._is_of(place, identity) and place.missed < MAX_MISSED:
                     left = place.heard_at + self._lease_s - self._clock()
-                    raise NameInUseError(
+                    raise TakenError(
                         f"another device has the name {device!r}: give this one a name of its own"
-                        f" (it is free again in {left:.0f} s if the other is gone)"
+                        f" (if the other is gone, it is free in {left:.0f} s: --wait-s waits)"
                     )
                 self._cancel(place)
                 self._places[index] = new
@@ -132,7 +132,7 @@ class WindowScheduler:
             if place is None or place.missed >= MAX_MISSED:
                 self._places[index] = new
                 return index
-        raise MecError(
+        raise TakenError(
             f"the scheduler decides for {len(self._places)} devices and has no place for"
             f" {device!r}: registered are {', '.join(self.devices)}"
         )

@@ -23,11 +23,11 @@ from rllib_mec.testbed.access import MAX_DEVICE_NAME, check_token, read_token
 from rllib_mec.testbed.door import RULES, Door
 from rllib_mec.testbed.loopback import keep_replica_on_loopback
 from rllib_mec.testbed.options import ServerOptions
-from rllib_mec.testbed.scheduler import UnknownDeviceError, WindowScheduler
+from rllib_mec.testbed.scheduler import TakenError, UnknownDeviceError, WindowScheduler
 from rllib_mec.testbed.server import MANY
 from rllib_mec.testbed.sources import Source, Sources
 
-BAD_REQUEST, UNKNOWN_DEVICE, NO_PLACE, INVALID = 400, 404, 409, 422
+BAD_REQUEST, UNKNOWN_DEVICE, OTHER_DNN, INVALID, TAKEN = 400, 404, 409, 422, 423
 """HTTP statuses of what the scheduler refuses."""
 
 _MAX_BODY_BYTES = 2**20  # the heads of 10 000 points and 800 operators
@@ -131,11 +131,11 @@ class SchedulerServer:
         """
         heads = tuple(f"{head:x}" for head in self._options.heads or ())
         if request.model != self._options.model or tuple(request.heads) != heads:
-            raise HTTPException(NO_PLACE, f"it decides for {self._options.model!r} and its points")
+            raise HTTPException(OTHER_DNN, f"it decides for {self._options.model!r} and its points")
         try:
             index = self._scheduler.register(request.device, request.identity, request.distance_m)
-        except MecError as error:
-            raise HTTPException(NO_PLACE, str(error)) from None
+        except TakenError as error:
+            raise HTTPException(TAKEN, str(error)) from None
         self._devices.set(len(self._scheduler.devices))
         return {
             "index": index,

@@ -287,3 +287,20 @@ def test_help_does_not_import_ray():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_option_that_is_one_value_is_taken_twice(capsys):
+    import click
+
+    from rllib_mec.cli import mec, rllib
+
+    for program in (rllib, mec):
+        groups = [value for value in vars(program).values() if isinstance(value, click.Group)]
+        assert groups
+        for name in groups[0].list_commands(None):
+            for option in groups[0].get_command(None, name).params:
+                one = isinstance(option, click.Option) and not (option.multiple or option.count)
+                if one and not option.is_flag and option.expose_value:
+                    flag = option.opts[-1]
+                    assert program.main([name, flag, "1", f"{flag}=2"]) == 2
+                    assert f"{flag} was given 2 times: give it once" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import random
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -266,3 +267,78 @@ class DrawsItsOwn(Net):
 def test_a_generator_of_its_own_is_refused():
     with pytest.raises(MecError, match=r"draws from a torch\.Generator"):
         trace(DrawsItsOwn().eval(), X)
+
+
+class AsksForTheVeryClass(Net):
+    def forward(self, x):
+        return self.a(x) if type(x) is torch.Tensor else self.b(x)
+
+
+class AsksFx(Net):
+    def forward(self, x):
+        return self.b(x) if torch.fx._symbolic_trace.is_fx_tracing() else self.a(x)
+
+
+class AsksTheCompiler(Net):
+    def forward(self, x):
+        is_watched = torch.compiler.is_compiling() or torch.fx._symbolic_trace.is_fx_tracing()
+        return self.b(x) if is_watched else self.a(x)
+
+
+class AsksTheExport(Net):
+    def forward(self, x):
+        if x.sum().item() > 1e9 and not torch.compiler.is_exporting():
+            return self.a(x)
+        return self.b(x) if torch.compiler.is_exporting() else self.a(x)
+
+
+class AsksWhetherItIsFake(Net):
+    def forward(self, x):
+        return self.a(x) if "Fake" not in type(x).__name__ and hasattr(x, "numpy") else self.b(x)
+
+
+class AsksNumpy(Net):
+    def forward(self, x):
+        return self.a(x) * float(numpy.random.rand())
+
+
+class SetsTheSeed(Net):
+    def forward(self, x):
+        torch.manual_seed(0)
+        return self.b(self.a(x) + torch.randn_like(x))
+
+
+class SetsTheSeedForAWhile(Net):
+    def forward(self, x):
+        x = self.a(x)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            x = x + torch.randn_like(x)
+        return self.b(x)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        AsksForTheVeryClass,
+        AsksFx,
+        AsksTheCompiler,
+        AsksTheExport,
+        AsksWhetherItIsFake,
+        AsksNumpy,
+        SetsTheSeed,
+        SetsTheSeedForAWhile,
+    ],
+)
+def test_halves_do_what_the_module_does_or_it_is_refused(kind):
+    torch.manual_seed(0)
+    module, before = kind().eval(), torch.get_rng_state()
+    try:
+        graph = trace(module, X)
+    except MecError as error:
+        assert kind.__name__ in str(error) or "data of a tensor" in str(error)
+    else:
+        for point in partition_table(graph, "operator").points:
+            head, tail = split(module, point)
+            assert torch.equal(tail(head(X)), module(X))
+    assert kind.__name__[:4] == "Sets" or torch.equal(torch.get_rng_state(), before)

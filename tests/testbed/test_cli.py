@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 import tiny_model
@@ -16,6 +18,7 @@ import torch
 from fake_server import fails, fake_server
 
 from rllib_mec.cli.mec import main
+from rllib_mec.errors import MecError
 from rllib_mec.testbed.records import read_json
 
 FORBIDDEN = ("ray", "pettingzoo", "gymnasium", "numba", "scipy", "networkx", "fastapi", "pandas")
@@ -191,10 +194,27 @@ def test_a_name_in_use_is_said(server, capsys):
     server.hello = dataclasses.replace(server.hello, scheduler=True)
     why = {"detail": "another device has the name 'a': give this one a name of its own"}
     server.schedule = {
-        "/schedule/register": lambda request: (409, why),
+        "/schedule/register": lambda request: (423, why),
         "/schedule/leave": lambda request: (404, {"detail": "another device has the name"}),
     }
     assert "another device has the name 'a'" in refused(server, capsys, *NAMED, "--name", "a")
+
+
+def scheduled(server):
+    """Let a server have a scheduler; returns the names that were given back to it."""
+    server.hello, left = dataclasses.replace(server.hello, scheduler=True), []
+
+    def leave(request):
+        left.append(request["device"])
+        return 200, {}
+
+    task = {"point": 0, "server": 0, "channel": 0, "power_w": 0.1}
+    server.schedule = {
+        "/schedule/register": lambda request: (200, {"deadline_ms": 10, "codec": "float32"}),
+        "/schedule/window": lambda request: (200, {"tasks": [task]}),
+        "/schedule/leave": leave,
+    }
+    return left
 
 
 def test_a_device_that_is_told_to_end_leaves_its_rows(server, capsys, tmp_path):
@@ -211,6 +231,71 @@ def test_a_device_that_is_told_to_end_leaves_its_rows(server, capsys, tmp_path):
     assert main([*command, *PATIENT]) == 130
     assert len(table.read_text().splitlines()) == 3  # with the header
     assert capsys.readouterr().err.strip() == "rllib-mec: error: interrupted"
+
+
+def fills_the_disk(monkeypatch):
+    def full(self, record):
+        raise MecError("cannot write 'x': No space left on device")
+
+    monkeypatch.setattr("rllib_mec.testbed.task_files.TaskFiles.add", full)
+
+
+def fails_to_warm_up(monkeypatch):
+    def fail(self):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("rllib_mec.testbed.split_model.SplitModel.warm_up", fail)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("when", ["it asks for a decision", "it registers", "a task is away"])
+def test_however_a_device_is_told_to_end_it_gives_its_name_back(server, capsys, number, when):
+    left = scheduled(server)
+    if when == "a task is away":
+
+        def hangs(handler, reply):
+            os.kill(os.getpid(), number)
+            handler.rfile.read(1)  # until the device hangs up
+            handler.close_connection = True
+
+        server.misbehave = hangs
+    else:
+        route = "/schedule/window" if "decision" in when else "/schedule/register"
+
+        def ends(request):
+            os.kill(os.getpid(), number)
+            threading.Event().wait(0.3)  # the device is gone before it is answered
+            return 200, {}
+
+        server.schedule[route] = ends
+    assert main(["device", "--server", server.address, *NAMED, "--name", "a", *PATIENT]) == 130
+    assert left == ["a"]
+    assert capsys.readouterr().err.endswith("rllib-mec: error: interrupted\n")
+
+
+@pytest.mark.parametrize("fault", [fills_the_disk, fails_to_warm_up])
+def test_a_device_that_fails_gives_its_name_back(server, monkeypatch, fault):
+    left = scheduled(server)
+    fault(monkeypatch)
+    with pytest.raises(RuntimeError) if fault is fails_to_warm_up else contextlib.nullcontext():
+        assert main(["device", "--server", server.address, *NAMED, "--name", "a", *PATIENT]) == 2
+    assert left == ["a"]
+
+
+def test_a_device_that_was_killed_can_wait_for_its_name(server, capsys, monkeypatch):
+    monkeypatch.setattr("rllib_mec.testbed.decisions._PAUSE_S", 0.01)
+    scheduled(server)
+    registers, refusals = server.schedule["/schedule/register"], [(423, {"detail": "taken"})] * 3
+    server.schedule["/schedule/register"] = lambda request: (
+        refusals.pop() if refusals else registers(request)
+    )
+    command = ["device", "--server", server.address, *NAMED, "--name", "a", "--tasks", "1"]
+    assert main([*command, *PATIENT]) == 2
+    assert "taken" in capsys.readouterr().err
+    assert main([*command, *PATIENT, "--wait-s", "60"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("waiting for up to 60 s: taken") == 1
+    assert "a: 1 tasks" in captured.out
 
 
 TINY = ["--model", tiny_model.PATH, "--input", "3,16,16"]

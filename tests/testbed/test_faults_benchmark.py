@@ -24,6 +24,11 @@ def test_the_page_adds_up_what_was_lost(benchmark):
     assert text.endswith("**Lost: 3.**\n")
 
 
+def test_no_page_is_made_of_a_fault_that_was_not_tried(benchmark):
+    with pytest.raises(SystemExit, match="not tried: a full disk"):
+        benchmark.report([benchmark.Row("a full disk", 0, 0, 0, "")], "a machine", 0.5)
+
+
 def test_only_whole_rows_count(benchmark, tmp_path):
     table, tasks = tmp_path / "x.csv", tmp_path / "x.json"
     table.write_text("a,b\n1,2\n3,4\n5")

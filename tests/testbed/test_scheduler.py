@@ -12,7 +12,7 @@ from rllib_mec.network.scenario import Scenario
 from rllib_mec.policies import FullOffload, Policy
 from rllib_mec.testbed.scheduler import (
     MAX_MISSED,
-    NameInUseError,
+    TakenError,
     UnknownDeviceError,
     WindowScheduler,
 )
@@ -251,7 +251,7 @@ def test_a_name_is_one_devices_until_its_lease_ends(policy):
     async def main():
         scheduler = WindowScheduler(policy, NEVER, 60.0, clock=lambda: now[0])
         assert scheduler.register("a", ID, 50.0) == 0
-        with pytest.raises(NameInUseError, match=r"'a'.*free again in 60 s"):
+        with pytest.raises(TakenError, match=r"'a'.*it is free in 60 s"):
             scheduler.register("a", OTHER, 50.0)
         with pytest.raises(UnknownDeviceError):
             await scheduler.ask("a", OTHER, 2**53, 5, 50.0)
