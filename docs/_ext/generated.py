@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import json
@@ -13,12 +12,9 @@ from typing import Any
 
 import click
 from docutils import nodes
-from docutils.parsers.rst import directives
-from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 import rllib_mec
-from rllib_mec.envs import networks
 from rllib_mec.experiments import specification
 
 _INDEX = """# API reference
@@ -44,8 +40,9 @@ def setup(app: Any) -> dict[str, Any]:
         app: Sphinx.
     """
     app.connect("builder-inited", lambda app: write_api(Path(app.srcdir) / "api"))
+    app.connect("builder-inited", lambda app: write_results(Path(app.srcdir)))
     app.add_directive("command-help", CommandHelp)
-    app.add_directive("scenario-fields", Fields)
+    app.add_directive("schema-fields", Fields)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -55,16 +52,40 @@ def write_api(folder: Path) -> None:
     Args:
         folder: Where; nothing else is kept there.
     """
-    folder.mkdir(exist_ok=True)
-    found = {info.name: info.ispkg for info in pkgutil.iter_modules(rllib_mec.__path__, "rllib_mec.")}
-    rooms = {name: [name, *_modules_below(name)] for name, is_package in found.items() if is_package}
+    found = {
+        info.name: info.ispkg for info in pkgutil.iter_modules(rllib_mec.__path__, "rllib_mec.")
+    }
+    rooms = {
+        name: [name, *_modules_below(name)] for name, is_package in found.items() if is_package
+    }
     rooms = dict(sorted(rooms.items(), key=lambda room: _LAYERS.index(room[0].split(".")[1])))
     alone = ["rllib_mec", *(name for name, is_package in found.items() if not is_package)]
     pages = {name.split(".")[1]: _page(name, modules) for name, modules in rooms.items()}
     pages["foundations"] = _page("rllib_mec", alone, "The package itself, and what all rooms use")
     lines = [f"- {{mod}}`{name}`: {_first_line(name)}" for name in rooms]
     index = _INDEX.format(rooms="\n".join(lines), pages="\n".join(pages))
-    for name, text in {**pages, "index": index}.items():
+    _write(folder, {**pages, "index": index})
+
+
+def write_results(docs: Path) -> None:
+    """Write a page for each page of the benchmarks' results, which includes it, and the model card.
+
+    Args:
+        docs: The folder of all pages.
+    """
+    results = sorted((docs.parent / "benchmarks" / "results").glob("*.md"))
+    include = "```{{include}} ../../../benchmarks/results/{}\n:relative-images:\n```\n"
+    _write(
+        docs / "benchmarks" / "results", {file.stem: include.format(file.name) for file in results}
+    )
+    card = (docs.parent / "rllib_mec" / "pretrained" / "README.md").read_text("utf-8")
+    _write(docs / "algorithms", {"model_card": card.replace("](../../bench", "](../bench")})
+
+
+def _write(folder: Path, pages: Mapping[str, str]) -> None:
+    """Write what has changed, so that Sphinx builds only that anew."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages.items():
         file = folder / f"{name}.md"
         if not file.exists() or file.read_text("utf-8") != text:
             file.write_text(text, "utf-8")
@@ -130,7 +151,6 @@ class Fields(SphinxDirective):
     """The keys of a part of the experiment files' schema, with types, defaults and what they mean."""
 
     required_arguments = 1
-    option_spec = {"without-defaults": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         """A definition list; see the base class."""
@@ -144,15 +164,15 @@ class Fields(SphinxDirective):
         lines: list[str] = []
         for name, field in fields.items():
             own = field
-            if self.arguments[0] == "scenario":  # what is behind the search space that may stand there
+            if (
+                self.arguments[0] == "scenario"
+            ):  # what is behind the search space that may stand there
                 own = {**field.get("anyOf", [{}])[0], "description": field["description"]}
             default = own.get("default")
             usual = "" if default is None else f", default `{json.dumps(default)}`"
             lines += [f"`{name}`", f": {_type(own)}{usual}", ""]
             lines += [f"  {' '.join(_markdown(own.get('description', '')).split())}", ""]
-        node = nodes.container()
-        self.state.nested_parse(StringList(lines, source="schema"), 0, node)
-        return [node]
+        return self.parse_text_to_nodes("\n".join(lines))
 
 
 def _type(schema: Mapping[str, Any]) -> str:
@@ -165,7 +185,12 @@ def _type(schema: Mapping[str, Any]) -> str:
         return f"`{schema['const']}`"
     if "enum" in schema:
         return "one of " + ", ".join(f"`{value}`" for value in schema["enum"])
-    limits = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+    limits = (
+        ("minimum", "≥"),
+        ("exclusiveMinimum", ">"),
+        ("maximum", "≤"),
+        ("exclusiveMaximum", "<"),
+    )
     bounds = [f"{sign} {schema[key]:g}" for key, sign in limits if key in schema]
     kind = {"null": "nothing", "array": "list", "object": "mapping"}.get(
         schema.get("type", ""), schema.get("type", "any value")
