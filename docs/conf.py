@@ -59,7 +59,7 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 90
 
 nitpicky = True
-# Without a network there is no inventory of other projects' names, nor are types as they are written
-# (`np.ndarray`, `Count`) full names, or the only ones. What docstrings and pages refer to must resolve.
+# Without a network there is no inventory of other projects' names, nor are types as they are
+# written (`np.ndarray`, `Count`) full names. What docstrings and pages refer to must resolve.
 nitpick_ignore_regex = [("py:class", r"(?!rllib_mec\.).*"), ("py:mod", r"(ray|http)\..*")]
 suppress_warnings = ["ref.python"]  # `Probe` of a signature may be that of either room

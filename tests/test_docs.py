@@ -114,7 +114,7 @@ def test_every_file_that_is_named_exists():
 
 
 def test_every_link_leads_somewhere():
-    """Between pages Sphinx checks it too; here those of README, and how external ones are written."""
+    """Sphinx asks it of pages too; here also README's links, and how external ones are written."""
     for page, text in PAGES.items():
         folder = (ROOT / page).parent
         prose = re.sub(r"^ *```.*?^ *```|`[^`\n]*`", "", text, flags=re.DOTALL | re.MULTILINE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import re
@@ -57,7 +56,7 @@ def _list_table(rows: list[list[str]]) -> list[str]:
 def _as_written(
     app: Any, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, None] | None:
-    """A function's signature with the names of types that its source has, not what they stand for."""
+    """A function's signature with its types as the source names them, not what they stand for."""
     if what not in ("function", "method"):
         return None
     try:

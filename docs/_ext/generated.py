@@ -1,4 +1,4 @@
-"""Pages that cannot go stale: every module, each command's own help, the fields of configurations."""
+"""Pages that cannot go stale: every module, each command's own help, what configurations take."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from rllib_mec.experiments import specification
 
 _INDEX = """# API reference
 
-Every module of the package, from its docstrings, one page a room. A room imports only from the rooms
-below it in this list, which [CONTRIBUTING](../contributing.md) explains; what a room exports is
-named at the top of its page.
+Every module of the package, from its docstrings, one page a room. A room imports only from the
+rooms below it in this list, which [CONTRIBUTING](../contributing.md) explains; what a room exports
+is named at the top of its page.
 
 {rooms}
 
@@ -148,7 +148,7 @@ class CommandHelp(SphinxDirective):
 
 
 class Fields(SphinxDirective):
-    """The keys of a part of the experiment files' schema, with types, defaults and what they mean."""
+    """The keys of a part of the experiment files' schema: type, default and what each means."""
 
     required_arguments = 1
 
