@@ -171,6 +171,8 @@ def _write(rates: dict[str, list[float]], repeats: int) -> None:
         writer.writerow(["row", *(f"run_{i}_per_s" for i in range(repeats))])
         writer.writerows([name, *(f"{v:.1f}" for v in values)] for name, values in rates.items())
     lines = [
+        "# Throughput",
+        "",
         f"Windows (env steps) per second, mean ± 95 % interval of {repeats} runs. "
         f"Command: `python benchmarks/throughput.py --repeats {repeats}`. "
         f"Machine: {describe_machine()}, one torch thread unless a row says otherwise.",

@@ -47,7 +47,8 @@ class AgileNNConfig(EMHPPOConfig):
         """Check the configuration.
 
         Raises:
-            MecError: As :meth:`JointPPOConfig.validate`, or the server gets all features.
+            MecError: As :meth:`~rllib_mec.algorithms.joint_ppo.JointPPOConfig.validate`, or the
+                server gets all features.
         """
         super().validate()
         share = make_mdp(str(self.env), self.env_config).scenario.remote_feature_share

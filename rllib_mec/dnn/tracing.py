@@ -68,14 +68,15 @@ def trace(
             ``(logits, past)``, ``{"past": "past"}`` where that is a key or a field. Neither is
             sent: each half keeps the state of its own operators.
         dynamic: Sizes that range, such as ``{"input_ids": {1: Dim("length", min=1, max=512)}}``
-            with ``torch.export.Dim``: the halves take all of them, and :func:`resized` gives the
-            graph at any. The example must have at least 2 of each. Points are refused where a half
-            needs a size that no tensor it takes tells, such as the batch behind a flattened one.
-            Without ranges halves take the example's sizes, and any batch where no operator depends
-            on it.
+            with ``torch.export.Dim``: the halves take all of them, and
+            :func:`~rllib_mec.dnn.resized` gives the graph at any. The example must have at least 2
+            of each. Points are refused where a half needs a size that no tensor it takes tells,
+            such as the batch behind a flattened one. Without ranges halves take the example's
+            sizes, and any batch where no operator depends on it.
 
     Returns:
-        The graph, with the program behind it for :func:`split` and :func:`measure_latency`.
+        The graph, with the program behind it for :func:`~rllib_mec.dnn.split` and
+        :func:`~rllib_mec.dnn.measure_latency`.
 
     Raises:
         MecError: The module is in training mode, does not take this input, has control flow that

@@ -42,7 +42,7 @@ def evaluation_distance_m(scenario: Scenario) -> float | None:
 _Values = TypeVar("_Values", float, np.ndarray)
 
 Decide = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""Maps observations of B worlds to the actions that :meth:`VectorEnv.step` takes."""
+"""Maps observations of B worlds to actions of :meth:`~rllib_mec.envs.VectorEnv.step`."""
 
 
 def total_cost(

@@ -133,6 +133,7 @@ def json_schema() -> dict[str, Any]:
     search["properties"] = {word: {"type": "array"} for word in (GRID, *SAMPLERS)}
     search["additionalProperties"] = False
     scenario = TypeAdapter(Scenario).json_schema()
+    definitions |= scenario.pop("$defs")
     fields = {
         name: {"anyOf": [field, {"$ref": "#/$defs/Search"}], "description": field["description"]}
         for name, field in scenario["properties"].items()

@@ -164,7 +164,10 @@ class ServerOptions:
         )
 
     def load_model(self) -> SplitModel:
-        """The DNN, of resolved options; raises what :meth:`SplitModel.load` does."""
+        """The DNN, of resolved options.
+
+        It raises what :meth:`~rllib_mec.testbed.split_model.SplitModel.load` does.
+        """
         from rllib_mec.testbed.split_model import SplitModel
 
         assert self.model is not None, "resolve the options first"

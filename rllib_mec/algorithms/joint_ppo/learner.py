@@ -51,7 +51,8 @@ class JointPPOTorchLearner(PPOTorchLearner):
     """Updates the joint module of all MDs from episodes of task windows.
 
     It is PPO's learner with another loss, and with one advantage for each task slot: see
-    :meth:`JointPPOConfig.build_learner_connector` for how the batch is made, which has, per window,
+    :meth:`~rllib_mec.algorithms.joint_ppo.JointPPOConfig.build_learner_connector` for how the batch
+    is made, which has, per window,
     ``obs`` ``(2N,)``; the heads' actions ``(N, D)`` (``window`` ``(N,)``); their log-probabilities
     at sampling time, ``task_logp`` ``(N, D, 4)`` and ``window_logp`` ``(N,)``; ``played``
     ``(N, D)``: which decisions were about any task; ``advantages`` and ``value_targets`` ``(V,)``;
