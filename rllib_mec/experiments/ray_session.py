@@ -58,6 +58,17 @@ def started(options: RayOptions, needs: dict[str, float], verbosity: int) -> Ite
         yield
 
 
+def spans_nodes(options: RayOptions) -> bool:
+    """Whether Ray, once started, has nodes that are not of this process's making.
+
+    Args:
+        options: How it was started.
+    """
+    if options.address or os.environ.get("RAY_ADDRESS"):
+        return True
+    return not options.num_nodes and sum(node["Alive"] for node in ray.nodes()) > 1
+
+
 @contextlib.contextmanager
 def _signal_handlers_kept() -> Iterator[None]:
     """Put back the handlers that Tune replaces and leaves, which would swallow the next Ctrl-C."""
