@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_mec import registry, remote
+from rllib_mec import registry
 from rllib_mec.algorithms.env_config import check_mdp
 from rllib_mec.algorithms.randomize import carries_over
 from rllib_mec.algorithms.stock_checks import check_restore
@@ -34,7 +34,7 @@ def read_here(path: str | Path) -> CheckpointInfo:
 
 
 def check_fits(path: str | Path, algorithm: Any, configs: Sequence[Any]) -> str:
-    """The folder or URL of the checkpoint that ``path`` means, if training can start from it.
+    """The folder of the checkpoint that ``path`` means, if training can start from it.
 
     Args:
         path: As for :func:`rllib_mec.checkpoints.find_checkpoint`.
@@ -59,7 +59,7 @@ def check_fits(path: str | Path, algorithm: Any, configs: Sequence[Any]) -> str:
             if not (carries_over(info.config) and carries_over(config)):
                 check_shape(path, trained, here)
         check_whole(info, config)
-    return remote.origin(info.path)
+    return str(info.path)  # Tune takes no URL here
 
 
 def check_whole(info: CheckpointInfo, config: Any) -> None:
