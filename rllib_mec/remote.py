@@ -27,7 +27,10 @@ SCHEMES = ("abfs", "abfss", "file", "gcs", "gs", "hdfs", "s3", "viewfs")
 Result = TypeVar("Result")
 
 _HINTS = (
-    (("NO_SUCH_BUCKET", "NoSuchBucket", "Bucket '"), "there is no such bucket: create it, or correct its name"),
+    (
+        ("NO_SUCH_BUCKET", "NoSuchBucket", "Bucket '"),
+        "there is no such bucket: create it, or correct its name",
+    ),
     (
         ("ACCESS_DENIED", "INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "INVALID_CLIENT_TOKEN"),
         "the credentials are refused: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role",

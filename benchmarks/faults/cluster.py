@@ -92,6 +92,7 @@ class Node:
             where += ["--dashboard-port", self.dashboard.rpartition(":")[2]]
         options = ["--block", "--num-cpus", num_cpus, "--object-store-memory", 10**8]
         options += ["--node-ip-address", self.ip, "--temp-dir", self.temp, "--disable-usage-stats"]
+        options += ["--dashboard-agent-listen-port", free_port(self.ip)]  # else of all Rays here
         self.log = self.temp / f"start_{number}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
