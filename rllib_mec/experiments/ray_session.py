@@ -111,7 +111,9 @@ def _ray(options: RayOptions, needs: dict[str, float], verbosity: int) -> Iterat
     except MecError:
         raise
     except Exception as error:
-        raise MecError(f"Ray cannot start: {one_line(error)}") from None
+        missing = "missing packages" in str(error)  # all that Ray says of it in its exception
+        hint = ": --ray-ui needs `pip install 'ray[default]'`" if missing else ""
+        raise MecError(f"Ray cannot start: {one_line(error)}{hint}") from None
     try:
         _check_fit(needs, growing=bool(address))
         yield
