@@ -138,7 +138,7 @@ def test_where_nothing_can_be_written_it_says_so():
 def test_a_full_disk_is_seen_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "_LEAST_FREE", 1 << 60)
     with pytest.raises(MecError, match=r"the disk of storage_path .* is full"):
-        with storage.probed(str(tmp_path)):
+        with storage.probed(str(tmp_path / "runs" / "of_mine")):
             pass
     assert not [*tmp_path.iterdir()]
 

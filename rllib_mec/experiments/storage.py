@@ -23,6 +23,8 @@ _LEAST_FREE = 50_000_000
 def probed(storage_path: str) -> Iterator[str]:
     """A file in the storage while a block runs, for others to look for; gone afterwards.
 
+    Folders that were made for it go too, if nothing else is in them by then.
+
     Args:
         storage_path: Where results go: an absolute folder, made if it is not there, or a URL.
 
@@ -34,6 +36,10 @@ def probed(storage_path: str) -> Iterator[str]:
     """
     probe = remote.joined(storage_path, f".rllib_mec_{uuid.uuid4().hex}")
     system, inside = remote.open_folder(probe)
+    folders = (
+        [] if remote.is_url(storage_path) else [Path(storage_path), *Path(storage_path).parents]
+    )
+    made = [folder for folder in folders if not folder.exists()]
 
     def write() -> None:
         system.create_dir(inside)
@@ -54,6 +60,9 @@ def probed(storage_path: str) -> Iterator[str]:
     finally:
         with contextlib.suppress(Exception):
             remote.in_time(lambda: system.delete_dir(inside), storage_path)
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
 
 
 def _check_room(storage_path: str) -> None:

@@ -86,21 +86,24 @@ def run(
     if resume:
         check_restore(experiment.config)
     job_folder.check_storage(experiment.storage_path)
+    find_name = storage.name_to_resume if resume else storage.fresh_name
+    name = find_name(experiment.storage_path, experiment.name)
     with job_folder.lasting(), storage.probed(experiment.storage_path) as probe:
-        return _run(experiment, ray_options, resume, verbosity, callbacks or [], argv or [], probe)
+        return _run(
+            experiment, name, probe, ray_options, resume, verbosity, callbacks or [], argv or []
+        )
 
 
 def _run(
     experiment: Experiment,
+    name: str,
+    probe: str,
     ray_options: ray_session.RayOptions,
     resume: bool,
     verbosity: int,
     callbacks: list[Any],
     argv: list[str],
-    probe: str,
 ) -> int:
-    find_name = storage.name_to_resume if resume else storage.fresh_name
-    name = find_name(experiment.storage_path, experiment.name)
     folder = remote.joined(experiment.storage_path, name)
     if not resume and name != experiment.name:
         note(f"{experiment.name!r} has results already, these go to {name!r} (--resume goes on)")
