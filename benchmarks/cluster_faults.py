@@ -89,8 +89,8 @@ def kill_learner(folder: pathlib.Path) -> Row:
         run.reach(8)
         os.kill(actors(nodes, r"(_WrappedExecutable|\w*Learner)")[0], signal.SIGKILL)
         code = run.end()
-        seen = f"with max_failures: 2, exit {code}, {run.done_again()} iterations done again"
-        return run.row("kill -9 of a learner", code, seen)
+        seen = f"with max_failures: 2, exit {code}, {run.done_again()} iterations done again;"
+        return run.row("kill -9 of a learner", code, f"{seen} {run.said('going on')}")
 
 
 def fail_trial(folder: pathlib.Path) -> Row:
