@@ -11,11 +11,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
+from rllib_mec import remote
 from rllib_mec.errors import MecError, one_line
 
 METADATA = "rllib_checkpoint.json"
@@ -50,16 +51,19 @@ def find_checkpoint(path: str | Path) -> Path:
     Args:
         path: A checkpoint, or a trial's or experiment's folder; of a trial the newest checkpoint is
             taken, of an experiment the trial with the best last return. ``pretrained`` is the one
-            that comes with the package (a folder of that name is ``./pretrained``).
+            that comes with the package (a folder of that name is ``./pretrained``). A URL means
+            likewise what lies there.
 
     Returns:
-        The absolute path.
+        The absolute path; of a URL, that of a copy, see :func:`rllib_mec.remote.origin`.
 
     Raises:
         MecError: There is none.
     """
     if str(path) == PRETRAINED:
         return Path(__file__).parent / PRETRAINED / "emh_ppo"
+    if remote.is_url(path):
+        return _find_remote(str(path))
     folder = Path(path).expanduser().absolute()
     if not folder.exists():
         raise MecError(f"no such checkpoint: {path} ({PRETRAINED!r} is the package's own)")
@@ -84,6 +88,21 @@ def find_checkpoint(path: str | Path) -> Path:
             f"give the folder of one, e.g. {min(found)}"
         )
     return found[max(found, key=lambda trial: (_last_return(trial), found[trial].stat().st_mtime))]
+
+
+def _find_remote(url: str) -> Path:
+    """Copy what is needed to tell the checkpoints of a URL apart, then the one that it means."""
+
+    def tells(file: PurePath) -> bool:
+        in_checkpoint = any(_NUMBERED.match(part) for part in file.parts[:-1])
+        return file.name in (METADATA, CLASS_FILE) if in_checkpoint else len(file.parts) < 3
+
+    copy = remote.copied(url, tells)
+    try:
+        found = find_checkpoint(copy)
+    except MecError as error:
+        raise MecError(str(error).replace(str(copy), url)) from None
+    return remote.copied(remote.joined(url, *found.relative_to(copy).parts))
 
 
 def _env_config(trial: Path) -> str:

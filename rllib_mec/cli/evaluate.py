@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rllib_mec import registry
+from rllib_mec import registry, remote
 from rllib_mec.algorithms.env_config import check_mdp
 from rllib_mec.checkpoints import CheckpointInfo
 from rllib_mec.cli import scenarios
@@ -24,8 +24,9 @@ Measure a trained policy. The algorithm and the environment are read from the ch
   rllib evaluate CHECKPOINT --episodes 500 --seed 1 --json
 
 CHECKPOINT is a checkpoint, a trial's folder (its newest checkpoint) or an experiment's folder (its
-best trial). On this package's environments it prints the paper's metrics beside local only; on any
-other the mean return of greedy episodes with its 95 % interval.
+best trial), or a URL of one (s3://bucket/folder). On this package's environments it prints the
+paper's metrics beside local only; on any other the mean return of greedy episodes with its 95 %
+interval.
 """
 
 _EPISODES_OURS = 200
@@ -123,7 +124,7 @@ def _greedy(
     return {
         "algorithm": registry.algorithm_name(info.algorithm),
         "env": getattr(env, "__name__", env),
-        "checkpoint": str(info.path),
+        "checkpoint": remote.origin(info.path),
         "episodes": len(returns),
         "seed": seed,
         "return": Interval.of(returns),

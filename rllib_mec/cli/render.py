@@ -23,6 +23,7 @@ from rllib_mec.envs.episodes import evaluation_distance_m
 from rllib_mec.envs.recording import record_episode
 from rllib_mec.errors import MecError, unknown
 from rllib_mec.registry import POLICIES, make_policy
+from rllib_mec.remote import is_url
 from rllib_mec.viz import episode_chart, episode_film, plotting
 
 if TYPE_CHECKING:
@@ -87,10 +88,10 @@ def _target(out: str | None) -> Path | None:
 
 def _policy(name: str, env: str | None, settings: dict[str, Any]) -> tuple[Policy, MDP]:
     """The policy that the command line names, and what to run."""
-    if name in POLICIES or (":" in name and not Path(name).exists()):
+    if name in POLICIES or (":" in name and not is_url(name) and not Path(name).exists()):
         policy = make_policy(name, scenarios.make_mdp(env, settings))
         return policy, policy.mdp
-    if not Path(name).expanduser().exists():
+    if not is_url(name) and not Path(name).expanduser().exists():
         raise MecError(f"{unknown('policy', name, POLICIES)}, or the path of a checkpoint")
     policy = scenarios.load_trained(name)
     scenarios.check_env(env, policy, name)

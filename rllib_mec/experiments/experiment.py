@@ -133,7 +133,7 @@ def check(name: str, spec: dict[str, Any], notify: Callable[[str], None]) -> Exp
         "num_samples", "max_failures", "max_concurrent_trials", "time_budget_s", "log_to_file"
     )
     if given.restore is not None:
-        options["restore"] = str(check_fits(given.restore, algorithm, configs))
+        options["restore"] = check_fits(given.restore, algorithm, configs)
     return Experiment(
         name=name,
         algorithm=algorithm,

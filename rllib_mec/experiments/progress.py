@@ -49,6 +49,18 @@ def duration(seconds: float | None) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
 
 
+def env_runners(trial: Trial, result: dict[str, Any]) -> tuple[int, int]:
+    """How many remote env runners of a trial are there, and how many it should have.
+
+    Args:
+        trial: The trial.
+        result: What it reports.
+    """
+    wanted = int((trial.config or {}).get("num_env_runners") or 0)
+    there = lookup(result, "fault_tolerance/num_healthy_workers")
+    return wanted if there is None else int(there), wanted
+
+
 class Pace:
     """The time left of work in equal parts, by how fast their shares have been done.
 
@@ -119,6 +131,7 @@ class Progress(Callback):
         self._stop_keys_checked = False
         self._asked_at = 0.0
         self._stages: dict[str, tuple[str, Pace, float]] = {}  # and when it was last heard of
+        self._short_since: dict[str, float] = {}
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: int = 1, **info):
         """Tune tells how many trials there will be; see the base class."""
@@ -169,8 +182,10 @@ class Progress(Callback):
         for other in trials:
             if other.is_finished():
                 self._pace.note(other.trial_id, 1.0)
+        missing = self._missing(now, trials, trial, result)
         self._previous[name] = result
-        self._show(trials, trial, self._line(now, before, result), share, done=result.get("done"))
+        line = self._line(now, before, result, missing)
+        self._show(trials, trial, line, share, done=result.get("done"))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Show how far trials are with what is long within an iteration; see the base class."""
@@ -223,13 +238,28 @@ class Progress(Callback):
             self._printed_at[name] = now
             self._console.print(line)
 
-    def _line(self, now: float, before: dict, result: dict) -> str:
+    def _missing(self, now: float, trials: list[Trial], trial: Trial, result: dict) -> str | None:
+        """How many env runners are missing and since when; a note when that changes."""
+        there, wanted = env_runners(trial, result)
+        name, label = trial.trial_id, self._label(trials, trial)
+        if there >= wanted:
+            if self._short_since.pop(name, None) is not None:
+                note(f"{label}all {wanted} env runners are there again")
+            return None
+        if name not in self._short_since:
+            self._short_since[name] = now
+            note(f"{label}{wanted - there} of {wanted} env runners are lost, training goes on")
+        since = duration(now - self._short_since[name])
+        return f"{there}/{wanted} env runners, {wanted - there} missing for {since}"
+
+    def _line(self, now: float, before: dict, result: dict, missing: str | None) -> str:
         left = self._pace.seconds_left()
         if self._budget_s is not None:
             of_budget = max(0.0, self._budget_s - (now - self._began))
             left = of_budget if left is None else min(left, of_budget)
         # What a narrow terminal must not cut off comes first.
         fields = [f"iter {result.get('training_iteration', 0):>4}", f"ETA {duration(left)}"]
+        fields += [missing] if missing else []
         steps = lookup(result, STEPS)
         if steps is not None:
             fields.append(f"{steps:>11,.0f} steps")

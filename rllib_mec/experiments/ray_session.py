@@ -58,6 +58,17 @@ def started(options: RayOptions, needs: dict[str, float], verbosity: int) -> Ite
         yield
 
 
+def spans_nodes(options: RayOptions) -> bool:
+    """Whether Ray, once started, has nodes that are not of this process's making.
+
+    Args:
+        options: How it was started.
+    """
+    if options.address or os.environ.get("RAY_ADDRESS"):
+        return True
+    return not options.num_nodes and sum(node["Alive"] for node in ray.nodes()) > 1
+
+
 @contextlib.contextmanager
 def _signal_handlers_kept() -> Iterator[None]:
     """Put back the handlers that Tune replaces and leaves, which would swallow the next Ctrl-C."""
@@ -100,7 +111,9 @@ def _ray(options: RayOptions, needs: dict[str, float], verbosity: int) -> Iterat
     except MecError:
         raise
     except Exception as error:
-        raise MecError(f"Ray cannot start: {one_line(error)}") from None
+        missing = "missing packages" in str(error)  # all that Ray says of it in its exception
+        hint = ": --ray-ui needs `pip install 'ray[default]'`" if missing else ""
+        raise MecError(f"Ray cannot start: {one_line(error)}{hint}") from None
     try:
         _check_fit(needs, growing=bool(address))
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,13 @@ def final_report(checkpoint_path: str | Path) -> str:
     return comparison_table(evaluations, paper=True)
 
 
-def print_summary(trials: list[Trial], env: Any, score: str | None, mode: str) -> None:
+def print_summary(
+    trials: list[Trial],
+    env: Any,
+    score: str | None,
+    mode: str,
+    located: Callable[[str], str] = str,
+) -> None:
     """Print each trial's last result, the best checkpoint, and the line that evaluates it.
 
     Args:
@@ -59,11 +66,15 @@ def print_summary(trials: list[Trial], env: Any, score: str | None, mode: str) -
         env: The environment they were trained on.
         score: Result key by which the best trial is chosen; default the mean return.
         mode: ``"max"`` or ``"min"`` of that key.
+        located: The folder or URL of what Tune calls a path.
     """
     trials = sorted(trials, key=lambda trial: trial.trial_id)
     if len(trials) > 1:
         header = ["trial", "", "iter", "return", "parameters", "checkpoint"]
-        rows = [[f"[{i}/{len(trials)}]", *_row(trial)] for i, trial in enumerate(trials, start=1)]
+        rows = [
+            [f"[{i}/{len(trials)}]", *_row(trial, located)]
+            for i, trial in enumerate(trials, start=1)
+        ]
         print(f"\n{as_table(header, rows, left=['trial', '', 'parameters', 'checkpoint'])}")
     by_scenario: dict[str, list[Trial]] = {}
     for trial in trials:
@@ -77,7 +88,7 @@ def print_summary(trials: list[Trial], env: Any, score: str | None, mode: str) -
         note("returns of different env_config cannot be compared: here is the best of each")
     for same in by_scenario.values():
         best = max(same, key=lambda trial: _score(trial, score or _RETURN, mode))
-        path = best.checkpoint.path  # pyright: ignore[reportOptionalMemberAccess]
+        path = located(best.checkpoint.path)  # pyright: ignore[reportOptionalMemberAccess]
         print(f"\n{_result(best, path, env, len(by_scenario) > 1)}")
         label = "Best checkpoint" if len(same) > 1 else "Checkpoint"
         print(f"\n{label}:  {path}\nEvaluate it:  rllib evaluate {shlex.quote(path)}", flush=True)
@@ -108,9 +119,9 @@ def _score(trial: Trial, key: str, mode: str) -> float:
     return value if mode == "max" else -value
 
 
-def _row(trial: Trial) -> list[str]:
+def _row(trial: Trial, located: Callable[[str], str]) -> list[str]:
     result = trial.last_result or {}
-    path = trial.checkpoint.path if trial.checkpoint else "none"
+    path = located(trial.checkpoint.path) if trial.checkpoint else "none"
     iteration, mean = str(result.get("training_iteration", 0)), lookup(result, _RETURN)
     return [trial.status.lower(), iteration, _number(mean), parameters(trial), path]
 

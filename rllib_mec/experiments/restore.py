@@ -33,8 +33,8 @@ def read_here(path: str | Path) -> CheckpointInfo:
     return read_info(path)
 
 
-def check_fits(path: str | Path, algorithm: Any, configs: Sequence[Any]) -> Path:
-    """The checkpoint that ``path`` means, if training can start from it.
+def check_fits(path: str | Path, algorithm: Any, configs: Sequence[Any]) -> str:
+    """The folder of the checkpoint that ``path`` means, if training can start from it.
 
     Args:
         path: As for :func:`rllib_mec.checkpoints.find_checkpoint`.
@@ -59,7 +59,7 @@ def check_fits(path: str | Path, algorithm: Any, configs: Sequence[Any]) -> Path
             if not (carries_over(info.config) and carries_over(config)):
                 check_shape(path, trained, here)
         check_whole(info, config)
-    return info.path
+    return str(info.path)  # Tune takes no URL here
 
 
 def check_whole(info: CheckpointInfo, config: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rllib_mec import registry
+from rllib_mec import registry, remote
 from rllib_mec.checkpoints import results
 from rllib_mec.errors import MecError
 
@@ -97,11 +97,13 @@ def find_trials(path: str | Path) -> list[Trial]:
     """The trials below a folder that have results.
 
     Args:
-        path: Folder of a trial, of an experiment, or of several of them.
+        path: Folder or URL of a trial, of an experiment, or of several of them.
 
     Raises:
         MecError: There is no such folder, or there are no results in it.
     """
+    if remote.is_url(path):
+        path = remote.copied(str(path), lambda file: file.name in ("result.json", "params.json"))
     folder = Path(path).expanduser()
     if not folder.exists():
         raise MecError(f"no such folder: {path}")
@@ -111,7 +113,8 @@ def find_trials(path: str | Path) -> list[Trial]:
     found = [trial for trial in trials if len(trial.results)]
     if not found:
         raise MecError(
-            f"no results in {path}: no result.json with a result in it, as `rllib train` writes it"
+            f"no results in {remote.origin(Path(path))}: no result.json with a result in it, as"
+            " `rllib train` writes it"
         )
     return found
 

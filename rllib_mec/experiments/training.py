@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import sys
@@ -16,14 +17,14 @@ from ray.tune.schedulers import create_scheduler
 from ray.tune.stopper import Stopper
 from ray.tune.tune_config import ResumeConfig
 
-from rllib_mec import registry
+from rllib_mec import registry, remote
 from rllib_mec.algorithms.stock_checks import check_restore
 from rllib_mec.errors import MecError, one_line
-from rllib_mec.experiments import ray_session, storage
+from rllib_mec.experiments import job_folder, nodes, ray_session, storage
 from rllib_mec.experiments.experiment import Experiment
 from rllib_mec.experiments.interruption import CheckpointKeeper
 from rllib_mec.experiments.messages import error, note
-from rllib_mec.experiments.progress import Progress
+from rllib_mec.experiments.progress import Progress, env_runners
 from rllib_mec.experiments.report import print_summary
 from rllib_mec.experiments.restore import check_whole, read_here
 from rllib_mec.experiments.stop_criteria import is_met
@@ -84,9 +85,26 @@ def run(
     """
     if resume:
         check_restore(experiment.config)
+    job_folder.check_storage(experiment.storage_path)
     find_name = storage.name_to_resume if resume else storage.fresh_name
     name = find_name(experiment.storage_path, experiment.name)
-    folder = f"{experiment.storage_path.rstrip('/')}/{name}"
+    with job_folder.lasting(), storage.probed(experiment.storage_path) as probe:
+        return _run(
+            experiment, name, probe, ray_options, resume, verbosity, callbacks or [], argv or []
+        )
+
+
+def _run(
+    experiment: Experiment,
+    name: str,
+    probe: str,
+    ray_options: ray_session.RayOptions,
+    resume: bool,
+    verbosity: int,
+    callbacks: list[Any],
+    argv: list[str],
+) -> int:
+    folder = remote.joined(experiment.storage_path, name)
     if not resume and name != experiment.name:
         note(f"{experiment.name!r} has results already, these go to {name!r} (--resume goes on)")
     resume_config = _resume_config(folder, experiment) if resume else None
@@ -97,6 +115,10 @@ def run(
         experiment.stop, experiment.options.get("time_budget_s"), verbose=verbosity > 0
     )
     with ray_session.started(ray_options, needs, verbosity):
+        if ray_session.spans_nodes(ray_options):
+            modules = nodes.modules_of(experiment.algorithm, experiment.config.env)
+            restore = experiment.options.get("restore")
+            nodes.check(nodes.Needs(modules, probe, experiment.storage_path, restore))
         if threading.current_thread() is threading.main_thread():
             keeper.handle_signals()
         _print_start(experiment, folder, resume)
@@ -106,7 +128,7 @@ def run(
                 name,
                 resume_config,
                 verbosity,
-                [keeper, progress, *(callbacks or [])],
+                [keeper, progress, *callbacks],
             )
         except Exception as failure:
             if verbosity > 1:
@@ -116,7 +138,7 @@ def run(
         finally:
             progress.on_experiment_end([])
         if keeper.interrupted:
-            _print_interrupted(trials, experiment, name, argv or [])
+            _print_interrupted(trials, experiment, name, argv)
             return INTERRUPTED
         return _finish(experiment, trials)
 
@@ -168,8 +190,9 @@ def _resume_config(folder: str, experiment: Experiment) -> ResumeConfig:
     # A scheduler ends trials before `stop` on purpose.
     go_on = further and experiment.stop and experiment.scheduler[0].lower() == "fifo"
     for trial in trials:
-        if trial.checkpoint and "://" not in folder and (go_on or trial not in ended):
-            info = read_here(trial.checkpoint.path)
+        if trial.checkpoint and (go_on or trial not in ended):
+            path = remote.located(experiment.storage_path, trial.checkpoint.path)
+            info = read_here(path)
             check_whole(info, info.config)
     return ResumeConfig(
         finished=resumed if go_on else skipped,  # pyright: ignore[reportArgumentType]  # Ray's slip
@@ -200,8 +223,9 @@ def _print_interrupted(
 ) -> None:
     for trial in trials:
         if trial.checkpoint:
+            where = remote.located(experiment.storage_path, trial.checkpoint.path)
             done = (trial.last_result or {}).get("training_iteration", 0)
-            print(f"Stopped after iteration {done}, checkpoint:  {trial.checkpoint.path}")
+            print(f"Stopped after iteration {done}, checkpoint:  {where}")
     command = [arg for arg in argv if arg != "--resume"]
     if name != experiment.name:
         command += ["--experiment-name", name]
@@ -215,12 +239,25 @@ def _finish(experiment: Experiment, trials: list[Trial]) -> int:
     if len(failed) < len(trials):
         score = experiment.checkpoint_config.get("checkpoint_score_attribute")
         mode = experiment.checkpoint_config.get("checkpoint_score_order", "max")
-        print_summary(trials, experiment.config.env, score, mode)
+        located = functools.partial(remote.located, experiment.storage_path)
+        print_summary(trials, experiment.config.env, score, mode, located)
     for trial in failed:
         kept = Path(trial.path or "", "error.txt")  # there if Tune has copied the log already
         log = kept if kept.is_file() else trial.error_file or trial.path
         error(f"training failed: {root_cause(trial)} (log: {log})")
-    return FAILED if failed else OK
+    short = [trial for trial in trials if trial not in failed and _is_short_handed(trial)]
+    for trial in short:
+        there, wanted = env_runners(trial, trial.last_result or {})
+        error(
+            f"training ended with {there} of {wanted} env runners: the others were lost, see"
+            f" {trial.path}; --resume goes on with all"
+        )
+    return FAILED if failed or short else OK
+
+
+def _is_short_handed(trial: Trial) -> bool:
+    there, wanted = env_runners(trial, trial.last_result or {})
+    return 2 * there < wanted
 
 
 def root_cause(trial: Trial) -> str:

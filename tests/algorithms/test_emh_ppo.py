@@ -128,10 +128,24 @@ def test_training_survives_kill_9_of_the_only_remote_env_runner():
     algorithm = small(num_env_runners=1).build_algo()
     try:
         algorithm.train()
+        at_checkpoint = algorithm.get_state()["remote_worlds"][0]["worlds"]
         pids = algorithm.env_runner_group.foreach_env_runner(
             lambda runner: os.getpid(), local_env_runner=False
         )
         os.kill(pids[0], signal.SIGKILL)
+        offered = []
+        offer = algorithm._offer_worlds
+
+        def offer_and_look(restored):
+            offer(restored)
+            offered.extend(
+                algorithm.env_runner_group.foreach_env_runner(
+                    lambda runner: (runner.get_state(), runner.worker_index),
+                    local_env_runner=False,
+                )
+            )
+
+        algorithm._offer_worlds = offer_and_look
         before = steps(algorithm.train())
         for _ in range(300):
             result = algorithm.train()
@@ -140,6 +154,15 @@ def test_training_survives_kill_9_of_the_only_remote_env_runner():
             time.sleep(0.2)  # the runner is starting again
         assert algorithm.env_runner_group.num_healthy_remote_workers() == 1
         assert steps(result) > before
+        ((state, index),) = offered
+        assert index == 1
+        for world, saved in zip(
+            state["worlds"]["scenarios"][0]["observation"],
+            at_checkpoint["scenarios"][0]["observation"],
+            strict=True,
+        ):
+            np.testing.assert_array_equal(world, saved)
+        np.testing.assert_array_equal(state["worlds"]["generator"], at_checkpoint["generator"])
         assert np.isfinite(result["env_runners"]["reward"])
     finally:
         algorithm.stop()

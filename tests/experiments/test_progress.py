@@ -11,7 +11,7 @@ import pytest
 from rllib_mec.algorithms import long_work
 from rllib_mec.checkpoints import find_checkpoint
 from rllib_mec.errors import MecError
-from rllib_mec.experiments import storage
+from rllib_mec.experiments import storage, training
 from rllib_mec.experiments.progress import Pace, Progress, duration
 from rllib_mec.experiments.stop_criteria import is_met, share_done
 
@@ -83,6 +83,7 @@ def trial(name):
         status="RUNNING",
         checkpoint=None,
         last_result={},
+        config={},
         evaluated_params={"lr": 1},
         is_finished=lambda: False,
     )
@@ -108,6 +109,38 @@ def test_a_line_tells_steps_speed_metrics_and_time_left():
     for field in ("iter    1", "100 steps", "50/s", "reward -20.00", "latency 712.3 ms"):
         assert field in line
     assert "energy 0.0217 J" in line and "ETA 0:00:20" in line
+
+
+def test_env_runners_that_are_lost_are_counted_and_timed(monkeypatch, capsys):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    stream = io.StringIO()
+    progress = Progress({"training_iteration": 9}, verbose=True, stream=stream)
+    one = trial("a")
+    one.config = {"num_env_runners": 3}
+    for iteration, there in enumerate([3, 1, 1, 3], start=1):
+        now += 60.0
+        lost = result(iteration, fault_tolerance={"num_healthy_workers": there})
+        progress.on_trial_result(1, [one], one, lost)
+    lines = stream.getvalue().splitlines()
+    assert "missing" not in lines[0] + lines[3]
+    assert "1/3 env runners, 2 missing for 0:00:00" in lines[1]
+    assert "1/3 env runners, 2 missing for 0:01:00" in lines[2]
+    said = capsys.readouterr().err
+    assert said.count("2 of 3 env runners are lost") == 1
+    assert said.count("all 3 env runners are there again") == 1
+
+
+def test_a_run_that_ends_with_a_third_of_its_env_runners_has_failed(capsys):
+    one = trial("a")
+    one.config, one.status, one.path = {"num_env_runners": 3}, "TERMINATED", "/results/a"
+    experiment = SimpleNamespace(
+        checkpoint_config={}, config=SimpleNamespace(env="CartPole-v1"), storage_path="/results"
+    )
+    for there, code in ((1, training.FAILED), (2, training.OK)):
+        one.last_result = result(9, fault_tolerance={"num_healthy_workers": there})
+        assert training._finish(experiment, [one]) == code
+    assert capsys.readouterr().err.count("training ended with 1 of 3 env runners") == 1
 
 
 def test_lines_come_at_intervals_but_the_last_always(monkeypatch):

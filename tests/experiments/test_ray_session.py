@@ -1,9 +1,23 @@
 import signal
 
 import pytest
+import ray
 from ray import tune
 
+from rllib_mec.errors import MecError
 from rllib_mec.experiments.ray_session import RayOptions, started
+
+
+def test_what_the_dashboard_needs_is_said(monkeypatch):
+    def init(**options):
+        raise Exception("Cannot include dashboard with missing packages.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(MecError, match=r"Ray cannot start: Cannot.*`pip install 'ray\[default\]'`"):
+        with started(RayOptions(dashboard=True), {"CPU": 1}, verbosity=0):
+            pass
 
 
 @pytest.mark.slow

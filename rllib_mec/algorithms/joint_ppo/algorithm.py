@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -21,6 +21,7 @@ from ray.rllib.connectors.learner import (
 )
 from ray.rllib.connectors.module_to_env import GetActions, NormalizeAndClipActions
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.from_config import NotProvided
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from typing_extensions import Self
@@ -328,6 +329,7 @@ class JointPPO(PPO):
     config: JointPPOConfig  # type: ignore[assignment]  # Ray's is optional before setup
     env_runner_group: Any
     learner_group: Any
+    _saved_worlds: Sequence[dict[str, Any]] = ()
 
     def training_step(self) -> None:
         """PPO's iteration; waits for the env runners if all have died.
@@ -368,7 +370,7 @@ class JointPPO(PPO):
         if self.env_runner_group and self._check_component(
             REMOTE_WORLDS, components, not_components
         ):
-            state[REMOTE_WORLDS] = self.env_runner_group.foreach_env_runner(
+            state[REMOTE_WORLDS] = self._saved_worlds = self.env_runner_group.foreach_env_runner(
                 lambda runner: runner.get_state(components=COMPONENT_WORLDS),
                 local_env_runner=False,
             )
@@ -382,15 +384,27 @@ class JointPPO(PPO):
         remote_worlds = state.get(REMOTE_WORLDS) or []
         super().set_state({k: v for k, v in state.items() if k != REMOTE_WORLDS})
         if remote_worlds and self.env_runner_group:
-            worlds = [runner_state[COMPONENT_WORLDS] for runner_state in remote_worlds]
+            self._saved_worlds = remote_worlds
+            self._offer_worlds()
 
-            def restore(runner: TaskWindowEnvRunner) -> None:
-                """Offer a runner all worlds.
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """RLlib's, and a runner that was restarted goes on in its worlds of the last checkpoint.
 
-                Args:
-                    runner: Takes its own of the worlds, and leaves the others.
-                """
-                for own in worlds:
-                    runner.set_state({COMPONENT_WORLDS: own})
+        Without one it begins as at the start. See the base class.
+        """
+        restored = super().restore_env_runners(env_runner_group)
+        if restored and env_runner_group is self.env_runner_group:
+            self._offer_worlds(restored)
+        return restored
 
-            self.env_runner_group.foreach_env_runner(restore, local_env_runner=False)
+    def _offer_worlds(self, runners: list[int] | None = None) -> None:
+        """Offer all saved worlds to some remote runners, or to all; each takes its own."""
+        worlds = [runner_state[COMPONENT_WORLDS] for runner_state in self._saved_worlds]
+
+        def restore(runner: TaskWindowEnvRunner) -> None:
+            for own in worlds:
+                runner.set_state({COMPONENT_WORLDS: own})
+
+        self.env_runner_group.foreach_env_runner(
+            restore, local_env_runner=False, remote_worker_ids=runners
+        )
