@@ -94,10 +94,15 @@ class Node:
         options += ["--node-ip-address", self.ip, "--temp-dir", self.temp, "--disable-usage-stats"]
         options += ["--dashboard-agent-listen-port", free_port(self.ip)]  # else of all Rays here
         self.log = self.temp / f"start_{number}.log"
+        self._command = [*RAY, "start", *where, *map(str, options)]
+        self._environment = environment(**changes)
+        self._start()
+
+    def _start(self) -> None:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*RAY, "start", *where, *map(str, options)],
-                env=environment(**changes),
+                self._command,
+                env=self._environment,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -106,12 +111,17 @@ class Node:
             )
 
     def wait(self) -> Node:
-        """Wait until it has joined."""
-        if not wait(lambda: "Ray runtime started" in self.log.read_text() or self.ended):
-            raise SystemExit(f"the node {self.ip} did not start")
-        if self.ended:
-            raise SystemExit(f"the node {self.ip} ended: {self.log.read_text()}")
-        return self
+        """Wait until it has joined; Ray gives up after 30 s, so that it may try again."""
+        for _ in range(3):
+            if not wait(lambda: "Ray runtime started" in self.log.read_text() or self.ended):
+                raise SystemExit(f"the node {self.ip} did not start")
+            if not self.ended:
+                return self
+            if "timed out during startup" not in self.log.read_text():
+                break
+            self.kill()
+            self._start()
+        raise SystemExit(f"the node {self.ip} ended: {self.log.read_text()}")
 
     @property
     def ended(self) -> bool:
