@@ -11,7 +11,6 @@ from torch import fx
 from rllib_mec.dnn.dimensions import SIZE, Step, value_of
 from rllib_mec.dnn.program import Program
 from rllib_mec.dnn.sides import needed_nodes, told_sizes
-from rllib_mec.errors import MecError
 
 
 class HalfGraph:

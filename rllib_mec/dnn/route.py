@@ -155,13 +155,15 @@ class _Search:
         """All nested cuts at points that halves can be made of.
 
         Raises:
-            MecError: They are too many.
+            TooMany: They cannot be listed.
         """
         graph, links = self.graph, len(self.bandwidths_mbps)
         listed = ((point.head,) for point in operator_points(graph))
         heads = sorted((head for (head,) in that_split(graph, listed)), key=int.bit_count)
         if math.comb(len(heads) + links - 1, links) > MAX_POINTS:
-            raise TooMany(f"{graph.name!r} has too many cuts to find the best of which parts can be made")
+            raise TooMany(
+                f"{graph.name!r} has too many cuts to look for the best whose parts can be made"
+            )
         for cut in itertools.combinations_with_replacement(heads, links):
             if not any(before & ~after for before, after in itertools.pairwise(cut)):
                 yield cut

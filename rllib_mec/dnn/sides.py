@@ -1,4 +1,4 @@
-"""What each half of a program runs, reads and renews, and whether it can: found without making it."""
+"""What each half of a program runs, reads and renews, and whether it can, before it is made."""
 
 from __future__ import annotations
 
@@ -165,9 +165,7 @@ def _can(graph: OperatorGraph, check: Callable[..., Any], program: Program, *poi
     return graph.cache[key]
 
 
-def check_halves(
-    program: Program, point: PartitionPoint
-) -> tuple[dict[str, str], dict[str, str]]:
+def check_halves(program: Program, point: PartitionPoint) -> tuple[dict[str, str], dict[str, str]]:
     """Check that both halves can be made.
 
     Args:

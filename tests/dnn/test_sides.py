@@ -4,8 +4,7 @@ import itertools
 
 import pytest
 import torch
-from test_decoders import Gpt
-from test_ranges import BATCH, CACHES, LENGTH, PAST, STATE, Pooled
+from test_ranges import BATCH, Pooled
 from torch import nn
 from torch.export import Dim
 
@@ -55,14 +54,6 @@ def pooled():
     return model, trace(model, torch.randn(2, 3, 9), dynamic={"x": {0: BATCH, 2: frames}})
 
 
-def gpt():
-    model = Gpt().eval()
-    caches = tuple((torch.randn(2, 2, 4, 8), torch.randn(2, 2, 4, 8)) for _ in range(2))
-    example = {"input_ids": torch.zeros(2, 3, dtype=torch.long), "past_key_values": caches}
-    dynamic = {"input_ids": {0: BATCH, 1: LENGTH}} | {n: {0: BATCH, 2: PAST} for n in CACHES}
-    return model, trace(model, example, state=STATE, dynamic=dynamic)
-
-
 def splits(model, point):
     try:
         split(model, point)
@@ -72,7 +63,7 @@ def splits(model, point):
     return True
 
 
-@pytest.mark.parametrize("make", [reads_its_old_state, narrow, pooled, gpt])
+@pytest.mark.parametrize("make", [reads_its_old_state, narrow, pooled])
 def test_every_point_of_every_table_splits_and_none_that_does_is_missing(make):
     model, graph = make()
     good = {p.head: p for p in operator_points(graph) if splits(model, p)}
