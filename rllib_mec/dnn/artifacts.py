@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch.export import Dim
 from torch.utils import _pytree as pytree
 
 from rllib_mec.dnn.capture import silence
+from rllib_mec.dnn.integrity import check_archive, check_seal, seal
 from rllib_mec.dnn.nesting import constants, plain, put_together, slot_names
 from rllib_mec.dnn.program import TensorSpec, first_line
 from rllib_mec.dnn.splitting import Head, Tail, fresh_state
@@ -97,6 +97,7 @@ def save_half(half: Head | Middle | Tail, path: str | Path) -> None:
             )
         except ImportError as error:
             raise MecError(f"{error}: pip install 'rllib_mec[onnx]'") from None
+        seal(path)
 
 
 def load_half(path: str | Path) -> Callable[..., Any]:
@@ -118,9 +119,8 @@ def load_half(path: str | Path) -> Callable[..., Any]:
         raise MecError(f"there is no file {str(path)!r}")
     if path.suffix == TORCH:
         try:
-            with zipfile.ZipFile(path) as archive, silence():
-                if (damaged := archive.testzip()) is not None:
-                    raise MecError(f"the file {str(path)!r} is damaged, in its part {damaged!r}")
+            with silence():
+                check_archive(path)
                 program = torch.export.load(path)
                 loaded = program.module()
         except MecError:
@@ -150,6 +150,7 @@ def load_half(path: str | Path) -> Callable[..., Any]:
         import onnxruntime
     except ImportError:
         raise MecError("onnxruntime is not installed: pip install 'rllib_mec[onnx]'") from None
+    check_seal(path)
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from rllib_mec.dnn.dimensions import SIZE, solve, value_of
+from rllib_mec.dnn.dimensions import SIZE, Step, value_of
 from rllib_mec.dnn.program import Program
-from rllib_mec.errors import MecError
+from rllib_mec.dnn.sides import needed_nodes, told_sizes
 
 
 class HalfGraph:
@@ -87,29 +87,16 @@ class HalfGraph:
             operators: Their names.
             wanted: Names of nodes that are given on, and may be replicated ones.
         """
-        program, copies, range_ = self.program, self.copies, self.program.ranges.sizes
-        own = {node for operator in operators for node in program.groups.get(operator, ())}
-        needed: set[fx.Node] = set()
-        nodes = [
-            node
-            for node in program.module.graph.nodes
-            if node not in copies and node.op != "output" and node.name not in range_
-        ]
-        for node in reversed(nodes):
-            is_own = node.name in own
-            is_needed = node in needed or node.name in wanted
-            if is_own or (is_needed and node.name in program.replicated):
-                needed.add(node)
-                needed.update(node.all_input_nodes)
-        # A state that only the other half has tells nothing here.
-        held = set(self._state.values())
-        tell = {n.name: copies[n] for n in self._taken if copies[n] not in held or n in needed}
-        sizes = SizesThatRange(program, self.graph, tell)
-        for node in nodes:
-            if node in needed and (node.name in own or node.name in program.replicated):
-                copies[node] = self.graph.node_copy(
-                    node, lambda old: copies[old] if old in copies else sizes.node(old)
-                )
+        program, copies = self.program, self.copies
+        taken = {node.name for node in copies}
+        own, needed = needed_nodes(program, operators, taken, wanted)
+        steps = told_sizes(program, [node.name for node in self._taken], own, needed)
+        by_name = {node.name: copies[node] for node in self._taken}
+        sizes = SizesThatRange(program, self.graph, by_name, steps)
+        for node in own:
+            copies[node] = self.graph.node_copy(
+                node, lambda old: copies[old] if old in copies else sizes.node(old)
+            )
 
 
 class SizesThatRange:
@@ -118,14 +105,19 @@ class SizesThatRange:
     Args:
         program: Of the whole DNN.
         graph: The half's.
-        tell: Node of the program whose value the half takes -> the half's node.
+        taken: Node of the program whose value the half takes -> the half's node.
+        steps: How these tell each symbol.
     """
 
-    def __init__(self, program: Program, graph: fx.Graph, tell: Mapping[str, fx.Node]):
+    def __init__(
+        self,
+        program: Program,
+        graph: fx.Graph,
+        taken: Mapping[str, fx.Node],
+        steps: Mapping[Any, Step],
+    ):
         """Nothing is computed before it is asked for."""
-        self._ranges, self._graph, self._tell = program.ranges, graph, tell
-        shapes = {name: program.specs[name].sizes for name in tell}
-        self._steps = {step[0]: step for step in solve(shapes)}
+        self._ranges, self._graph, self._taken, self._steps = program.ranges, graph, taken, steps
         self._values: dict[Any, fx.Proxy] = {}
         self._nodes: dict[fx.Node, fx.Node] = {}
 
@@ -134,9 +126,6 @@ class SizesThatRange:
 
         Args:
             size: Node of the program.
-
-        Raises:
-            MecError: No tensor that the half takes tells it.
         """
         if size not in self._nodes:
             self._nodes[size] = self._value(self._ranges.sizes[size.name]).node
@@ -146,13 +135,8 @@ class SizesThatRange:
         for symbol in sorted(formula.free_symbols, key=str):
             if symbol in self._values:
                 continue
-            if symbol not in self._steps:
-                raise MecError(
-                    f"what runs on one side of this point needs the size {symbol.name!r}, which"
-                    " no tensor that it takes tells: choose another point"
-                )
             _, name, at, inverse = self._steps[symbol]
-            size = self._graph.call_function(torch.ops.aten.sym_size.int, (self._tell[name], at))
+            size = self._graph.call_function(torch.ops.aten.sym_size.int, (self._taken[name], at))
             for other in inverse.free_symbols - {SIZE}:
                 self._value(other)
             self._values[SIZE] = fx.Proxy(size)
@@ -198,34 +182,6 @@ def tail_graph(program: Program, inside: set[str], names: Mapping[str, str]) -> 
     wanted = {node.name for node in program.result_nodes}
     half.run(set(program.groups) - inside, wanted)
     return half
-
-
-def sides_of_state(
-    program: Program, inside: set[str], head: HalfGraph, tail: HalfGraph
-) -> tuple[dict[str, str], dict[str, str]]:
-    """The state that each half renews: its name -> the program's node.
-
-    Args:
-        program: Of the whole DNN.
-        inside: Names of the head's operators and inputs.
-        head: The head's graph.
-        tail: The tail's.
-
-    Raises:
-        MecError: A state is read in one half and renewed in the other.
-    """
-    owner = {node: name for name, nodes in program.groups.items() for node in nodes}
-    sides: tuple[dict[str, str], dict[str, str]] = {}, {}
-    for name, node in program.kept.items():
-        readers = [name in half.needs() for half in (head, tail)]
-        side = readers[1] if node not in owner else owner[node] not in inside
-        if readers[not side]:
-            raise MecError(
-                f"the state {name!r} is read on one side of this point and renewed on the other:"
-                " choose another point"
-            )
-        sides[side][name] = node
-    return sides
 
 
 def lay_out(tensor: torch.Tensor, order: tuple[int, ...], copy: bool = False) -> torch.Tensor:

@@ -24,6 +24,7 @@ from rllib_mec.dnn.points import (
 )
 from rllib_mec.dnn.profiling import LatencyProfile
 from rllib_mec.dnn.route import route_of
+from rllib_mec.dnn.sides import that_split
 from rllib_mec.dnn.sweep import TooWide
 from rllib_mec.dnn.table import MIN_CUT, PartitionTable, frozen
 from rllib_mec.dnn.walk import exact, walk
@@ -47,7 +48,10 @@ def partition_table(
     bandwidth_mbps: float | None = None,
     device_memory_mb: float | None = None,
 ) -> PartitionTable:
-    """Tabulate a DNN's partition points.
+    """Tabulate a DNN's partition points, those that :func:`rllib_mec.dnn.split` makes halves of.
+
+    Where sizes range, or a state is kept, a half may need what only the other one has; such points
+    are in no table, and a front is the one among all other cuts.
 
     Args:
         dnn: A torchvision classification model's name, at a 3x224x224 input, or a traced graph.
@@ -181,9 +185,9 @@ class _Tabulation:
     def _points(self, method: str) -> tuple[tuple[PartitionPoint, ...], float, str]:
         """The points of a method with whatever server, in no order; their error, their method."""
         if self.memory_bytes < math.inf:
-            return self._points_that_fit(method), 0.0, method
+            return self._points_among(method), 0.0, method
         heads = [self.graph.input_set, self.graph.full_set]
-        errors = [0.0]
+        errors, asked = [0.0], method
         for server in (self.server, *self.others):
             try:
                 points, epsilon = self._points_with(server, method)
@@ -197,11 +201,13 @@ class _Tabulation:
                 best = route_of(self.graph, machines, self.bits, links, self.server_model)
                 heads.append(best.points[0].head)
             errors.append(epsilon if points else 0.0)
-        points = tuple(PartitionPoint(self.graph, head) for head in dict.fromkeys(heads))
-        return points, max(errors), method
+        heads = list(dict.fromkeys(heads))
+        if len(self._that_split(heads)) < len(heads):
+            return self._points_among(asked), 0.0, asked
+        return tuple(PartitionPoint(self.graph, head) for head in heads), max(errors), method
 
-    def _points_that_fit(self, method: str) -> tuple[PartitionPoint, ...]:
-        """The points of a method that the device's memory holds."""
+    def _points_among(self, method: str) -> tuple[PartitionPoint, ...]:
+        """The points of a method that the device's memory holds and that can be split at."""
         listed = "operator" if method == "pareto" else method
         try:
             heads = [point.head for point in self._points_with(self.server, listed)[0]]
@@ -210,14 +216,19 @@ class _Tabulation:
                 raise
             raise MecError(
                 f"{self.graph.name!r} has too many cuts to find the front of those that fit"
-                " device_memory_mb: use method 'vertical' or 'layer'"
+                " device_memory_mb and can be split at: use method 'vertical' or 'layer'"
             ) from error
+        heads = self._that_split(heads)
         needed = heads_memory_bytes(self.graph, heads)
         fit = [h for h, size in zip(heads, needed, strict=True) if size <= self.memory_bytes]
         if method == "pareto":
             servers = (self.server, *self.others)
             fit = [point.head for server in servers for point in self._front(server, fit).points]
         return tuple(PartitionPoint(self.graph, head) for head in dict.fromkeys(fit))
+
+    def _that_split(self, heads: Sequence[int]) -> list[int]:
+        """Of some heads those that halves can be made of."""
+        return [head for (head,) in that_split(self.graph, ((head,) for head in heads))]
 
     def _front(self, server: Work, among: Sequence[int] | None = None) -> ParetoFront:
         """The front with one of the servers."""

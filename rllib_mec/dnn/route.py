@@ -11,15 +11,17 @@ last operator has the result and sends nothing on.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rllib_mec.dnn.codecs import Codec
 from rllib_mec.dnn.graph import OperatorGraph, bits_of
-from rllib_mec.dnn.points import PartitionPoint
+from rllib_mec.dnn.points import MAX_POINTS, PartitionPoint, TooMany, operator_points
 from rllib_mec.dnn.profiling import LatencyProfile
+from rllib_mec.dnn.sides import that_split
 from rllib_mec.dnn.work import Work, bits_sent, check_bandwidth, check_server_model, graph_of
 from rllib_mec.errors import MecError
 
@@ -70,7 +72,8 @@ def best_route(
 
     With one link it is the best partition point for that link, also of a graph whose Pareto front
     is too wide; with two it is the best three-way cut of device, edge and cloud. What a machine
-    does not need but one further on does is sent over both links.
+    does not need but one further on does is sent over both links. Where sizes range, or a state is
+    kept, the best is that of the cuts whose parts can be made.
 
     Args:
         dnn: As in :func:`rllib_mec.dnn.partition_table`.
@@ -85,8 +88,8 @@ def best_route(
         The route.
 
     Raises:
-        MecError: An unknown name, a number that is not positive, or not one link between any two
-            machines.
+        MecError: An unknown name, a number that is not positive, not one link between any two
+            machines, or too many cuts to look for those whose parts can be made.
     """
     check_server_model(server_model)
     graph = graph_of(dnn)
@@ -135,11 +138,35 @@ class _Search:
     share: bool
 
     def best(self) -> Route:
-        """Of the best routes with each set of servers the best one."""
+        """Of the best routes with each set of servers the best one whose parts can be made."""
         servers = range(1, len(self.machines))
         sizes = range(len(servers) + 1)
         sets = (used for size in sizes for used in itertools.combinations(servers, size))
-        return min((self._route(self._heads(used)) for used in sets), key=lambda r: r.latency_ms)
+        best = min((self._route(self._heads(used)) for used in sets), key=lambda r: r.latency_ms)
+        if self._can_be_made(best):
+            return best
+        routes = sorted(map(self._route, self._listed()), key=lambda route: route.latency_ms)
+        return next(filter(self._can_be_made, routes))
+
+    def _can_be_made(self, route: Route) -> bool:
+        return any(that_split(self.graph, [[point.head for point in route.points]]))
+
+    def _listed(self) -> Iterator[tuple[int, ...]]:
+        """All nested cuts at points that halves can be made of.
+
+        Raises:
+            TooMany: They cannot be listed.
+        """
+        graph, links = self.graph, len(self.bandwidths_mbps)
+        listed = ((point.head,) for point in operator_points(graph))
+        heads = sorted((head for (head,) in that_split(graph, listed)), key=int.bit_count)
+        if math.comb(len(heads) + links - 1, links) > MAX_POINTS:
+            raise TooMany(
+                f"{graph.name!r} has too many cuts to look for the best whose parts can be made"
+            )
+        for cut in itertools.combinations_with_replacement(heads, links):
+            if not any(before & ~after for before, after in itertools.pairwise(cut)):
+                yield cut
 
     def _route(self, heads: Sequence[int]) -> Route:
         """What a nested cut costs."""

@@ -13,12 +13,13 @@ from torch import fx, nn
 from rllib_mec.dnn.checks import Checks, by_name, of_a_call
 from rllib_mec.dnn.dimensions import Ranges
 from rllib_mec.dnn.graph import OperatorGraph
-from rllib_mec.dnn.halves import HalfGraph, head_graph, sides_of_state, tail_graph
+from rllib_mec.dnn.halves import HalfGraph, head_graph, tail_graph
 from rllib_mec.dnn.nesting import Nest, put_together
 from rllib_mec.dnn.partition import partition_table
 from rllib_mec.dnn.points import PartitionPoint
 from rllib_mec.dnn.program import Program, TensorSpec, example_tensors
 from rllib_mec.dnn.shadow import fingerprint, twin
+from rllib_mec.dnn.sides import check_halves, inside_of, sent_nodes
 from rllib_mec.dnn.tracing import check_mode, trace
 from rllib_mec.errors import MecError
 
@@ -109,12 +110,11 @@ def split(
         raise MecError(f"expected a torch.nn.Module to split, got {type(module).__name__}")
     check_mode(module)
     program = _program_of(module, point.graph)
-    inside = {*point.head_operators, *(node.name for node in point.graph.inputs)}
-    names = sent_nodes(program, point)
+    sides = check_halves(program, point)
+    inside, names = inside_of(point), sent_nodes(program, point)
     tensors = {name: program.specs[node] for node, name in names.items()}
     name = point.graph.name
     front, back = head_graph(program, inside, names), tail_graph(program, inside, names)
-    sides = sides_of_state(program, inside, front, back)
     sent = front.pack({name: node for node, name in names.items()})
     results = tuple(back.copies[node] for node in program.result_nodes)
     head = _half(Head, front, sent, sides[0], f"{name}_head")
@@ -129,20 +129,6 @@ def split(
         half.register_forward_pre_hook(hook, with_kwargs=True)
     tail.register_forward_hook(Rebuilds(program.result, bool(program.state)))
     return head, tail
-
-
-def sent_nodes(program: Program, point: PartitionPoint) -> dict[str, str]:
-    """The nodes whose tensors a head returns, and the names of these.
-
-    Args:
-        program: The traced module.
-        point: Where it is cut; at full local these are the results.
-    """
-    return {
-        node: operator if len(program.results[operator]) == 1 else f"{operator}.{i}"
-        for operator in point.operators or point.graph.outputs
-        for i, node in enumerate(program.results[operator])
-    }
 
 
 def fresh_state(half: Head | Tail, **sizes: int) -> dict[str, torch.Tensor]:

@@ -14,12 +14,12 @@ from rllib_mec.dnn.halves import HalfGraph, take
 from rllib_mec.dnn.points import PartitionPoint
 from rllib_mec.dnn.program import Program, TensorSpec
 from rllib_mec.dnn.route import Route
+from rllib_mec.dnn.sides import sent_nodes
 from rllib_mec.dnn.splitting import (
     Head,
     Tail,
     _half,
     _program_of,
-    sent_nodes,
     split,
 )
 from rllib_mec.errors import MecError

@@ -51,7 +51,10 @@ def trace(
     state: Mapping[str, str] | None = None,
     dynamic: Dynamic | None = None,
 ) -> OperatorGraph:
-    """Trace a module into a graph of operators, without running it on data.
+    """Trace a module into a graph of operators, each with what it computes and gives.
+
+    Shapes and MACs are found without data. A module whose weights are there is also run on the
+    example, on a copy and a few times, to see that the traced program does what it does.
 
     Convolutions, linear layers, attention and joins (add, concat, ...) are operators; small ones
     (norms, activations, pooling, flatten) fold into the one before, so that what is sent is the
@@ -70,7 +73,7 @@ def trace(
         dynamic: Sizes that range, such as ``{"input_ids": {1: Dim("length", min=1, max=512)}}``
             with ``torch.export.Dim``: the halves take all of them, and
             :func:`~rllib_mec.dnn.resized` gives the graph at any. The example must have at least 2
-            of each. Points are refused where a half needs a size that no tensor it takes tells,
+            of each. No table has a point where a half needs a size that no tensor it takes tells,
             such as the batch behind a flattened one. Without ranges halves take the example's
             sizes, and any batch where no operator depends on it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from rllib_mec.dnn import OperatorGraph, PartitionPoint, build_model, partition_table, split, trace
+from rllib_mec.dnn.integrity import check_archive
 from rllib_mec.dnn.models import INPUT_SHAPE
 from rllib_mec.dnn.splitting import Head, Tail
 from rllib_mec.errors import MecError, one_line
@@ -273,9 +275,13 @@ def _digest_of_weights(module: nn.Module) -> bytes:
 
 def _load_weights(module: nn.Module, path: str | Path, model: str) -> None:
     try:
+        if zipfile.is_zipfile(path):  # not so before PyTorch 1.6
+            check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict(state)
     except OSError as error:
         raise MecError(f"cannot read the weights {str(path)!r}: {error.strerror}") from None
+    except MecError:
+        raise
     except Exception as error:  # torch has many for a file that is no state dict
         raise MecError(f"{str(path)!r} holds no weights of {model!r}: {one_line(error)}") from None

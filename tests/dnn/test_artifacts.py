@@ -1,3 +1,4 @@
+import functools
 import subprocess
 import sys
 
@@ -5,9 +6,19 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
-from rllib_mec.dnn import build_model, load_half, partition_table, save_half, split, trace
+from rllib_mec.dnn import (
+    build_model,
+    load_half,
+    partition_table,
+    save_half,
+    split,
+    split_route,
+    trace,
+)
 from rllib_mec.errors import MecError
+from rllib_mec.testbed.split_model import _load_weights
 
 
 class Small(nn.Module):
@@ -132,19 +143,64 @@ def files(tmp_path_factory):
     return {path.stem: path for path in folder.iterdir()}
 
 
-def test_a_damaged_file_is_told_and_not_run(files, tmp_path):
-    whole = files["head"].read_bytes()
-    at = whole.index(b"graph_module")  # in the program
-    broken = {
-        "cut": whole[: len(whole) // 2],
-        "empty": b"",
-        "changed": whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :],
-    }
-    for name, content in broken.items():
-        path = tmp_path / f"{name}.pt2"
-        path.write_bytes(content)
-        with pytest.raises(MecError, match="damaged"):
-            load_half(path)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A file of every kind: its path, what runs it, and what that gives."""
+    folder = tmp_path_factory.mktemp("written")
+    module, x = Describes(3).eval(), torch.ones(2, 4)
+    points = partition_table(trace(module, x), "operator").points[1:]
+    given, files = x, {}
+    for part, name in zip(split_route(module, points), ("head", "middle", "tail"), strict=True):
+        for suffix in (".pt2", ".onnx"):
+            save_half(part, folder / f"{name}{suffix}")
+            files[f"{name}{suffix}"] = functools.partial(_run, given)
+        given = part(given)
+    torch.save(module.state_dict(), folder / "weights.pt")
+    files["weights.pt"] = _weights
+    return {folder / name: (run, run(folder / name)) for name, run in files.items()}
+
+
+def _run(given, path):
+    return list(map(torch.as_tensor, pytree.tree_leaves(load_half(path)(given))))
+
+
+def _weights(path):
+    module = Describes(3)
+    _load_weights(module, path, "described")
+    return list(module.state_dict().values())
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx", ".pt"])
+def test_a_damaged_file_is_told_or_gives_the_same(written, tmp_path, suffix):
+    paths = [path for path in written if path.suffix == suffix]
+    told = tried = 0
+    for path in paths:
+        run, expected = written[path]
+        whole = path.read_bytes()
+        at = [*range(1, len(whole), max(1, len(whole) // 40)), len(whole) - 1]
+        broken = [whole[:i] + bytes([whole[i] ^ 255]) + whole[i + 1 :] for i in at]
+        damaged = tmp_path / path.name
+        for content in (b"", whole[: len(whole) // 2], *broken):
+            damaged.write_bytes(content)
+            tried += 1
+            try:
+                given = run(damaged)
+            except MecError as error:
+                assert "\n" not in str(error) and repr(str(damaged)) in str(error)
+                told += 1
+            else:  # in what fills up a zip archive
+                assert suffix != ".onnx" and all(map(torch.equal, given, expected))
+    assert told > tried / 4
+
+
+def test_any_reader_of_onnx_takes_the_digest_for_metadata(written):
+    import onnx
+
+    for path in written:
+        if path.suffix == ".onnx":
+            model = onnx.load(path)
+            onnx.checker.check_model(model)
+            assert [p.key for p in model.metadata_props][-1] == "rllib_mec.sha256"
 
 
 @pytest.mark.parametrize(
