@@ -24,8 +24,12 @@ CLASS_FILE = "class_and_ctor_args.pkl"
 LEARNED = Path("learner_group", "learner", "rl_module")
 """The part of a checkpoint with the networks."""
 
-PRETRAINED = "pretrained"
-"""Stands for the checkpoint that comes with the package; pretrained/README.md is its model card."""
+PRETRAINED = {
+    "pretrained": Path(__file__).parent / "pretrained" / "emh_ppo",
+    "pretrained-many": Path(__file__).parent / "pretrained" / "emh_ppo_many",
+}
+"""The checkpoints that come with the package, by the words that stand for them: for 1 to 8 devices,
+and for more; pretrained/README.md is their model card."""
 
 _NUMBERED = re.compile(r"^checkpoint_\d+$")
 
@@ -50,9 +54,9 @@ def find_checkpoint(path: str | Path) -> Path:
 
     Args:
         path: A checkpoint, or a trial's or experiment's folder; of a trial the newest checkpoint is
-            taken, of an experiment the trial with the best last return. ``pretrained`` is the one
-            that comes with the package (a folder of that name is ``./pretrained``). A URL means
-            likewise what lies there.
+            taken, of an experiment the trial with the best last return. A word of
+            :data:`PRETRAINED` is one that comes with the package (a folder of that name is
+            ``./pretrained``). A URL means likewise what lies there.
 
     Returns:
         The absolute path; of a URL, that of a copy, see :func:`rllib_mec.remote.origin`.
@@ -60,13 +64,14 @@ def find_checkpoint(path: str | Path) -> Path:
     Raises:
         MecError: There is none.
     """
-    if str(path) == PRETRAINED:
-        return Path(__file__).parent / PRETRAINED / "emh_ppo"
+    if str(path) in PRETRAINED:
+        return PRETRAINED[str(path)]
     if remote.is_url(path):
         return _find_remote(str(path))
     folder = Path(path).expanduser().absolute()
     if not folder.exists():
-        raise MecError(f"no such checkpoint: {path} ({PRETRAINED!r} is the package's own)")
+        own = " and ".join(map(repr, PRETRAINED))
+        raise MecError(f"no such checkpoint: {path} ({own} are the package's own)")
     if folder.is_file():
         raise MecError(
             f"{path} is a file, expected the folder of a checkpoint, trial or experiment"
