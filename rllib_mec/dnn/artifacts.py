@@ -149,9 +149,11 @@ def load_half(path: str | Path) -> Callable[..., Any]:
                 args: Of the call.
                 kwargs: Likewise; it takes none.
             """
-            _check_like(taken, args, f"what {path.name!r} takes")
             if kwargs:
-                raise MecError(f"{path.name!r} takes no keyword arguments, but got {[*kwargs]}")
+                raise MecError(
+                    f"{path.name!r} takes its arguments by place, but got {', '.join(kwargs)} by name"
+                )
+            _check_like(taken, args, f"what {path.name!r} takes")
 
         loaded.register_forward_pre_hook(check, prepend=True, with_kwargs=True)
         return loaded

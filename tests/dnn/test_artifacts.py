@@ -237,6 +237,8 @@ def test_any_reader_of_onnx_takes_the_digest_for_metadata(written):
     ],
 )
 def test_a_wrong_call_of_a_half_from_a_file_is_one_line(files, half, given, message):
+    with pytest.raises(MecError, match="takes its arguments by place, but got x by name"):
+        load_half(files[half])(x=torch.ones(2, 4))
     with pytest.raises(MecError, match=message) as told:
         load_half(files[half])(*given)
     assert "\n" not in str(told.value)
