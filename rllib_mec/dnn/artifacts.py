@@ -150,8 +150,9 @@ def load_half(path: str | Path) -> Callable[..., Any]:
                 kwargs: Likewise; it takes none.
             """
             if kwargs:
+                told = ", ".join(kwargs)
                 raise MecError(
-                    f"{path.name!r} takes its arguments by place, but got {', '.join(kwargs)} by name"
+                    f"{path.name!r} takes its arguments by place, but got {told} by name"
                 )
             _check_like(taken, args, f"what {path.name!r} takes")
 
