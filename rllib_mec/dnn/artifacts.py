@@ -95,6 +95,7 @@ def save_half(half: Head | Middle | Tail, path: str | Path) -> None:
             )
         except ImportError as error:
             raise MecError(f"{error}: pip install 'rllib_mec[onnx]'") from None
+        assert made is not None  # with dynamo it never is
         _rename_inner(made.model.graph)
         made.save(path, external_data=False)
         seal(path)
