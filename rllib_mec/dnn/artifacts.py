@@ -86,18 +86,28 @@ def save_half(half: Head | Middle | Tail, path: str | Path) -> None:
         else:
             results = [f"result_{i}" for i in range(len(slot_names(half.result)))]
         try:
-            torch.onnx.export(
+            made = torch.onnx.export(
                 program,
-                f=path,
                 input_names=[f"{name}:in" if name in results else name for name in names],
                 output_names=results,
                 dynamo=True,
-                external_data=False,
                 verbose=False,
             )
         except ImportError as error:
             raise MecError(f"{error}: pip install 'rllib_mec[onnx]'") from None
+        assert made is not None  # with dynamo it never is
+        _rename_inner(made.model.graph)
+        made.save(path, external_data=False)
         seal(path)
+
+
+def _rename_inner(graph: Any) -> None:
+    """Let no value within an ONNX graph have the name of an input or output: torch looks not."""
+    ends = {id(value): value.name for value in (*graph.inputs, *graph.outputs)}
+    for node in graph:
+        for value in node.outputs:
+            if id(value) not in ends and value.name in ends.values():
+                value.name = f"{value.name}:inner"
 
 
 def load_half(path: str | Path) -> Callable[..., Any]:
@@ -140,9 +150,12 @@ def load_half(path: str | Path) -> Callable[..., Any]:
                 args: Of the call.
                 kwargs: Likewise; it takes none.
             """
-            _check_like(taken, args, f"what {path.name!r} takes")
             if kwargs:
-                raise MecError(f"{path.name!r} takes no keyword arguments, but got {[*kwargs]}")
+                told = ", ".join(kwargs)
+                raise MecError(
+                    f"{path.name!r} takes its arguments by place, but got {told} by name"
+                )
+            _check_like(taken, args, f"what {path.name!r} takes")
 
         loaded.register_forward_pre_hook(check, prepend=True, with_kwargs=True)
         return loaded

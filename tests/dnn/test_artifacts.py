@@ -135,6 +135,28 @@ def test_a_result_comes_from_a_file_in_plain_containers_or_is_refused(tmp_path):
             save_half(tail, tmp_path / "tail.pt2")
 
 
+class Means(nn.Module):
+    """An inner value that torch names as one of the results is."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.pool(y).flatten(1) + 1, y.mean(1)
+
+
+def test_inner_values_of_onnx_files_take_no_result_s_name(tmp_path):
+    module, x = Means().eval(), torch.randn(1, 3, 8, 8)
+    point = partition_table(trace(module, x)).points[-1]
+    head, _ = split(module, point)
+    save_half(head, tmp_path / "head.onnx")
+    given = load_half(tmp_path / "head.onnx")(x)
+    for name, expected in head(x).items():
+        torch.testing.assert_close(given[name], expected)
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("halves")
@@ -215,6 +237,8 @@ def test_any_reader_of_onnx_takes_the_digest_for_metadata(written):
     ],
 )
 def test_a_wrong_call_of_a_half_from_a_file_is_one_line(files, half, given, message):
+    with pytest.raises(MecError, match="takes its arguments by place, but got x by name"):
+        load_half(files[half])(x=torch.ones(2, 4))
     with pytest.raises(MecError, match=message) as told:
         load_half(files[half])(*given)
     assert "\n" not in str(told.value)
