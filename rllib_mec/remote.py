@@ -178,6 +178,12 @@ def copied(url: str, wanted: Callable[[PurePosixPath], bool] = lambda path: True
     _COPIED[here] = url
 
     def fetch(info: Any, target: Path) -> None:
+        """Copy one file.
+
+        Args:
+            info: What the file system says of it.
+            target: Where it goes.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
         with system.open_input_stream(info.path) as source, target.open("wb") as file:
             shutil.copyfileobj(source, file)

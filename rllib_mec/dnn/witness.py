@@ -180,6 +180,12 @@ def same_results(
         return [leaf for leaf in pytree.tree_leaves(results) if isinstance(leaf, torch.Tensor)]
 
     def alike(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+        """Whether results are the same.
+
+        Args:
+            a: Some.
+            b: Others.
+        """
         return len(a) == len(b) and all(map(_alike, a, b, itertools.repeat(exact)))
 
     with torch.no_grad(), own_seed() as seed:
