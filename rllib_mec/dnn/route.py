@@ -21,7 +21,7 @@ from rllib_mec.dnn.codecs import Codec
 from rllib_mec.dnn.graph import OperatorGraph, bits_of
 from rllib_mec.dnn.points import MAX_POINTS, PartitionPoint, TooMany, operator_points
 from rllib_mec.dnn.profiling import LatencyProfile
-from rllib_mec.dnn.sides import that_split
+from rllib_mec.dnn.sides import check_hops, that_split
 from rllib_mec.dnn.work import Work, bits_sent, check_bandwidth, check_server_model, graph_of
 from rllib_mec.errors import MecError
 
@@ -89,7 +89,8 @@ def best_route(
 
     Raises:
         MecError: An unknown name, a number that is not positive, not one link between any two
-            machines, or too many cuts to look for those whose parts can be made.
+            machines, a DNN that keeps state over several links, or too many cuts to look for
+            those whose parts can be made.
     """
     check_server_model(server_model)
     graph = graph_of(dnn)
@@ -123,7 +124,11 @@ def route_of(
         bits: Of each node's output.
         bandwidths_mbps: Of each link.
         server_model: One of :data:`.work.SERVER_MODELS`.
+
+    Raises:
+        MecError: Over several links a DNN keeps state.
     """
+    check_hops(graph.program, len(bandwidths_mbps))
     return _Search(graph, machines, bits, bandwidths_mbps, server_model == "share").best()
 
 

@@ -17,6 +17,22 @@ if TYPE_CHECKING:
     from rllib_mec.dnn.program import Program
 
 
+def check_hops(program: Program | None, num_links: int) -> None:
+    """Refuse more than two parts of a DNN that keeps state.
+
+    Args:
+        program: The traced module, if there is one.
+        num_links: Between its parts.
+
+    Raises:
+        MecError: There is state, and more than one link.
+    """
+    if program and program.state and num_links > 1:
+        raise MecError(
+            "a DNN that was traced with state runs in two halves only: give one link, use split"
+        )
+
+
 def sent_nodes(program: Program, point: PartitionPoint) -> dict[str, str]:
     """The nodes whose tensors a head returns, and the names of these.
 

@@ -14,7 +14,7 @@ from rllib_mec.dnn.halves import HalfGraph, take
 from rllib_mec.dnn.points import PartitionPoint
 from rllib_mec.dnn.program import Program, TensorSpec
 from rllib_mec.dnn.route import Route
-from rllib_mec.dnn.sides import sent_nodes
+from rllib_mec.dnn.sides import check_hops, sent_nodes
 from rllib_mec.dnn.splitting import (
     Head,
     Tail,
@@ -73,8 +73,7 @@ def split_route(
     head, _ = split(module, points[0])
     _, tail = split(module, points[-1])
     program = _program_of(module, points[0].graph)
-    if program.state and len(points) > 1:
-        raise MecError("a DNN that was traced with state runs in two halves only: use split")
+    check_hops(program, len(points))
     return head, *(_middle(program, *pair) for pair in itertools.pairwise(points)), tail
 
 

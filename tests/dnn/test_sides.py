@@ -117,3 +117,9 @@ def test_a_route_of_three_machines_has_parts():
         torch.testing.assert_close(tail(middle(head(x))), model(x))
         used.add(tuple(len(names) > 0 for names in route.operators))
     assert len(used) > 2
+
+
+def test_a_state_is_refused_over_two_links_when_a_route_is_asked_for():
+    _, graph = reads_its_old_state()
+    with pytest.raises(MecError, match="runs in two halves only: give one link, use split"):
+        best_route(graph, [3.0, 1.0, 0.1], [1.0, 1.0])
