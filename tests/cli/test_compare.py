@@ -133,7 +133,9 @@ def test_threads_change_no_number(capsys):
 
 
 def test_one_episode_has_no_interval(capsys):
-    found = numbers(capsys, f"--policies local-only {TINY} --episodes 1")
+    found = numbers(
+        capsys, "--policies local-only --episodes 1 " + TINY.replace(" --episodes 3", "")
+    )
     assert found["local only"]["reward"]["half_width"] is None
 
 

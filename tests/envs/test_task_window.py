@@ -238,7 +238,7 @@ def test_stepping_needs_a_running_episode():
         ({"dnn": "resnet5"}, "unknown dnn 'resnet5': did you mean 'resnet50'"),
         ({"profile": "SI"}, "unknown profile 'SI': did you mean 'si'"),
         ({"render_mode": "rgb"}, "unknown render_mode 'rgb': did you mean 'rgb_array'"),
-        ({"render_mode": "human"}, "unknown render_mode 'human'"),
+        ({"render_mode": "film"}, "unknown render_mode 'film'"),
     ],
 )
 def test_bad_arguments_are_refused_with_the_nearest_choice(kwargs, message):

@@ -25,7 +25,7 @@ from rllib_mec.errors import MecError
         ({"slot_mss": 50}, "unknown argument of mec_time_slot_v0 'slot_mss': .* 'slot_ms'"),
         ({"num_device": 3}, "'num_device': did you mean 'num_devices'"),
         ({"dnn": "resnet5"}, "unknown dnn 'resnet5': did you mean 'resnet50'"),
-        ({"render_mode": "human"}, "unknown render_mode 'human'"),
+        ({"render_mode": "film"}, "unknown render_mode 'film'"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(arguments, message):

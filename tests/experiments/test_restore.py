@@ -255,7 +255,7 @@ def test_a_trial_is_not_resumed_from_a_broken_checkpoint(copied, monkeypatch):
     checkpoint = SimpleNamespace(path=str(copied))
     trials = [SimpleNamespace(status="RUNNING", checkpoint=checkpoint, last_result={})]
     monkeypatch.setattr(tune, "ExperimentAnalysis", lambda folder: SimpleNamespace(trials=trials))
-    experiment = SimpleNamespace(stop={}, scheduler=("fifo", {}))
+    experiment = SimpleNamespace(stop={}, scheduler=("fifo", {}), storage_path="/results")
     training._resume_config("folder", experiment)
     FAULTS["cut"](copied / "learner_group/learner/state.pkl")
     with pytest.raises(MecError, match=r"cannot be read: learner_group/learner/state.pkl"):

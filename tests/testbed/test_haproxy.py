@@ -1,5 +1,6 @@
 """Serve's front as HAProxy: whose files and ports, and what devices find there."""
 
+import contextlib
 import http.client
 import os
 import pathlib
@@ -138,9 +139,10 @@ def listening(process):
     """Addresses that a process listens on."""
     inodes = set()
     for link in pathlib.Path(f"/proc/{process.pid}/fd").iterdir():
-        target = os.readlink(link)
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            target = os.readlink(link)
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
     rows = [line.split() for line in open("/proc/net/tcp").read().splitlines()[1:]]
     found = [row[1].split(":") for row in rows if row[9] in inodes and row[3] == "0A"]
     return {(socket.inet_ntoa(bytes.fromhex(ip)[::-1]), int(port, 16)) for ip, port in found}
