@@ -115,7 +115,8 @@ def train(argv: list[str], source: tuple[str, ...], **flags: Any) -> int:
     from rllib_mec.experiments import training
     from rllib_mec.experiments.ray_session import RayOptions
 
-    ray_options = {f.name: flags[f"ray_{f.name}"] for f in dataclasses.fields(RayOptions)}
+    fields = (f.name for f in dataclasses.fields(RayOptions) if f.name != "runtime_env")
+    ray_options = {name: flags[f"ray_{name}"] for name in fields}
     return training.run(
         checked,
         RayOptions(**ray_options),

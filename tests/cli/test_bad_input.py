@@ -175,7 +175,7 @@ BAD_FILES = {
         ["policies"],
     ),
     "no samples": (cartpole(num_samples=0), ["num_samples"]),
-    "unknown scheduler": (cartpole(scheduler="asha"), ["unknown scheduler 'asha'"]),
+    "unknown scheduler": (cartpole(scheduler="asah"), ["unknown scheduler 'asah'"]),
     "misspelt scheduler key": (
         cartpole(scheduler="async_hyperband", scheduler_config={"metrc": "x"}),
         ["did you mean 'metric'?"],
