@@ -80,33 +80,49 @@ class Experiment:
     runtime_env: dict[str, Any] | None
 
 
-def read_spec(path: str) -> tuple[str, dict[str, Any]]:
-    """The name and the raw specification in a YAML or Python file.
+def read_specs(path: str) -> dict[str, dict[str, Any]]:
+    """The raw specifications in a YAML or Python file, by name.
 
     Args:
-        path: ``.yaml``, ``.yml`` or ``.py``.
+        path: ``.yaml``, ``.yml`` or ``.py``; or the URL of a YAML file.
 
     Raises:
         MecError: Missing file, syntax error, or not an experiment.
     """
-    if Path(path).suffix not in {".yaml", ".yml", ".py"}:
+    if documents.is_url(path):
+        content = documents.parse_yaml(documents.fetch(path), path)
+    elif Path(path).suffix not in {".yaml", ".yml", ".py"}:
         documents.existing_file(path)
         raise MecError(f"{path}: expected a .yaml, .yml or .py file")
-    file = documents.existing_file(path)
-    if file.suffix == ".py":
-        return file.stem, _python_spec(file)
-    content = documents.read_yaml(file)
+    else:
+        file = documents.existing_file(path)
+        if file.suffix == ".py":
+            return {file.stem: _python_spec(file)}
+        content = documents.read_yaml(file)
     if not isinstance(content, dict) or not content:
         raise MecError(f"{path}: expected `experiment_name: {{run: ..., env: ..., ...}}`")
     if "run" in content and not isinstance(content["run"], dict):
         raise MecError(f"{path}: indent everything below a line with the experiment's name")
-    if len(content) > 1:
-        listed = ", ".join(map(str, content))
-        raise MecError(f"{path}: holds {len(content)} experiments ({listed}), expected one")
-    ((name, spec),) = content.items()
-    if not isinstance(spec, dict):
-        raise MecError(f"{path}: experiment {name!r} must be a mapping with `run`, `env`, ...")
-    return str(name), spec
+    for name, spec in content.items():
+        if not isinstance(spec, dict):
+            raise MecError(f"{path}: experiment {name!r} must be a mapping with `run`, `env`, ...")
+    return {str(name): spec for name, spec in content.items()}
+
+
+def read_spec(path: str) -> tuple[str, dict[str, Any]]:
+    """The name and the raw specification of a file with one experiment.
+
+    Args:
+        path: As for :func:`read_specs`.
+
+    Raises:
+        MecError: As :func:`read_specs`, or there are several.
+    """
+    specs = read_specs(path)
+    if len(specs) > 1:
+        raise MecError(f"{path}: holds {len(specs)} experiments ({', '.join(specs)}), expected one")
+    ((name, spec),) = specs.items()
+    return name, spec
 
 
 def _python_spec(file: Path) -> dict[str, Any]:

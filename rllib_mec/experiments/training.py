@@ -9,6 +9,7 @@ import shlex
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -74,6 +75,65 @@ class _MetricWatch(Callback):
         """Tell if it never was; see the base class."""
         if not self._seen:
             note(f"metric {self._metric!r} was in no result: no trial was told to be good by it")
+
+
+def run_all(
+    experiments: Sequence[Experiment],
+    ray_options: ray_session.RayOptions,
+    *,
+    resume: bool = False,
+    verbosity: int = 0,
+    callbacks: Sequence[list[Any]] = (),
+    argv: list[str] | None = None,
+) -> int:
+    """Train experiments in turn; one that fails does not keep the next from being trained.
+
+    Args:
+        experiments: At least one.
+        ray_options: How to start Ray.
+        resume: Go on from saved states; those of several experiments that have none begin.
+        verbosity: 0, 1 or 2.
+        callbacks: More Tune callbacks of each.
+        argv: The command line, to print how to resume.
+
+    Returns:
+        The exit code: the first that is not 0. After Ctrl-C no other experiment begins.
+
+    Raises:
+        MecError: As :func:`run`; of several experiments only if none can be resumed.
+    """
+    begun = [resume] * len(experiments)
+    if resume and len(experiments) > 1:
+        begun = [_can_resume(experiment) for experiment in experiments]
+        if not any(begun):
+            names = ", ".join(e.name for e in experiments)
+            raise MecError(f"nothing to resume: none of {names} has saved state")
+    codes = []
+    for i, (experiment, again) in enumerate(zip(experiments, begun, strict=True)):
+        if len(experiments) > 1:
+            print(f"\n[experiment {i + 1}/{len(experiments)}] {experiment.name}", flush=True)
+        own = list(callbacks[i]) if callbacks else []
+        codes.append(
+            run(
+                experiment,
+                ray_options,
+                resume=again,
+                verbosity=verbosity,
+                callbacks=own,
+                argv=argv,
+            )
+        )
+        if codes[-1] == INTERRUPTED:
+            return INTERRUPTED
+    return next((code for code in codes if code), OK)
+
+
+def _can_resume(experiment: Experiment) -> bool:
+    try:
+        storage.name_to_resume(experiment.storage_path, experiment.name)
+    except MecError:
+        return False
+    return True
 
 
 def run(
@@ -159,7 +219,7 @@ def _run(
         finally:
             progress.on_experiment_end([])
         if keeper.interrupted:
-            _print_interrupted(trials, experiment, name, argv)
+            _print_interrupted(trials, experiment, argv)
             return INTERRUPTED
         return _finish(experiment, trials)
 
@@ -242,17 +302,13 @@ def _print_start(experiment: Experiment, folder: str, resume: bool) -> None:
         note("no stop criterion: training goes on until Ctrl-C (give `stop:` or --stop)")
 
 
-def _print_interrupted(
-    trials: list[Trial], experiment: Experiment, name: str, argv: list[str]
-) -> None:
+def _print_interrupted(trials: list[Trial], experiment: Experiment, argv: list[str]) -> None:
     for trial in trials:
         if trial.checkpoint:
             where = remote.located(experiment.storage_path, trial.checkpoint.path)
             done = (trial.last_result or {}).get("training_iteration", 0)
             print(f"Stopped after iteration {done}, checkpoint:  {where}")
     command = [arg for arg in argv if arg != "--resume"]
-    if name != experiment.name:
-        command += ["--experiment-name", name]
     print(f"Go on with:  rllib {shlex.join([*command, '--resume'])}", flush=True)
     sys.stdout.flush()
 

@@ -66,7 +66,7 @@ class Tuning:
         from ray.tune.schedulers import SCHEDULER_IMPORT
 
         arguments = dict(self.scheduler_arguments)
-        if self.scheduler == "pbt":
+        if self.scheduler == "pbt" and self.mutated:
             arguments.setdefault("custom_explore_fn", _Within(self.mutated))
         return _make("scheduler", self.scheduler, SCHEDULER_IMPORT, arguments)
 
