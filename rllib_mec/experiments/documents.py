@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
 import os
 import re
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +17,10 @@ from typing import Any
 import yaml
 
 from rllib_mec.errors import MecError, one_line
+
+_URL_SCHEMES = ("http://", "https://")
+_MOST_BYTES = 1_000_000
+_TIMEOUT_S = 15.0
 
 
 class _Loader(yaml.SafeLoader):
@@ -64,6 +71,64 @@ def existing_file(path: str | Path) -> Path:
     return file
 
 
+def is_url(path: str) -> bool:
+    """Whether a path is the URL of a file.
+
+    Args:
+        path: What was given for a file.
+    """
+    return path.lower().startswith(_URL_SCHEMES)
+
+
+def fetch(url: str) -> str:
+    """The text of a YAML file on the web.
+
+    Args:
+        url: ``http://`` or ``https://``.
+
+    Raises:
+        MecError: It is no YAML file, cannot be fetched in time, is too long, or is not text.
+    """
+    if url.partition("?")[0].endswith(".py"):
+        raise MecError(f"{url}: only YAML is read from the web; download the Python file, read it")
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
+            content = answer.read(_MOST_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        raise MecError(f"{url} cannot be fetched: HTTP {error.code} {error.reason}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise MecError(f"{url} cannot be fetched: {one_line(reason)}") from None
+    if len(content) > _MOST_BYTES:
+        raise MecError(f"{url}: longer than {_MOST_BYTES // 1000:,} kB, which no experiment is")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise MecError(f"{url}: not a text in UTF-8") from None
+
+
+def parse_yaml(text: str, source: object) -> Any:
+    """Parse YAML.
+
+    Args:
+        text: The YAML.
+        source: Where it is from, for messages.
+
+    Raises:
+        MecError: Syntax error (with its line), or repeated key.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except MecError as error:
+        raise MecError(f"{source}, {error}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise MecError(f"{source}{where}: YAML syntax: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise MecError(f"{source}: cannot be read as YAML: {one_line(error)}") from None
+
+
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file.
 
@@ -74,15 +139,10 @@ def read_yaml(path: Path) -> Any:
         MecError: Syntax error (with its line), repeated key, or not text.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
-    except MecError as error:
-        raise MecError(f"{path}, {error}") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f", line {mark.line + 1}" if mark else ""
-        raise MecError(f"{path}{where}: YAML syntax: {error.problem or error.context}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
         raise MecError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
+    return parse_yaml(text, path)
 
 
 def read_settings(flag: str, pairs: Sequence[str]) -> dict[str, Any]:

@@ -18,14 +18,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rllib_mec.errors import MecError, one_line, unknown
+from rllib_mec import registry
+from rllib_mec.errors import MecError
 from rllib_mec.experiments import config_schema, documents, names, search_space
 from rllib_mec.experiments.report import is_ours
 from rllib_mec.experiments.restore import check_fits
 from rllib_mec.experiments.specification import CheckpointSettings, Specification
 from rllib_mec.experiments.stop_criteria import check_stop
+from rllib_mec.experiments.surroundings import (
+    check_runtime_env,
+    make_callbacks,
+    resource_settings,
+)
 from rllib_mec.experiments.translate import translate_config, translate_experiment, translate_metric
+from rllib_mec.experiments.tuning import (
+    Tuning,
+    check_search,
+    check_tuning,
+    initial_values,
+    under_property_names,
+)
 from rllib_mec.registry import make_mdp
+
+_OPTIONS = (
+    "num_samples", "max_failures", "max_concurrent_trials", "time_budget_s", "log_to_file",
+    "fail_fast", "reuse_actors",
+)  # fmt: skip
+"""Keys that are arguments of ``tune.run`` as they are."""
 
 _LONGEST_NAME = 200  # file systems take 255 bytes, and a time may be appended
 
@@ -43,7 +62,9 @@ class Experiment:
         checkpoint_config: Arguments of ``ray.tune.CheckpointConfig`` that were given.
         storage_path: Absolute folder or URI of all results.
         options: The remaining arguments of ``tune.run`` (``num_samples``, ...).
-        scheduler: Name and arguments of the Tune scheduler.
+        tuning: Scheduler and search algorithm.
+        callbacks: Tune's callbacks.
+        runtime_env: Ray's runtime environment, if one was given.
     """
 
     name: str
@@ -54,36 +75,54 @@ class Experiment:
     checkpoint_config: dict[str, Any]
     storage_path: str
     options: dict[str, Any]
-    scheduler: tuple[str, dict[str, Any]]
+    tuning: Tuning
+    callbacks: list[Any]
+    runtime_env: dict[str, Any] | None
 
 
-def read_spec(path: str) -> tuple[str, dict[str, Any]]:
-    """The name and the raw specification in a YAML or Python file.
+def read_specs(path: str) -> dict[str, dict[str, Any]]:
+    """The raw specifications in a YAML or Python file, by name.
 
     Args:
-        path: ``.yaml``, ``.yml`` or ``.py``.
+        path: ``.yaml``, ``.yml`` or ``.py``; or the URL of a YAML file.
 
     Raises:
         MecError: Missing file, syntax error, or not an experiment.
     """
-    if Path(path).suffix not in {".yaml", ".yml", ".py"}:
+    if documents.is_url(path):
+        content = documents.parse_yaml(documents.fetch(path), path)
+    elif Path(path).suffix not in {".yaml", ".yml", ".py"}:
         documents.existing_file(path)
         raise MecError(f"{path}: expected a .yaml, .yml or .py file")
-    file = documents.existing_file(path)
-    if file.suffix == ".py":
-        return file.stem, _python_spec(file)
-    content = documents.read_yaml(file)
+    else:
+        file = documents.existing_file(path)
+        if file.suffix == ".py":
+            return {file.stem: _python_spec(file)}
+        content = documents.read_yaml(file)
     if not isinstance(content, dict) or not content:
         raise MecError(f"{path}: expected `experiment_name: {{run: ..., env: ..., ...}}`")
     if "run" in content and not isinstance(content["run"], dict):
         raise MecError(f"{path}: indent everything below a line with the experiment's name")
-    if len(content) > 1:
-        listed = ", ".join(map(str, content))
-        raise MecError(f"{path}: holds {len(content)} experiments ({listed}), expected one")
-    ((name, spec),) = content.items()
-    if not isinstance(spec, dict):
-        raise MecError(f"{path}: experiment {name!r} must be a mapping with `run`, `env`, ...")
-    return str(name), spec
+    for name, spec in content.items():
+        if not isinstance(spec, dict):
+            raise MecError(f"{path}: experiment {name!r} must be a mapping with `run`, `env`, ...")
+    return {str(name): spec for name, spec in content.items()}
+
+
+def read_spec(path: str) -> tuple[str, dict[str, Any]]:
+    """The name and the raw specification of a file with one experiment.
+
+    Args:
+        path: As for :func:`read_specs`.
+
+    Raises:
+        MecError: As :func:`read_specs`, or there are several.
+    """
+    specs = read_specs(path)
+    if len(specs) > 1:
+        raise MecError(f"{path}: holds {len(specs)} experiments ({', '.join(specs)}), expected one")
+    ((name, spec),) = specs.items()
+    return name, spec
 
 
 def _python_spec(file: Path) -> dict[str, Any]:
@@ -120,18 +159,26 @@ def check(name: str, spec: dict[str, Any], notify: Callable[[str], None]) -> Exp
             f"the experiment's name must have at most {_LONGEST_NAME} bytes, got {name[:20]!r}..."
             f" of {len(name.encode())}"
         )
+    from ray.tune import Trainable
+
     given = Specification.of(translate_experiment(spec, notify))
     if not given.run:
         raise MecError("no algorithm: give `run:` in the file or --algo, e.g. --algo PPO")
     algorithm = names.algorithm_class(given.run)
     stop = check_stop(given.stop, notify)
-    configs, param_space = _check_config(algorithm, given.config or {}, given.env, notify)
+    tuning = check_tuning(given, notify)
+    configs, param_space, tuning = _check_config(algorithm, given, tuning, notify)
     if is_ours(configs[0].env):
         for remark in make_mdp(str(configs[0].env), configs[0].env_config).remarks:
             notify(remark)
-    options = given.given(
-        "num_samples", "max_failures", "max_concurrent_trials", "time_budget_s", "log_to_file"
-    )
+    if given.fail_fast and given.max_failures:
+        raise MecError("fail_fast ends all at the first failure: leave out max_failures")
+    if given.reuse_actors and algorithm.reset_config is Trainable.reset_config:
+        raise MecError(
+            f"reuse_actors: {registry.algorithm_name(algorithm)} has no reset_config, by which a "
+            "process takes on another trial's config: leave it out"
+        )
+    options = given.given(*_OPTIONS)
     if given.restore is not None:
         options["restore"] = check_fits(given.restore, algorithm, configs)
     return Experiment(
@@ -143,31 +190,50 @@ def check(name: str, spec: dict[str, Any], notify: Callable[[str], None]) -> Exp
         checkpoint_config=_checkpoints(given.checkpoint_config or CheckpointSettings(), notify),
         storage_path=given.storage_path or str(Path("~/ray_results").expanduser()),
         options=options,
-        scheduler=_check_scheduler(given.scheduler or "fifo", given.scheduler_config, notify),
+        tuning=tuning,
+        callbacks=make_callbacks(given.callbacks or []),
+        runtime_env=given.runtime_env and check_runtime_env(given.runtime_env),
     )
 
 
 def _check_config(
-    algorithm: Any, settings: Any, env: Any, notify: Callable[[str], None]
-) -> tuple[list[Any], dict[str, Any]]:
-    """Concrete configs, and the space that they are of."""
+    algorithm: Any, given: Specification, tuning: Tuning, notify: Callable[[str], None]
+) -> tuple[list[Any], dict[str, Any], Tuning]:
+    """Concrete configs, the space that they are of, and the tuning over that space."""
+    settings, env = given.config or {}, given.env
     if not isinstance(settings, dict):
-        return _check_config_object(settings, env)
+        if tuning.mutated or tuning.search_alg or given.resources_per_trial:
+            raise MecError(
+                "search_alg, resources_per_trial and what a scheduler changes need a config that "
+                "is a mapping, not an AlgorithmConfig"
+            )
+        return *_check_config_object(settings, env), tuning
     settings = translate_config(settings, notify)
     if env is not None:
         settings["env"] = env
-    settings = search_space.resolve(settings)
-    configs = [
-        config_schema.build_config(algorithm, variant)
-        for variant in search_space.variants(settings)
-    ]
+    settings = initial_values(tuning, search_space.resolve(settings))
+    configs = _concrete(algorithm, settings)
+    if given.resources_per_trial:
+        settings |= resource_settings(configs, given.resources_per_trial)
+        configs = _concrete(algorithm, settings)
     _require_env(configs[0])
-    param_space = configs[0].to_dict()
+    tuning = under_property_names(tuning, configs[0])
+    param_space, searched = configs[0].to_dict(), {}
     for key, value in settings.items():
         if search_space.is_searched(value):
             name = config_schema.property_name(key, param_space)
-            param_space[name] = search_space.overlay(param_space[name], value)
-    return configs, param_space
+            searched[name] = search_space.only_searched(value)
+    tuning = check_search(tuning, searched)
+    if not tuning.search_alg:  # else the config stays the first one, and it puts its own over it
+        param_space = search_space.overlay(param_space, searched)
+    return configs, param_space, tuning
+
+
+def _concrete(algorithm: Any, settings: dict[str, Any]) -> list[Any]:
+    return [
+        config_schema.build_config(algorithm, variant)
+        for variant in search_space.variants(settings)
+    ]
 
 
 def _check_config_object(config: Any, env: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -205,31 +271,3 @@ def _checkpoints(settings: CheckpointSettings, notify: Callable[[str], None]) ->
             score, given["checkpoint_score_order"] = score[4:], "min"
         given["checkpoint_score_attribute"] = translate_metric(score, notify)
     return given
-
-
-def _check_scheduler(
-    name: str, arguments: dict[str, Any] | None, notify: Callable[[str], None]
-) -> tuple[str, dict[str, Any]]:
-    import inspect
-
-    from ray.tune.schedulers import SCHEDULER_IMPORT, create_scheduler
-
-    if name.lower() not in SCHEDULER_IMPORT:
-        raise unknown("scheduler", name, SCHEDULER_IMPORT)
-    resolved: dict[str, Any] = search_space.resolve(arguments or {}, "scheduler_config")
-    if isinstance(resolved.get("metric"), str):
-        resolved["metric"] = translate_metric(resolved["metric"], notify)
-    try:
-        scheduler_class = SCHEDULER_IMPORT[name.lower()]
-        if inspect.isfunction(scheduler_class):
-            scheduler_class = scheduler_class()
-        accepted = inspect.signature(scheduler_class).parameters
-        for key in resolved:
-            if key not in accepted:
-                raise unknown(f"key for scheduler {name}", key, accepted, show=20)
-        create_scheduler(name, **resolved)
-    except MecError:
-        raise
-    except Exception as error:
-        raise MecError(f"scheduler {name}: {one_line(error)}") from None
-    return name, resolved

@@ -16,6 +16,8 @@ def set_environment() -> None:
         # So that after `kill -9` the newest checkpoint is known.
         "TUNE_GLOBAL_CHECKPOINT_S": "2",
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        # The first iterations may end no episode, and so have no return.
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a FutureWarning at every start
     }
     for name, value in defaults.items():

@@ -28,6 +28,7 @@ class RayOptions:
         num_nodes: Emulate a cluster of this many nodes on this machine.
         object_store_memory: Bytes of the object store.
         dashboard: Whether to start Ray's web page.
+        runtime_env: Ray's runtime environment of the workers.
     """
 
     address: str | None = None
@@ -36,6 +37,7 @@ class RayOptions:
     num_nodes: int | None = None
     object_store_memory: int | None = None
     dashboard: bool = False
+    runtime_env: dict[str, Any] | None = None
 
 
 def _cores() -> int:
@@ -87,11 +89,18 @@ def _signal_handlers_kept() -> Iterator[None]:
 @contextlib.contextmanager
 def _ray(options: RayOptions, needs: dict[str, float], verbosity: int) -> Iterator[None]:
     if ray.is_initialized():
+        if options.runtime_env:
+            note("runtime_env has no effect: Ray runs in this process already")
         _check_fit(needs, growing=True)
         yield
         return
     cluster = None
-    logging = {"log_to_driver": verbosity > 0, "logging_level": "INFO" if verbosity else "CRITICAL"}
+    logging: dict[str, Any] = {
+        "log_to_driver": verbosity > 0,
+        "logging_level": "INFO" if verbosity else "CRITICAL",
+    }
+    if options.runtime_env:
+        logging["runtime_env"] = options.runtime_env
     address = options.address or os.environ.get("RAY_ADDRESS")
     try:
         if options.num_nodes:

@@ -89,6 +89,17 @@ def is_searched(value: Any) -> bool:
     return _has_unresolved_values({"value": value})
 
 
+def only_searched(value: Any) -> Any:
+    """The part of a value that holds search spaces.
+
+    Args:
+        value: A value for which :func:`is_searched` holds.
+    """
+    if isinstance(value, dict) and GRID not in value:
+        return {key: only_searched(each) for key, each in value.items() if is_searched(each)}
+    return value
+
+
 def variants(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Concrete configs: every grid point, with one draw of each sampler.
 

@@ -92,10 +92,28 @@ class Specification(_Keys):
     """Trials at a time (default: as many as fit)."""
     restore: str | None = None
     """A checkpoint from whose state all trials start."""
+    metric: Annotated[str, Field(min_length=1)] | None = None
+    """Result key by which scheduler and search algorithm tell good trials (default: return)."""
+    mode: Literal["max", "min"] | None = None
+    """Which end of it is good (default: max)."""
     scheduler: str | None = None
     """Tune's scheduler (default: fifo)."""
     scheduler_config: dict[str, Any] | None = None
     """Its arguments."""
+    search_alg: str | None = None
+    """Tune's search algorithm: optuna, hyperopt, bohb, ... (default: grid and random search)."""
+    search_alg_config: dict[str, Any] | None = None
+    """Its arguments."""
+    fail_fast: bool | None = None
+    """Whether the first failure ends all trials."""
+    reuse_actors: bool | None = None
+    """Whether a trial may take over the process of one that has ended."""
+    resources_per_trial: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """What a trial takes in all: cpu, gpu, or resources of one's own."""
+    runtime_env: dict[str, Any] | None = None
+    """Ray's runtime environment of the workers: working_dir, pip, env_vars, ..."""
+    callbacks: list[str | dict[str, dict[str, Any]]] | None = None
+    """Tune's callbacks: class paths, or {class path: {argument: value}}."""
     log_to_file: bool | None = None
     """Whether what a trial prints goes to files in its folder."""
 
@@ -164,10 +182,9 @@ def json_schema() -> dict[str, Any]:
         experiment["properties"][name]["type"] = kind
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "An experiment for `rllib train file`",
+        "title": "Experiments for `rllib train file`",
         "type": "object",
         "minProperties": 1,
-        "maxProperties": 1,
         "additionalProperties": {"$ref": "#/$defs/Experiment"},
         "$defs": {**definitions, "Experiment": experiment, "Search": search, "Drawn": drawn},
     }

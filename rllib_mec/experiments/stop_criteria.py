@@ -10,6 +10,7 @@ from rllib_mec.experiments.translate import STOP_KEYS, translate_metric
 from rllib_mec.network.checks import Number, Positive, checked
 
 STEPS = "num_env_steps_sampled_lifetime"
+RETURN = "env_runners/episode_return_mean"
 
 _PREDICTABLE = (
     "training_iteration",
@@ -72,10 +73,28 @@ def check_stop(stop: Any, notify: Callable[[str], None]) -> dict[str, float]:
     for key, value in _flatten(stop).items():
         name = translate_metric(key, notify)
         checked(f"stop: {key}", value, Positive if _counts_up(name) else Number)
-        if name not in KNOWN and (close := _meant(key)):
-            raise MecError(f"unknown stop key {key!r}: did you mean {close!r}?")
-        criteria[name] = value
+        criteria[_checked_key("stop key", key, name)] = value
     return criteria
+
+
+def check_result_key(what: str, key: str, notify: Callable[[str], None]) -> str:
+    """A result key under its present name.
+
+    Args:
+        what: What it is given for, for the message.
+        key: The key.
+        notify: Called with one line if it is an old one.
+
+    Raises:
+        MecError: It looks like a slip of a known one.
+    """
+    return _checked_key(what, key, translate_metric(key, notify))
+
+
+def _checked_key(what: str, key: str, name: str) -> str:
+    if name not in KNOWN and (close := _meant(key)):
+        raise MecError(f"unknown {what} {key!r}: did you mean {close!r}?")
+    return name
 
 
 def _counts_up(name: str) -> bool:

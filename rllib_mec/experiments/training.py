@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 import shlex
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ray import tune
+from ray.tune import Callback
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import create_scheduler
 from ray.tune.stopper import Stopper
 from ray.tune.tune_config import ResumeConfig
 
@@ -27,7 +29,7 @@ from rllib_mec.experiments.messages import error, note
 from rllib_mec.experiments.progress import Progress, env_runners
 from rllib_mec.experiments.report import print_summary
 from rllib_mec.experiments.restore import check_whole, read_here
-from rllib_mec.experiments.stop_criteria import is_met
+from rllib_mec.experiments.stop_criteria import is_met, lookup
 
 CHECKPOINT_EVERY_S = 300.0
 """Rhythm of checkpoints where the user sets none."""
@@ -55,6 +57,83 @@ class _StopAt(Stopper):
     def stop_all(self) -> bool:
         """Never: trials end one by one."""
         return False
+
+
+class _MetricWatch(Callback):
+    """Says so if the metric is in no result: then nothing is told apart by it."""
+
+    def __init__(self, metric: str):
+        self._metric, self._seen = metric, False
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any
+    ) -> None:
+        """Look whether it is there; see the base class."""
+        self._seen = self._seen or lookup(result, self._metric) is not None
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Tell if it never was; see the base class."""
+        if not self._seen:
+            note(f"metric {self._metric!r} was in no result: no trial was told to be good by it")
+
+
+def run_all(
+    experiments: Sequence[Experiment],
+    ray_options: ray_session.RayOptions,
+    *,
+    resume: bool = False,
+    verbosity: int = 0,
+    callbacks: Sequence[list[Any]] = (),
+    argv: list[str] | None = None,
+) -> int:
+    """Train experiments in turn; one that fails does not keep the next from being trained.
+
+    Args:
+        experiments: At least one.
+        ray_options: How to start Ray.
+        resume: Go on from saved states; those of several experiments that have none begin.
+        verbosity: 0, 1 or 2.
+        callbacks: More Tune callbacks of each.
+        argv: The command line, to print how to resume.
+
+    Returns:
+        The exit code: the first that is not 0. After Ctrl-C no other experiment begins.
+
+    Raises:
+        MecError: As :func:`run`; of several experiments only if none can be resumed.
+    """
+    begun = [resume] * len(experiments)
+    if resume and len(experiments) > 1:
+        begun = [_can_resume(experiment) for experiment in experiments]
+        if not any(begun):
+            names = ", ".join(e.name for e in experiments)
+            raise MecError(f"nothing to resume: none of {names} has saved state")
+    codes = []
+    for i, (experiment, again) in enumerate(zip(experiments, begun, strict=True)):
+        if len(experiments) > 1:
+            print(f"\n[experiment {i + 1}/{len(experiments)}] {experiment.name}", flush=True)
+        own = list(callbacks[i]) if callbacks else []
+        codes.append(
+            run(
+                experiment,
+                ray_options,
+                resume=again,
+                verbosity=verbosity,
+                callbacks=own,
+                argv=argv,
+            )
+        )
+        if codes[-1] == INTERRUPTED:
+            return INTERRUPTED
+    return next((code for code in codes if code), OK)
+
+
+def _can_resume(experiment: Experiment) -> bool:
+    try:
+        storage.name_to_resume(experiment.storage_path, experiment.name)
+    except MecError:
+        return False
+    return True
 
 
 def run(
@@ -108,6 +187,8 @@ def _run(
     if not resume and name != experiment.name:
         note(f"{experiment.name!r} has results already, these go to {name!r} (--resume goes on)")
     resume_config = _resume_config(folder, experiment) if resume else None
+    if experiment.runtime_env:
+        ray_options = dataclasses.replace(ray_options, runtime_env=experiment.runtime_env)
     needs = experiment.algorithm.default_resource_request(experiment.config).required_resources
     keeps_rhythm = "checkpoint_frequency" not in experiment.checkpoint_config
     keeper = CheckpointKeeper(CHECKPOINT_EVERY_S if keeps_rhythm else None)
@@ -128,7 +209,7 @@ def _run(
                 name,
                 resume_config,
                 verbosity,
-                [keeper, progress, *callbacks],
+                [keeper, progress, *experiment.callbacks, *callbacks],
             )
         except Exception as failure:
             if verbosity > 1:
@@ -138,7 +219,7 @@ def _run(
         finally:
             progress.on_experiment_end([])
         if keeper.interrupted:
-            _print_interrupted(trials, experiment, name, argv)
+            _print_interrupted(trials, experiment, argv)
             return INTERRUPTED
         return _finish(experiment, trials)
 
@@ -154,7 +235,9 @@ def _run_tune(
     if "checkpoint_frequency" not in settings:
         settings.setdefault("num_to_keep", _KEEP)
     _StopAt.criteria = experiment.stop
-    scheduler_name, scheduler_arguments = experiment.scheduler
+    tuning = experiment.tuning
+    if tuning.asked:
+        callbacks = [*callbacks, _MetricWatch(tuning.metric)]
     # Not `tune.Tuner`: it starts from no checkpoint (`restore`), and its `restore` goes on with the
     # callbacks and the `stop` of the process before, and never with trials that have ended.
     analysis = tune.run(
@@ -164,7 +247,8 @@ def _run_tune(
         stop=_StopAt(),
         storage_path=experiment.storage_path,
         checkpoint_config=tune.CheckpointConfig(**settings),
-        scheduler=create_scheduler(scheduler_name, **scheduler_arguments),
+        scheduler=tuning.make_scheduler(),
+        search_alg=tuning.make_search_alg(),
         callbacks=callbacks,
         verbose=3 if verbosity > 1 else 0,
         raise_on_failed_trial=False,
@@ -188,7 +272,7 @@ def _resume_config(folder: str, experiment: Experiment) -> ResumeConfig:
     further = ended and not any(is_met(experiment.stop, t.last_result or {}) for t in ended)
     resumed, skipped = ResumeConfig.ResumeType.RESUME, ResumeConfig.ResumeType.SKIP
     # A scheduler ends trials before `stop` on purpose.
-    go_on = further and experiment.stop and experiment.scheduler[0].lower() == "fifo"
+    go_on = further and experiment.stop and experiment.tuning.scheduler == "fifo"
     for trial in trials:
         if trial.checkpoint and (go_on or trial not in ended):
             path = remote.located(experiment.storage_path, trial.checkpoint.path)
@@ -218,17 +302,13 @@ def _print_start(experiment: Experiment, folder: str, resume: bool) -> None:
         note("no stop criterion: training goes on until Ctrl-C (give `stop:` or --stop)")
 
 
-def _print_interrupted(
-    trials: list[Trial], experiment: Experiment, name: str, argv: list[str]
-) -> None:
+def _print_interrupted(trials: list[Trial], experiment: Experiment, argv: list[str]) -> None:
     for trial in trials:
         if trial.checkpoint:
             where = remote.located(experiment.storage_path, trial.checkpoint.path)
             done = (trial.last_result or {}).get("training_iteration", 0)
             print(f"Stopped after iteration {done}, checkpoint:  {where}")
     command = [arg for arg in argv if arg != "--resume"]
-    if name != experiment.name:
-        command += ["--experiment-name", name]
     print(f"Go on with:  rllib {shlex.join([*command, '--resume'])}", flush=True)
     sys.stdout.flush()
 
@@ -239,6 +319,8 @@ def _finish(experiment: Experiment, trials: list[Trial]) -> int:
     if len(failed) < len(trials):
         score = experiment.checkpoint_config.get("checkpoint_score_attribute")
         mode = experiment.checkpoint_config.get("checkpoint_score_order", "max")
+        if score is None:
+            score, mode = experiment.tuning.metric, experiment.tuning.mode
         located = functools.partial(remote.located, experiment.storage_path)
         print_summary(trials, experiment.config.env, score, mode, located)
     for trial in failed:

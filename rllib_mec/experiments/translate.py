@@ -62,12 +62,25 @@ STOP_KEYS: dict[str, str] = {
 }
 """Old result key -> the key of the same number in today's results."""
 
+SCHEDULERS: dict[str, str] = {
+    "asha": "async_hyperband",
+    "ashascheduler": "async_hyperband",
+    "asynchyperbandscheduler": "async_hyperband",
+    "hyperbandforbohb": "hb_bohb",
+    "hyperbandscheduler": "hyperband",
+    "medianstoppingrule": "median_stopping_rule",
+    "populationbasedtraining": "pbt",
+}
+"""What schedulers are called elsewhere, in lower case -> Tune's name."""
+
 EXPERIMENT_KEYS: dict[str, str] = {
     "checkpoint_at_end": "checkpoint_config.checkpoint_at_end",
     "checkpoint_freq": "checkpoint_config.checkpoint_frequency",
     "checkpoint_score_attr": "checkpoint_config.checkpoint_score_attribute",
     "keep_checkpoints_num": "checkpoint_config.num_to_keep",
     "local_dir": "storage_path",
+    "repeat": "num_samples",
+    "trial_resources": "resources_per_trial",
     "upload_dir": "storage_path",
 }
 """Old experiment key -> today's; a dot leads into a nested dict."""

@@ -175,13 +175,96 @@ BAD_FILES = {
         ["policies"],
     ),
     "no samples": (cartpole(num_samples=0), ["num_samples"]),
-    "unknown scheduler": (cartpole(scheduler="asha"), ["unknown scheduler 'asha'"]),
+    "unknown scheduler": (cartpole(scheduler="asah"), ["unknown scheduler 'asah'"]),
     "misspelt scheduler key": (
         cartpole(scheduler="async_hyperband", scheduler_config={"metrc": "x"}),
         ["did you mean 'metric'?"],
     ),
     "missing checkpoint": (cartpole(restore="/no/such/place"), ["no such checkpoint"]),
-    "two experiments": ({"a": {"run": "PPO"}, "b": {"run": "PPO"}}, ["2 experiments (a, b)"]),
+    "second of two experiments": (
+        {**cartpole(), "b": {"run": "PPOO", "env": "CartPole-v1"}},
+        ["b: unknown algorithm 'PPOO'"],
+    ),
+    "experiment that is no mapping": ({**cartpole(), "b": 3}, ["experiment 'b' must be a mapping"]),
+    "scheduler of another name": (
+        cartpole(scheduler="asha", scheduler_config={"metrc": "x"}),
+        ["did you mean 'metric'?"],
+    ),
+    "PBT without what it changes": (cartpole(scheduler="pbt"), ["hyperparam_mutations"]),
+    "PBT of a key that is none": (
+        cartpole(scheduler="pbt", scheduler_config={"hyperparam_mutations": {"lrr": [1, 2]}}),
+        ["unknown config key 'lrr'"],
+    ),
+    "PBT of a value out of bounds": (
+        cartpole(scheduler="pbt", scheduler_config={"hyperparam_mutations": {"gamma": [2, 3]}}),
+        ["gamma must be at most 1"],
+    ),
+    "PB2 without bounds": (
+        cartpole(scheduler="pb2", scheduler_config={"hyperparam_bounds": {"lr": [1e-4]}}),
+        ["size 2"],
+    ),
+    "PBT with a search algorithm": (
+        cartpole(
+            scheduler="pbt",
+            scheduler_config={"hyperparam_mutations": {"lr": [1e-4, 1e-3]}},
+            search_alg="optuna",
+        ),
+        ["leave out search_alg optuna"],
+    ),
+    "BOHB without its scheduler": (cartpole(search_alg="bohb"), ["hb_bohb", "give both"]),
+    "misspelt metric": (
+        cartpole(scheduler="asha", metric="env_runners/episode_return_maen"),
+        ["unknown metric", "did you mean 'env_runners/episode_return_mean'?"],
+    ),
+    "unknown search algorithm": (cartpole(search_alg="optima"), ["did you mean 'optuna'?"]),
+    "misspelt key of the search algorithm": (
+        cartpole(
+            search_alg="optuna",
+            search_alg_config={"sed": 1},
+            config={"lr": {"uniform": [1e-4, 1e-3]}},
+        ),
+        ["did you mean 'seed'?"],
+    ),
+    "search algorithm with nothing to search": (cartpole(search_alg="optuna"), ["no search space"]),
+    "grid for a search algorithm": (
+        cartpole(search_alg="optuna", config={"lr": {"grid_search": [1e-4, 1e-3]}}),
+        ["search_alg optuna: Grid search parameters cannot"],
+    ),
+    "sampler that the search algorithm lacks": (
+        cartpole(search_alg="optuna", config={"lr": {"qrandn": [1e-3, 1e-5, 1e-6]}}),
+        ["search_alg optuna", "does not support"],
+    ),
+    "search algorithm whose library is missing": (
+        cartpole(search_alg="zoopt", config={"lr": {"uniform": [1e-4, 1e-3]}}),
+        ["search_alg zoopt", "pip install"],
+    ),
+    "search arguments without a search algorithm": (
+        cartpole(search_alg_config={"seed": 1}),
+        ["search_alg_config needs search_alg"],
+    ),
+    "callback that is no class path": (cartpole(callbacks=["wandb!"]), ["'wandb!'"]),
+    "callback that is none": (cartpole(callbacks=["collections:OrderedDict"]), ["not a subclass"]),
+    "callback with wrong arguments": (
+        cartpole(callbacks=[{"ray.tune.logger:JsonLoggerCallback": {"x": 1}}]),
+        ["callback ray.tune.logger:JsonLoggerCallback: TypeError"],
+    ),
+    "fail_fast with retries": (
+        cartpole(fail_fast=True, max_failures=1),
+        ["leave out max_failures"],
+    ),
+    "reuse_actors of an algorithm that cannot": (cartpole(reuse_actors=True), ["reset_config"]),
+    "fewer CPUs than processes": (
+        cartpole(resources_per_trial={"cpu": 1}, config={"num_env_runners": 2}),
+        ["env runners and learners take 2 CPUs, more than 1"],
+    ),
+    "misspelt key in runtime_env": (
+        cartpole(runtime_env={"working_dr": "."}),
+        ["did you mean 'working_dir'?"],
+    ),
+    "runtime_env without its folder": (
+        cartpole(runtime_env={"working_dir": "/no/such/place"}),
+        ["no working_dir '/no/such/place'"],
+    ),
     "no name": ({"run": "PPO", "env": "CartPole-v1"}, ["indent"]),
     "a list": ([1, 2], ["expected `experiment_name:"]),
     "nothing": (None, ["expected `experiment_name:"]),
@@ -237,6 +320,14 @@ PPO = ["train", "--algo", "PPO", "--env", "CartPole-v1"]
         (["train", "file", "."], ["is a directory"]),
         (["train", "emh_ppo.yaml"], ["rllib train file emh_ppo.yaml"]),
         (["train", "--alg", "PPO"], ["did you mean '--algo'?"]),
+        (["train", "-f", "missing.yaml"], ["no such file: missing.yaml"]),
+        (["train", "file", "a.yaml", "-f", "b.yaml"], ["give one file"]),
+        (["train", "-f", "https://localhost:1/a.yaml"], ["cannot be fetched"]),
+        (["train", "-f", "https://localhost:1/a.py"], ["only YAML is read from the web"]),
+        (["train", "--eager"], ["TensorFlow"]),
+        ([*PPO, "--callbacks", "{bad"], ["--callbacks must be valid JSON"]),
+        ([*PPO, "--mode", "largest"], ["mode"]),
+        ([*PPO, "--search-alg", "hyperopt"], ["no search space"]),
         ([*PPO, "--stop", "{bad"], ["--stop must be valid JSON"]),
         ([*PPO, "--config", "[1]"], ["--config must be a JSON object"]),
         ([*PPO, "--scheduler-config", "x"], ["--scheduler-config must be valid JSON"]),
