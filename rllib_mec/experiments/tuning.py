@@ -15,7 +15,7 @@ from rllib_mec.errors import MecError, one_line, unknown
 from rllib_mec.experiments import config_schema, names, search_space
 from rllib_mec.experiments.specification import Specification
 from rllib_mec.experiments.stop_criteria import RETURN, check_result_key
-from rllib_mec.experiments.translate import SCHEDULERS
+from rllib_mec.experiments.translate import SCHEDULERS, translate_config
 
 _MUTATIONS = {"pbt": "hyperparam_mutations", "pb2": "hyperparam_bounds"}
 """Scheduler -> its argument with what it changes in the trials that it lets begin anew."""
@@ -247,6 +247,8 @@ def _arguments(
     mutated = arguments.get(_MUTATIONS.get(scheduler, ""), {})
     if not isinstance(mutated, Mapping):
         raise MecError(f"{where}.{_MUTATIONS[scheduler]} must be a mapping, but is {mutated!r}")
+    if mutated:
+        arguments[_MUTATIONS[scheduler]] = translate_config(dict(mutated), notify)
     return arguments
 
 
