@@ -140,7 +140,7 @@ def sides_of_state(
     held = _held(program)
     sides: tuple[dict[str, str], dict[str, str]] = {}, {}
     for name, node in program.kept.items():
-        readers = [held.get(name) in read for read in needed]
+        readers = [name in held and held[name] in read for read in needed]
         side = readers[1] if node not in owner else owner[node] not in inside
         if readers[not side]:
             raise MecError(
