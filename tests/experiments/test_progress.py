@@ -135,7 +135,10 @@ def test_a_run_that_ends_with_a_third_of_its_env_runners_has_failed(capsys):
     one = trial("a")
     one.config, one.status, one.path = {"num_env_runners": 3}, "TERMINATED", "/results/a"
     experiment = SimpleNamespace(
-        checkpoint_config={}, config=SimpleNamespace(env="CartPole-v1"), storage_path="/results"
+        checkpoint_config={},
+        config=SimpleNamespace(env="CartPole-v1"),
+        storage_path="/results",
+        tuning=SimpleNamespace(metric="env_runners/episode_return_mean", mode="max"),
     )
     for there, code in ((1, training.FAILED), (2, training.OK)):
         one.last_result = result(9, fault_tolerance={"num_healthy_workers": there})
